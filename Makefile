@@ -1,0 +1,52 @@
+# Everything a newcomer needs: `make demo` and `make test`. Only Python 3.11+, pip and make must be there.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+OUT ?= demo
+
+.PHONY: demo test lint docs bench clean
+
+# The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@echo "Setting up $(VENV); this takes a minute or two the first time ..."
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gml needs Python 3.11 or newer; try `make PYTHON=python3.12 …`")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(PIP) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	$(PIP) --group test
+	touch $@
+
+$(VENV)/.lint: $(VENV)/.demo
+	$(PIP) --group lint
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(PIP) --group doc
+	touch $@
+
+# make demo, or make demo H5AD=path PATIENT=column DISEASE=column
+demo: $(VENV)/.demo
+	$(BIN)/python tutorials/demo.py --out $(OUT) $(if $(H5AD),--h5ad "$(H5AD)") $(if $(PATIENT),--patient "$(PATIENT)") $(if $(DISEASE),--disease "$(DISEASE)")
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going docs docs/_build/html
+
+bench: $(VENV)/.demo
+	$(BIN)/python benchmarks/bench_transport.py
+
+clean:
+	rm -rf $(VENV) demo docs/_build docs/generated

@@ -1,0 +1,10 @@
+"""Learn the ground metric on gene space under which optimal transport between patients separates diseases."""
+
+from importlib.metadata import version
+
+from . import datasets, get, methods, pl, pp, solvers, tl
+from ._metric import GroundMetric
+
+__all__ = ["GroundMetric", "datasets", "get", "methods", "pl", "pp", "solvers", "tl"]
+
+__version__ = version("scgml")

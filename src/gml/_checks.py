@@ -1,0 +1,71 @@
+"""Checks of what a user passes: each returns the checked value or says what was wrong with it."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def check_int(value: object, *, name: str, low: int = 1, high: int | None = None) -> int:
+    """An integer between `low` and `high`, both included."""
+    expected = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Integral):
+        msg = f"`{name}` must be {expected}, got {value!r}."
+        raise TypeError(msg)
+    number = int(value)
+    if number < low or (high is not None and number > high):
+        msg = f"`{name}` must be {expected}, got {value!r}."
+        raise ValueError(msg)
+    return number
+
+
+def check_float(
+    value: object, *, name: str, low: float = 0.0, high: float = math.inf, low_allowed: bool = True
+) -> float:
+    """A finite number from `low` (itself only if `low_allowed`) to `high`."""
+    bound = f"at least {low:g}" if low_allowed else f"above {low:g}"
+    expected = f"a finite number {bound}" + ("" if math.isinf(high) else f" and at most {high:g}")
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        msg = f"`{name}` must be {expected}, got {value!r}."
+        raise TypeError(msg)
+    number = float(value)
+    if not math.isfinite(number) or number < low or number > high or (number == low and not low_allowed):
+        msg = f"`{name}` must be {expected}, got {value!r}."
+        raise ValueError(msg)
+    return number
+
+
+def check_choice(value: object, *, name: str, choices: Iterable[Any]) -> Any:
+    """One of `choices`."""
+    choices = list(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        msg = f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}."
+        raise (ValueError if isinstance(value, str | int | float) else TypeError)(msg)
+    return value
+
+
+def check_seed(rng: int | np.random.Generator | None) -> int:
+    """One integer that repeats the call: `rng` itself, or drawn from it (from the system, if `None`)."""
+    if isinstance(rng, np.random.Generator) or rng is None:
+        return int(np.random.default_rng(rng).integers(2**31))
+    if isinstance(rng, bool | np.bool_) or not isinstance(rng, Integral):
+        msg = f"`rng` must be an integer, a numpy Generator or None, got {rng!r}."
+        raise TypeError(msg)
+    return check_int(rng, name="rng", low=0, high=2**31 - 1)
+
+
+def check_n_jobs(n_jobs: object) -> int | None:
+    """A number of workers as joblib counts them, or `None`."""
+    if n_jobs is None:
+        return None
+    number = check_int(n_jobs, name="n_jobs", low=-(2**31))
+    if number == 0:
+        msg = "`n_jobs` must not be 0; pass None or -1 for all cores."
+        raise ValueError(msg)
+    return number

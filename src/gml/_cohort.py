@@ -1,0 +1,163 @@
+"""A cohort: one distribution of cells per patient, one label per patient.
+
+AnnData comes in here and nowhere below. Solvers and learners see only a :class:`Cohort` and what is made of it.
+
+Symbols used in this package: ``n`` cells or points, ``p`` patients, ``d`` features, ``k`` components.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+
+from ._slots import check_anndata, get_column
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from ._features import Features
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cohort:
+    """Patients as sets of cells in one shared feature space."""
+
+    features: Features
+    """What the cells are measured in."""
+    patients: NDArray[np.str_]
+    """Patient names, shape (p,), unique and sorted: the order of every result."""
+    rows: tuple[NDArray[np.intp], ...]
+    """Rows of the cells of each patient, at least one, in the order of their names (not of the rows)."""
+    classes: NDArray[np.str_]
+    """Class names, sorted; empty for an unlabelled cohort."""
+    labels: NDArray[np.intp]
+    """Class of each patient, shape (p,), as a position in `classes`; -1 where there is none."""
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.patients)
+
+    @property
+    def sizes(self) -> NDArray[np.intp]:
+        """Cells per patient, shape (p,)."""
+        return np.array([len(rows) for rows in self.rows], dtype=np.intp)
+
+    def cells(self, patient: int) -> NDArray[np.float64]:
+        """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
+        return self.features.read(self.rows[patient])
+
+    def halves(self, rng: np.random.Generator) -> Self:
+        """Each patient of two or more cells as two: a random half of their cells, and the rest."""
+        rows: list[NDArray[np.intp]] = []
+        kept = np.flatnonzero(self.sizes > 1)
+        for patient in kept:
+            shuffled = rng.permutation(self.rows[patient])
+            middle = len(shuffled) // 2
+            rows += [np.sort(shuffled[:middle]), np.sort(shuffled[middle:])]
+        return replace(
+            self,
+            patients=np.repeat(self.patients[kept], 2),
+            rows=tuple(rows),
+            labels=np.repeat(self.labels[kept], 2),
+        )
+
+    @classmethod
+    def from_anndata(
+        cls, adata: AnnData, features: Features, *, patient_key: str = "patient", disease_key: str | None = None
+    ) -> Self:
+        """Read and validate a cohort.
+
+        Raises
+        ------
+        KeyError
+            If a key is missing from ``adata.obs``.
+        ValueError
+            If a cell has no patient, a feature is not finite, or a patient carries two labels.
+        """
+        check_anndata(adata)
+        patient_of_cell, patients = patients_of_cells(adata, patient_key)
+        by_name = np.argsort(adata.obs_names.to_numpy(dtype=object), kind="stable")
+        by_patient = by_name[np.argsort(patient_of_cell[by_name], kind="stable")]
+        edges = np.cumsum(np.bincount(patient_of_cell, minlength=len(patients)))[:-1]
+        rows = tuple(np.split(by_patient, edges))
+        if disease_key is None:
+            classes, labels = np.array([], dtype=str), np.full(len(patients), -1, dtype=np.intp)
+        else:
+            labels, classes = labels_of_patients(adata, disease_key, patient_of_cell=patient_of_cell, patients=patients)
+        cohort = cls(features, patients, rows, classes, labels)
+        if not features.surely_finite():
+            for name, cells in zip(patients, rows, strict=True):
+                features.check_finite(cells, where=f"patient {str(name)!r}")
+        return cohort
+
+
+def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Patient of each cell, shape (n,), as a position in the sorted patient names, which come second."""
+    column = get_column(
+        adata, patient_key, hint="Pass the column that names the patient of each cell as `patient_key`."
+    )
+    codes, names = _sorted_codes(column)
+    if n_missing := int((codes < 0).sum()):
+        msg = (
+            f"{n_missing} of {len(codes)} cells have no patient (NaN) in adata.obs[{patient_key!r}]; drop or name them."
+        )
+        raise ValueError(msg)
+    return codes, names
+
+
+def labels_of_patients(
+    adata: AnnData, disease_key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_]
+) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN."""
+    column = get_column(adata, disease_key, hint="Pass the column of diseases as `disease_key`.")
+    codes, classes = _sorted_codes(column)
+    low, high = (np.full(len(patients), start) for start in (len(classes), -1))
+    np.minimum.at(low, patient_of_cell, codes)
+    np.maximum.at(high, patient_of_cell, codes)
+    if (mixed := np.flatnonzero(low != high)).size:
+        found = np.unique(codes[patient_of_cell == mixed[0]])
+        names = ", ".join("NaN" if code < 0 else repr(str(classes[code])) for code in found)
+        msg = (
+            f"adata.obs[{disease_key!r}] must be constant within a patient, but {mixed.size} of {len(patients)} "
+            f"patients carry several values, e.g. {str(patients[mixed[0]])!r}: {names}. "
+            "If one donor gave several samples, let `patient_key` name the sample."
+        )
+        raise ValueError(msg)
+    return low.astype(np.intp), classes
+
+
+def constant_columns(adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int) -> pd.DataFrame:
+    """One row per patient with every ``obs`` column that is constant within patients."""
+    first = np.full(n_patients, adata.n_obs, dtype=np.intp)
+    np.minimum.at(first, patient_of_cell, np.arange(adata.n_obs))
+    kept = []
+    for name in adata.obs.columns:
+        try:
+            codes, _ = pd.factorize(adata.obs[name])
+        except TypeError:  # values that cannot be compared, such as lists
+            continue
+        if (codes == codes[first[patient_of_cell]]).all():
+            kept.append(name)
+    rows: pd.DataFrame = adata.obs[kept].iloc[first]
+    return rows
+
+
+def _sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Values of a column as positions in their sorted names, which come second; -1 for missing values."""
+    codes, values = pd.factorize(column)
+    names = np.array([str(value) for value in values], dtype=str)
+    unique, position = np.unique(names, return_inverse=True)
+    if len(unique) < len(names):
+        twice = unique[np.bincount(position) > 1][0]
+        types = sorted({type(value).__name__ for value, name in zip(values, names, strict=True) if name == twice})
+        msg = (
+            f"adata.obs[{column.name!r}] holds values that differ only in their type: {str(twice)!r} "
+            f"as {' and '.join(types)}. Convert the column, e.g. with `.astype(str)`."
+        )
+        raise ValueError(msg)
+    ranks = np.append(position, -1)  # a code of -1 takes the last
+    return ranks[codes].astype(np.intp), unique

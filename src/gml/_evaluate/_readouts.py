@@ -1,0 +1,72 @@
+"""From distances to a class: classifiers that see nothing but distances to training patients.
+
+Each takes the distances test × training (t, r) and training × training (r, r) and the training labels (r,), and
+returns a score per test patient and class, shape (t, n_classes), larger for the likelier class.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from sklearn.svm import SVC
+
+from ._knn import knn_probabilities
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_NEIGHBORS = 5
+
+
+def knn_scores(
+    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
+) -> NDArray[np.float64]:
+    """Votes of the five nearest, weighted by one over the distance."""
+    del among_train
+    return knn_probabilities(to_train, labels, n_classes=n_classes, n_neighbors=N_NEIGHBORS)
+
+
+def energy_scores(
+    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
+) -> NDArray[np.float64]:
+    """Minus the mean distance to a class, plus half the mean distance inside of it."""
+    scores = np.full((len(to_train), n_classes), -np.inf)
+    for label in np.unique(labels):
+        mine = labels == label
+        n = mine.sum()
+        inside = among_train[np.ix_(mine, mine)].sum() / max(1, n * (n - 1))
+        scores[:, label] = inside / 2 - to_train[:, mine].mean(axis=1)
+    return scores
+
+
+def svm_scores(
+    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
+) -> NDArray[np.float64]:
+    """Support vector machine on exp(-D / median D), classes weighted alike."""
+    off_diagonal = among_train[~np.eye(len(labels), dtype=bool)]
+    unit = np.median(off_diagonal) or 1.0
+    machine = SVC(kernel="precomputed", class_weight="balanced").fit(np.exp(-among_train / unit), labels)
+    decision = machine.decision_function(np.exp(-to_train / unit))
+    scores = np.full((len(to_train), n_classes), -np.inf)
+    scores[:, machine.classes_] = np.column_stack([-decision, decision]) if decision.ndim == 1 else decision
+    return scores
+
+
+class Readout(Protocol):
+    """A classifier on distances."""
+
+    def __call__(
+        self,
+        to_train: NDArray[np.float64],
+        among_train: NDArray[np.float64],
+        labels: NDArray[np.intp],
+        /,
+        *,
+        n_classes: int,
+    ) -> NDArray[np.float64]:
+        """Scores (t, n_classes)."""
+        ...
+
+
+READOUTS: dict[str, Readout] = {"knn": knn_scores, "energy": energy_scores, "svm": svm_scores}

@@ -1,0 +1,266 @@
+"""What a cell is measured in: genes, or a representation in ``obsm``, read a few rows at a time.
+
+Also the way back from a representation to genes, so that a metric can be read, and used on other AnnData.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+GENES = "X"
+BLOCK = 10_000  # cells read at once where a pass over all of them is needed
+MOST_MISSING = 0.5  # of the genes of a metric
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Features:
+    """Columns of a matrix of cells, possibly through a linear map."""
+
+    matrix: Any
+    """All cells, shape (n, g): an array or a CSR matrix of numbers."""
+    names: NDArray[np.str_]
+    """Names of the features, shape (d,)."""
+    rep: str
+    """`use_rep` that was taken: ``"X"`` or a key of ``obsm``."""
+    layer: str | None = None
+    """Layer of the genes; `None` for ``adata.X``."""
+    columns: NDArray[np.intp] | None = None
+    """Columns of `matrix` that are read, in this order; `None` for all."""
+    basis: NDArray[np.float64] | None = None
+    """What those columns are multiplied with, shape (columns, d); `None` for nothing."""
+    offset: NDArray[np.float64] | None = None
+    """What is subtracted in the end, shape (d,)."""
+
+    def read(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Features of some cells, shape (len(rows), d), float64."""
+        block: Any = self.matrix[rows]
+        if self.columns is not None:
+            block = block[:, self.columns]
+        if self.basis is not None:
+            block = block @ self.basis
+        is_sparse: bool = sp.issparse(block)
+        if is_sparse:
+            block = block.toarray()
+        values: NDArray[np.float64] = np.ascontiguousarray(block, dtype=np.float64)
+        return values if self.offset is None else values - self.offset
+
+    def surely_finite(self) -> bool:
+        """Whether no number in the whole matrix is NaN or infinite, told by its sum, without a copy."""
+        is_sparse: bool = sp.issparse(self.matrix)
+        values = self.matrix.data if is_sparse else self.matrix
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(values.sum(dtype=np.float64)))
+
+    def check_finite(self, rows: NDArray[np.intp], *, where: str) -> None:
+        """Raise if a feature of these cells is NaN or infinite; `where` names the cells."""
+        finite = np.isfinite(self.read(rows))
+        if finite.all():
+            return
+        column = int(np.flatnonzero(~finite.all(axis=0))[0])
+        n_bad = int((~finite.all(axis=1)).sum())
+        msg = (
+            f"{n_bad} of {len(rows)} cells of {where} hold NaN or infinite values in the features "
+            f"(use_rep={self.rep!r}), e.g. in {str(self.names[column])!r}; drop or mend them, "
+            "a transport cost needs finite features."
+        )
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneMap:
+    """How features are computed from genes: ``genes @ basis - offset``."""
+
+    names: NDArray[np.str_]
+    """Genes that take part, shape (g,), unique."""
+    means: NDArray[np.float64]
+    """Mean of each gene over the cells that learned the metric, shape (g,)."""
+    basis: NDArray[np.float64] | None = None
+    """Shape (g, d); `None` if the features are the genes themselves."""
+    offset: NDArray[np.float64] | None = None
+    """Shape (d,); what PCA subtracted before it projected."""
+
+    def loadings(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The map from genes to learned components, shape (g, k)."""
+        return components.T if self.basis is None else self.basis @ components.T
+
+
+def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | None = None) -> Features:
+    """Take the features that `use_rep` and `layer` ask for."""
+    if use_rep is not None and not isinstance(use_rep, str):
+        msg = f"`use_rep` must be a string or None, got {use_rep!r}."
+        raise TypeError(msg)
+    if use_rep is None:
+        use_rep = PCA if layer is None and PCA in adata.obsm else GENES
+    if use_rep != GENES:
+        if layer is not None:
+            msg = f"`layer` is for genes; it cannot be used together with use_rep={use_rep!r}. Drop one of them."
+            raise ValueError(msg)
+        return _features_of_rep(adata, use_rep)
+    matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    columns = None
+    if HIGHLY_VARIABLE in adata.var and (marked := adata.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)).any():
+        columns = np.flatnonzero(marked)
+    names = adata.var_names.to_numpy(dtype=str)
+    names = names if columns is None else names[columns]
+    if names.size == 0:
+        msg = "adata has no features: it has no genes and no `X_pca` in adata.obsm."
+        raise ValueError(msg)
+    logger.info(
+        "features: %d %sgenes of %s",
+        names.size,
+        "" if columns is None else "highly variable ",
+        "adata.X" if layer is None else f"adata.layers[{layer!r}]",
+    )
+    return Features(matrix, names, GENES, layer, columns)
+
+
+def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, layer: str | None) -> Features:
+    """Compute the features of a learned metric from the genes of another AnnData, matched by name."""
+    matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
+    check_unique(adata.var_names)
+    position = adata.var_names.get_indexer(pd.Index(gene_map.names))
+    found = position >= 0
+    n_missing = int((~found).sum())
+    if n_missing > MOST_MISSING * len(found):
+        msg = (
+            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
+            f"e.g. {gene_map.names[~found][0]!r}; at least half of them are needed. "
+            "Are the genes named in the same way (symbols or identifiers)?"
+        )
+        raise ValueError(msg)
+    d = len(found) if gene_map.basis is None else gene_map.basis.shape[1]
+    offset = np.zeros(d) if gene_map.offset is None else gene_map.offset.copy()
+    basis = gene_map.basis
+    if n_missing:
+        warnings.warn(
+            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
+            f"e.g. {gene_map.names[~found][0]!r}; they are taken to be at their mean in the training cells.",
+            stacklevel=4,
+        )
+        basis = np.eye(d) if basis is None else basis
+        offset -= gene_map.means[~found] @ basis[~found]
+        basis = basis[found]
+    names = gene_map.names if gene_map.basis is None else rep_names(rep, d)
+    return Features(matrix, names, rep, layer, position[found], basis, offset)
+
+
+def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
+    """The way from genes to `features`, if there is one: genes themselves, or PCs that belong to ``adata.X``."""
+    if features.rep == GENES:
+        check_unique(pd.Index(features.names))
+        means = column_means(features.matrix)
+        return GeneMap(features.names, means if features.columns is None else means[features.columns])
+    if features.rep != PCA or PCA_LOADINGS not in adata.varm:
+        return None
+    basis = np.asarray(adata.varm[PCA_LOADINGS], dtype=np.float64)
+    if adata.X is None or basis.shape != (adata.n_vars, len(features.names)):
+        return None
+    used = basis.any(axis=1)
+    matrix = numeric_matrix(adata.X, name="adata.X")
+    offset, belongs = _offset_of_pca(matrix, features.matrix, basis)
+    if not belongs:
+        warnings.warn(
+            "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
+            "(was X normalised or scaled after PCA?). The metric is learned on X_pca, but without a map to genes: "
+            "no gene loadings, and unseen cells need their own X_pca.",
+            stacklevel=3,
+        )
+        return None
+    check_unique(adata.var_names)
+    return GeneMap(adata.var_names.to_numpy(dtype=str)[used], column_means(matrix)[used], basis[used], offset)
+
+
+def gene_matrix(adata: AnnData, layer: str | None) -> Any:
+    """Cells × genes: ``adata.X`` or a layer."""
+    if layer is None:
+        if adata.X is None:
+            msg = "adata.X is None, so there are no genes; pass `use_rep`, a key of adata.obsm."
+            raise ValueError(msg)
+        return adata.X
+    if layer not in adata.layers:
+        available = ", ".join(repr(key) for key in adata.layers) or "nothing"
+        msg = f"adata.layers has no {layer!r}; it holds {available}."
+        raise KeyError(msg)
+    return adata.layers[layer]
+
+
+def numeric_matrix(matrix: Any, *, name: str) -> Any:
+    """The matrix as an array or in CSR form, if it holds real numbers in memory."""
+    if isinstance(matrix, pd.DataFrame):
+        matrix = matrix.to_numpy()
+    is_sparse: bool = sp.issparse(matrix)
+    if not is_sparse and not isinstance(matrix, np.ndarray):
+        msg = f"{name} must be a numpy array or a scipy sparse matrix in memory, got {type(matrix).__name__}."
+        raise TypeError(msg)
+    if matrix.dtype.kind not in "fiub":
+        msg = f"{name} must hold real numbers, got {matrix.dtype}; no numeric features."
+        raise ValueError(msg)
+    return matrix.tocsr() if is_sparse else matrix
+
+
+def column_means(matrix: Any) -> NDArray[np.float64]:
+    """Mean of each column, shape (g,), float64, without a dense copy."""
+    return np.asarray(matrix.mean(axis=0, dtype=np.float64), dtype=np.float64).ravel()
+
+
+def rep_names(rep: str, d: int) -> NDArray[np.str_]:
+    """Names of the columns of a representation without names, ``X_pca_1`` and so on."""
+    return np.array([f"{rep}_{i}" for i in range(1, d + 1)])
+
+
+def check_unique(names: pd.Index[Any]) -> None:
+    """Genes are matched by name, so every name must be there once."""
+    if not names.is_unique:
+        repeated = names[names.duplicated()]
+        msg = (
+            f"adata.var_names are not unique: {len(repeated)} are repeated, e.g. {str(repeated[0])!r}. "
+            "Run `adata.var_names_make_unique()`."
+        )
+        raise ValueError(msg)
+
+
+def _features_of_rep(adata: AnnData, rep: str) -> Features:
+    if rep not in adata.obsm:
+        available = ", ".join(repr(key) for key in adata.obsm) or "nothing"
+        msg = f"adata.obsm has no {rep!r}; it holds {available}. Pass one of these, or use_rep='X' for genes."
+        raise KeyError(msg)
+    stored = adata.obsm[rep]
+    matrix = numeric_matrix(stored, name=f"adata.obsm[{rep!r}]")
+    d = matrix.shape[1]
+    if d == 0:
+        msg = f"adata.obsm[{rep!r}] has no columns."
+        raise ValueError(msg)
+    names = stored.columns.to_numpy(dtype=str) if isinstance(stored, pd.DataFrame) else rep_names(rep, d)
+    logger.info("features: adata.obsm[%r] with %d columns", rep, d)
+    return Features(matrix, names, rep)
+
+
+def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
+    """What PCA subtracted, shape (d,), and whether nothing but a constant is left between both."""
+    n, d = pca.shape
+    total, square = np.zeros(d), np.zeros(d)
+    for first in range(0, n, BLOCK):
+        rest = np.asarray(genes[first : first + BLOCK] @ basis) - pca[first : first + BLOCK]
+        total += rest.sum(axis=0)
+        square += (rest**2).sum(axis=0)
+    offset = total / n
+    rest_sd = np.sqrt(np.maximum(square / n - offset**2, 0.0))
+    sd = pca.std(axis=0, dtype=np.float64)
+    # float32 sums lose about 1e-6 of the offset as well
+    tolerance = 1e-2 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
+    return offset, bool((rest_sd <= tolerance).all())

@@ -1,0 +1,204 @@
+"""A learned metric as an object: what it maps, from what it was learned, and how it is kept on disk."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from gml._features import GeneMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    from gml.methods import Power
+
+FORMAT = 1
+_GENE = "gene_map"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class GroundMetric:
+    r"""A ground metric on gene space, :math:`d_L(x, x') = \lVert L (x - x') \rVert_2` :cite:p:`Kuehn2025`.
+
+    Made by :func:`gml.tl.learn_metric` and read with :func:`gml.get.metric`.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> metric = gml.get.metric(adata)
+    >>> metric.components.shape
+    (2, 2)
+    >>> metric.transform(adata.X).shape
+    (180, 2)
+    """
+
+    components: NDArray[np.float64]
+    """The map :math:`L`, shape (k, d): rows are orthogonal, the longest first, zeros last."""
+    feature_names: NDArray[np.str_]
+    """Names of the features that :math:`L` takes, shape (d,)."""
+    classes: NDArray[np.str_]
+    """Diseases that it was learned from, sorted."""
+    params: dict[str, Any] = field(default_factory=dict)
+    """Everything needed to repeat the call that learned it."""
+    loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Loss of each pass that was made."""
+    gene_map: GeneMap | None = field(default=None, repr=False)
+    """How the features are computed from genes; `None` if there is no such way."""
+
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        k, d = self.components.shape if self.components.ndim == 2 else (0, 0)
+        if k == 0 or d == 0 or not np.isfinite(self.components).all():
+            msg = f"`components` must be a finite array of shape (k, d), got shape {self.components.shape}."
+            raise ValueError(msg)
+        if len(self.feature_names) != d:
+            msg = f"`feature_names` must name the {d} columns of `components`, got {len(self.feature_names)} names."
+            raise ValueError(msg)
+
+    @property
+    def power(self) -> Power:
+        """Exponent q of the ground cost of distances under this metric."""
+        return 2 if self.params.get("power", 1) == 2 else 1
+
+    @property
+    def loadings(self) -> NDArray[np.float64] | None:
+        """The map from genes to components, shape (n_genes, k), for ``gene_map.names``; `None` without genes."""
+        return None if self.gene_map is None else self.gene_map.loadings(self.components)
+
+    def mahalanobis(self) -> NDArray[np.float64]:
+        r"""The matrix :math:`M = L^\top L` of :math:`d_L(x, x')^2 = (x - x')^\top M (x - x')`, shape (d, d)."""
+        return self.components.T @ self.components
+
+    def transform(self, X: NDArray[Any]) -> NDArray[np.float64]:  # noqa: N803 (the name that scikit-learn uses)
+        """Cells in the learned space, shapes (n, d) → (n, k); Euclidean distances there are the ground metric.
+
+        Parameters
+        ----------
+        X
+            Cells × features, in the order of `feature_names`, shape (n, d). Array or sparse matrix.
+
+        Raises
+        ------
+        ValueError
+            If the number of columns is not d.
+        """
+        k, d = self.components.shape
+        if getattr(X, "ndim", None) != 2 or X.shape[1] != d:
+            msg = f"`X` must have shape (n, {d}), one column per feature of the metric, got {np.shape(X)}."
+            raise ValueError(msg)
+        return np.asarray(X @ self.components.T, dtype=np.float64).reshape(-1, k)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the metric to one file (``.npz`` is added to the name if it is not there), without pickle.
+
+        Examples
+        --------
+        >>> import gml, tempfile, pathlib
+        >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+        >>> gml.tl.learn_metric(adata, method="spectral")
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metric.npz"
+        >>> gml.get.metric(adata).save(path)
+        >>> gml.GroundMetric.load(path).components.shape
+        (2, 2)
+        """
+        path = _with_suffix(path)
+        run = self.to_dict()
+        gene_map = {f"{_GENE}.{name}": value for name, value in run.pop(_GENE, {}).items()}
+        arrays = run | gene_map | {"params": json.dumps(run["params"])}
+        # a file that cannot be written to its end never takes the place of a good one
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            unfinished = Path(file.name)
+            try:
+                np.savez(file, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+            except BaseException:
+                unfinished.unlink()
+                raise
+        unfinished.replace(path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str]) -> Self:
+        """Read a metric that :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a metric, or one of a newer format.
+        """
+        path = Path(path) if Path(path).exists() else _with_suffix(path)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                run = {name: stored[name] for name in stored.files}
+            run["params"] = json.loads(str(run["params"]))
+        except (ValueError, KeyError, EOFError, OSError) as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
+            raise ValueError(msg) from error
+        prefix = f"{_GENE}."
+        gene_map = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
+        return cls.from_dict(run | ({_GENE: gene_map} if gene_map else {}), name=str(path))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Only arrays, scalars and str-keyed dicts, as ``adata.uns`` holds them."""
+        run: dict[str, Any] = {
+            "format": FORMAT,
+            "components": self.components,
+            "feature_names": self.feature_names,
+            "classes": self.classes,
+            "loss": self.loss,
+            "params": self.params,
+        }
+        if (genes := self.gene_map) is not None:
+            run[_GENE] = {"names": genes.names, "means": genes.means}
+            optional = {"basis": genes.basis, "offset": genes.offset}
+            run[_GENE] |= {name: value for name, value in optional.items() if value is not None}
+        return run
+
+    @classmethod
+    def from_dict(cls, run: Mapping[str, Any], *, name: str) -> Self:
+        """The metric that :meth:`to_dict` wrote; `name` is where it was found, for messages."""
+        needed = {"format", "components", "feature_names", "classes", "loss", "params"}
+        if missing := needed - set(run):
+            msg = f"{name} holds no learned metric: {', '.join(sorted(missing))} missing. Run `gml.tl.learn_metric`."
+            raise ValueError(msg)
+        if int(run["format"]) > FORMAT:
+            msg = f"{name} has format {int(run['format'])}, this version of gml reads up to {FORMAT}; update scgml."
+            raise ValueError(msg)
+        gene_map = None
+        if (genes := run.get(_GENE)) is not None:
+            floats = {
+                key: np.asarray(genes[key], dtype=np.float64) for key in ("means", "basis", "offset") if key in genes
+            }
+            gene_map = GeneMap(names=np.asarray(genes["names"], dtype=str), **floats)
+        return cls(
+            components=np.asarray(run["components"], dtype=np.float64),
+            feature_names=np.asarray(run["feature_names"], dtype=str),
+            classes=np.asarray(run["classes"], dtype=str),
+            params=_plain(run["params"]),
+            loss=np.asarray(run["loss"], dtype=np.float64),
+            gene_map=gene_map,
+        )
+
+
+def _with_suffix(path: str | PathLike[str]) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+
+
+def _plain(value: Any) -> Any:
+    """Python scalars and dicts for what came back from a file as numpy scalars."""
+    if hasattr(value, "items"):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return (
+        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0) else value
+    )

@@ -1,0 +1,21 @@
+"""Optimal transport between many patients: arrays in, arrays out."""
+
+from ._cost import ground_cost
+from ._exact import solve_exact
+from ._graph import edge_weights, gradient, laplacian_product, scatter
+from ._pairwise import Clouds, Ground, Transport, all_pairs, square, transport
+
+__all__ = [
+    "Clouds",
+    "Ground",
+    "Transport",
+    "all_pairs",
+    "edge_weights",
+    "gradient",
+    "ground_cost",
+    "laplacian_product",
+    "scatter",
+    "solve_exact",
+    "square",
+    "transport",
+]

@@ -1,0 +1,62 @@
+"""Exact optimal transport between two weighted point sets, by POT's network simplex."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import ot
+
+try:
+    from ot.lp.emd_wrap import emd_c
+except ImportError:  # a POT that moved its compiled solver
+    emd_c = None
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# The public wrapper checks, centres duals and holds the GIL for longer than a sketch takes to solve, so the compiled
+# solver is called as the wrapper of these releases calls it; all others go through the wrapper.
+USE_COMPILED = emd_c is not None and ot.__version__.startswith("0.9.7")
+OPTIMAL = 1
+
+
+def solve_exact(
+    a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, max_iter: int
+) -> tuple[float, NDArray[np.float64]]:
+    r"""Value :math:`\langle \pi, C \rangle` and optimal plan :math:`\pi`.
+
+    Parameters
+    ----------
+    a, b
+        Positive weights, shapes (n,) and (m,), each with sum 1.
+    cost
+        Ground cost, shape (n, m), C-contiguous and finite.
+    max_iter
+        Pivots of the simplex before it gives up.
+
+    Returns
+    -------
+    The value, and the plan of shape (n, m) with at most n + m - 1 non-zeros.
+
+    Raises
+    ------
+    ValueError
+        If the solver stops before it has an optimal plan.
+    """
+    if len(a) == 1 or len(b) == 1:
+        plan = np.outer(a, b)
+        return float((plan * cost).sum()), plan
+    if USE_COMPILED:
+        plan, value, _, _, code = emd_c(a, b * (a.sum() / b.sum()), cost, max_iter, 1, None, None)
+    else:
+        plan, log = ot.emd(a, b, cost, numItermax=max_iter, log=True, check_marginals=False)
+        value, code = log["cost"], log["result_code"]
+    if code != OPTIMAL:
+        msg = (
+            f"The exact solver stopped without an optimal plan between {len(a)} and {len(b)} points "
+            f"(code {code}, max_iter={max_iter}). Raise `max_iter`, with "
+            f"solver=gml.solvers.Exact(max_iter={10 * max_iter}), or sketch patients with fewer points: n_points=64."
+        )
+        raise ValueError(msg)
+    return float(value), plan

@@ -1,0 +1,115 @@
+"""Who is transported onto whom: exact plans of many pairs of patients, on all workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+
+from ._cost import ground_cost
+from ._exact import solve_exact
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml.solvers import Solver
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ground:
+    """The ground cost of points that are already mapped: metric to the power."""
+
+    power: int = 1
+    metric: str = "euclidean"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Clouds:
+    """Points of all patients in the space where the ground cost is taken, one patient below the other."""
+
+    z: NDArray[np.float64]
+    """Shape (n, k)."""
+    weights: NDArray[np.float64]
+    """Shape (n,), sum 1 in each patient."""
+    start: NDArray[np.intp]
+    """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transport:
+    """Optimal transport of many pairs; the plans as edges between points, one pair below the other."""
+
+    distances: NDArray[np.float64]
+    """OT distance of each pair, shape (n_pairs,)."""
+    source: NDArray[np.intp]
+    """Point that mass leaves, shape (n_edges,)."""
+    target: NDArray[np.intp]
+    """Point that it reaches, shape (n_edges,)."""
+    mass: NDArray[np.float64]
+    """How much, shape (n_edges,)."""
+    cost: NDArray[np.float64]
+    """Ground cost of the way, shape (n_edges,)."""
+    n_edges: NDArray[np.intp]
+    """Edges of each pair, shape (n_pairs,)."""
+
+
+def all_pairs(n: int) -> NDArray[np.intp]:
+    """Every unordered pair of n patients, shape (n (n - 1) / 2, 2), the smaller number first."""
+    return np.column_stack(np.triu_indices(n, 1))
+
+
+def square(values: NDArray[np.float64], pairs: NDArray[np.intp], n: int) -> NDArray[np.float64]:
+    """Symmetric matrix with `values` at `pairs` and zeros elsewhere, shape (n, n)."""
+    matrix = np.zeros((n, n))
+    matrix[pairs[:, 0], pairs[:, 1]] = values
+    matrix[pairs[:, 1], pairs[:, 0]] = values
+    return matrix
+
+
+def transport(
+    clouds: Clouds,
+    pairs: NDArray[np.intp],
+    *,
+    ground: Ground,
+    solver: Solver,
+    plans: bool,
+    n_jobs: int | None,
+    description: str = "solving transport",
+) -> Transport:
+    """Solve all `pairs`, shape (n_pairs, 2); without `plans` the edges are left empty."""
+    n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
+    blocks = np.array_split(pairs, n_blocks) if n_blocks else []
+    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans)
+    parts = list(parallel(solve, blocks, n_jobs=n_jobs, description=description))
+    if not parts:
+        parts = [solve(pairs)]
+    fields = zip(*parts, strict=True)
+    return Transport(*(np.concatenate(field) for field in fields))
+
+
+def _solve_block(
+    pairs: NDArray[np.intp], *, clouds: Clouds, ground: Ground, solver: Solver, plans: bool
+) -> tuple[NDArray[Any], ...]:
+    """The fields of a :class:`Transport` for a block of pairs; runs on one worker."""
+    distances = np.empty(len(pairs))
+    n_edges = np.zeros(len(pairs), dtype=np.intp)
+    source, target = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    mass, edge_cost = [np.empty(0)], [np.empty(0)]
+    for index, (p, q) in enumerate(pairs.tolist()):
+        of_p, of_q = slice(*clouds.start[p : p + 2]), slice(*clouds.start[q : q + 2])
+        cost = ground_cost(clouds.z[of_p], clouds.z[of_q], power=ground.power, metric=ground.metric)
+        distances[index], plan = solve_exact(clouds.weights[of_p], clouds.weights[of_q], cost, max_iter=solver.max_iter)
+        if plans:
+            used = np.flatnonzero(plan)
+            row, column = np.divmod(used, plan.shape[1])
+            source.append(row + of_p.start)
+            target.append(column + of_q.start)
+            mass.append(plan.ravel()[used])
+            edge_cost.append(cost.ravel()[used])
+            n_edges[index] = len(used)
+    edges = (np.concatenate(part) for part in (source, target, mass, edge_cost))
+    return distances, *edges, n_edges

@@ -1,0 +1,57 @@
+"""Work in parallel through joblib, with a progress bar when it takes long.
+
+Work inside of such work is sequential and silent: folds run side by side, the transport inside a fold does not.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, TypeVar
+
+import joblib
+from joblib.parallel import get_active_backend
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+BAR_AFTER = 2.0  # seconds
+TASKS_PER_WORKER = 8  # so that no worker waits long for the last one
+
+_inside: ContextVar[bool] = ContextVar("gml_inside_parallel", default=False)
+
+
+def n_workers(n_jobs: int | None) -> int:
+    """Workers that `n_jobs` asks for: `None` is what ``joblib.parallel_config`` says, else all cores."""
+    if _inside.get():
+        return 1
+    if n_jobs is None:
+        _, n_jobs = get_active_backend()
+    return int(joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs))
+
+
+def parallel(function: Callable[[S], T], tasks: Sequence[S], *, n_jobs: int | None, description: str) -> Iterator[T]:
+    """``function(task)`` for every task, in their order, in threads unless joblib is configured otherwise."""
+    if _inside.get():
+        yield from map(function, tasks)
+        return
+    run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as="generator", batch_size=1)
+    results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
+    yield from progress(results, total=len(tasks), description=description)
+
+
+def progress(items: Iterable[T], *, total: int, description: str) -> Iterator[T]:
+    """The items, with a bar once they take longer than a moment."""
+    yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=_inside.get())
+
+
+def _call(function: Callable[[S], T], task: S) -> T:
+    """Run one task, so that it knows where it runs."""
+    token = _inside.set(True)
+    try:
+        return function(task)
+    finally:
+        _inside.reset(token)

@@ -1,0 +1,88 @@
+"""What colour a patient has, and what the colour means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, to_rgba, to_rgba_array
+
+from gml._slots import Keys, get_column
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+# Okabe and Ito, told apart by colour-blind readers; the two that are weak on white or look like text come last
+OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#000000")
+MISSING = to_rgba("lightgrey")
+CONTINUOUS = "magma"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coloring:
+    """One colour per patient; either `classes` or `scale` says what it means."""
+
+    name: str
+    """Column or gene."""
+    rgba: NDArray[np.float64]
+    """Colours, shape (p, 4)."""
+    classes: tuple[tuple[str, Any], ...] = ()
+    """Name and colour of each class that occurs, for a legend."""
+    scale: ScalarMappable | None = None
+    """Numbers to colours, for a colour bar."""
+
+
+def disease_column(patients: AnnData, key: str) -> str | None:
+    """Column of ``patients.obs`` that the run `key` knows as the disease, if it is there."""
+    params = patients.uns.get(Keys(key).run, {}).get("params", {})
+    name = params.get("disease_key")
+    return name if isinstance(name, str) and name in patients.obs.columns else None
+
+
+def read_coloring(patients: AnnData, name: str, *, key: str) -> Coloring:
+    """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number."""
+    if isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
+        position = int(np.flatnonzero(patients.var_names == name)[0])
+        return _continuous(name, patients[:, [position]].to_df().iloc[:, 0])
+    column = get_column(patients, name, hint="A gene of patients.var_names can be given, too.")
+    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+    if is_number and name != disease_column(patients, key):
+        return _continuous(name, column)
+    return _categorical(name, column, stored=patients.uns.get(f"{name}_colors"))
+
+
+def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Coloring:
+    categories = column.astype("category").cat
+    codes = categories.codes.to_numpy()  # (p,), -1 where missing
+    palette = _palette(len(categories.categories), stored)
+    rgba = np.vstack([palette, MISSING])[codes]
+    present = np.unique(codes[codes >= 0])
+    classes = [(str(categories.categories[code]), palette[code]) for code in present]
+    if (codes < 0).any():
+        classes.append(("missing", MISSING))
+    return Coloring(name, rgba, classes=tuple(classes))
+
+
+def _palette(n: int, stored: object) -> NDArray[np.float64]:
+    """Colours of n classes, shape (n, 4): those that scanpy stored if they fit."""
+    if isinstance(stored, list | tuple | np.ndarray) and len(stored) == n:
+        return to_rgba_array([str(color) for color in stored])
+    if n <= len(OKABE_ITO):
+        return to_rgba_array(OKABE_ITO[:n])
+    if n <= 20:
+        return mpl.colormaps["tab20"](np.arange(n))
+    return mpl.colormaps["viridis"](np.linspace(0, 1, n))
+
+
+def _continuous(name: str, values: pd.Series[Any]) -> Coloring:
+    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    finite = np.isfinite(numbers)
+    low, high = (numbers[finite].min(), numbers[finite].max()) if finite.any() else (0.0, 1.0)
+    scale = ScalarMappable(Normalize(low, high), mpl.colormaps[CONTINUOUS])
+    rgba = np.where(finite[:, None], scale.to_rgba(np.where(finite, numbers, low)), MISSING)
+    return Coloring(name, rgba, scale=scale)

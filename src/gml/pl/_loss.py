@@ -1,0 +1,84 @@
+"""Draw how learning went."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import MaxNLocator
+
+from gml._slots import LEARN_FIRST, Keys, check_anndata, get_run
+
+from ._axes import check_axes, new_axes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+
+_MEANING = {"triplet": "triplet loss", "spectral": "within / between"}
+_MOST_MARKERS = 30
+
+
+def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
+    """Loss of the metric, pass by pass; an orange dot marks the lowest.
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`gml.tl.learn_metric`, or patients from :func:`gml.tl.patient_distances` under that metric.
+        Not modified.
+    key
+        `key_added` of the metric or of the distances.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    KeyError
+        If there is no run of that name.
+    ValueError
+        If the run did not learn, as distances with ``metric=None``.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=5))
+    >>> ax = gml.pl.loss(adata)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('pass', 'triplet loss')
+    """
+    check_anndata(adata)
+    check_axes(ax)
+    keys = Keys(key)
+    run = get_run(adata, keys.run, hint=LEARN_FIRST)
+    history = np.atleast_1d(np.asarray(run.get("loss", []), dtype=np.float64))  # (passes,)
+    if history.size == 0:
+        msg = f"adata.uns[{key!r}] has no loss: its metric was not learned. {LEARN_FIRST}"
+        raise ValueError(msg)
+    if ax is None:
+        ax = new_axes(width=5.0, height=3.5)
+
+    passes = np.arange(1, len(history) + 1)
+    ax.plot(passes, history, color="0.35", lw=1.5, marker="o" if len(history) <= _MOST_MARKERS else "", ms=4)
+    if np.isfinite(history).any():
+        lowest = int(np.nanargmin(history))
+        ax.plot(passes[lowest], history[lowest], "o", color="#E69F00", ms=8, label=f"lowest: pass {passes[lowest]}")
+        ax.legend(frameon=False)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if len(history) == 1:
+        ax.set_xlim(0.5, 1.5)
+    ax.set(xlabel="pass", ylabel=_MEANING.get(_method(run.get("params", {})), "loss"))
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _method(params: Mapping[str, Any]) -> str:
+    """Name of the method, kept one level further down by distances."""
+    return str(params.get("method") or params.get("metric_params", {}).get("method"))

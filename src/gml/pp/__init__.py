@@ -1,0 +1,5 @@
+"""Preprocessing of patients for scanpy."""
+
+from ._neighbors import neighbors
+
+__all__ = ["neighbors"]

@@ -1,0 +1,10 @@
+"""Tools: learn a metric, measure patients with it, predict, read it."""
+
+from ._cross_validate import cross_validate
+from ._learn_metric import learn_metric
+from ._patient_distances import patient_distances
+from ._predict import predict
+from ._rank_genes import rank_genes
+from ._transform import transform
+
+__all__ = ["cross_validate", "learn_metric", "patient_distances", "predict", "rank_genes", "transform"]

@@ -1,0 +1,157 @@
+"""Learn the ground metric of a cohort."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from gml._checks import check_int, check_n_jobs, check_seed
+from gml._cohort import Cohort
+from gml._features import find_features, find_gene_map
+from gml._metric import GroundMetric, check_labels, learn
+from gml._sketch import sketch
+from gml._slots import check_anndata, check_key_added
+from gml.methods import method_name, resolve_method
+from gml.solvers import resolve_solver, solver_name
+
+from ._store import embed_cells, store_metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from anndata import AnnData
+
+    from gml.methods import Method, MethodName
+    from gml.solvers import Solver, SolverName
+
+
+def learn_metric(
+    adata: AnnData,
+    *,
+    patient_key: str = "patient",
+    disease_key: str = "disease",
+    use_rep: str | None = None,
+    layer: str | None = None,
+    method: MethodName | Method = "triplet",
+    solver: SolverName | Solver = "exact",
+    n_components: int | None = None,
+    n_points: int | None = 64,
+    key_added: str = "gml",
+    rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
+) -> None:
+    r"""Learn the ground metric under which patients of different diseases lie far apart :cite:p:`Kuehn2025`.
+
+    Each patient is the distribution of their cells. Only the disease of the patients is used, never a label of cells.
+    The metric is a linear map :math:`L`, the ground distance of two cells :math:`\lVert L (x - x') \rVert_2`.
+
+    With few patients a learned metric can do worse on new patients than no learning; look at held-out patients
+    before you trust it.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes. Only the slots below are written.
+    patient_key
+        Column of ``adata.obs`` that names the patient of each cell.
+    disease_key
+        Column of ``adata.obs`` with the disease, constant within a patient.
+    use_rep
+        Features to learn on: a key of ``adata.obsm``, or ``"X"`` for genes (the highly variable ones, if marked).
+        `None` takes ``"X_pca"`` if it is there, else genes. What was taken is stored.
+    layer
+        Layer with the genes, instead of ``adata.X``.
+    method
+        ``"triplet"`` or ``"spectral"``, or :class:`gml.methods.Triplet` or :class:`gml.methods.Spectral` with settings.
+    solver
+        ``"exact"``, or :class:`gml.solvers.Exact` with settings.
+    n_components
+        Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
+        of diseases for spectral, for which it is an upper bound.
+    n_points
+        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+    key_added
+        Name of the result.
+    rng
+        Seed, or a generator from which one is drawn; the seed is stored.
+    n_jobs
+        Threads (or workers of the joblib backend in use); `None` takes all cores, unless
+        :func:`joblib.parallel_config` says otherwise. The result does not depend on it.
+
+    Returns
+    -------
+    `None`; it writes
+
+    ``adata.uns[key_added]``
+        The metric: `components` (k, d), `feature_names` (d,), `classes`, `loss` per pass, `params`, and `gene_map`,
+        the way from genes to features, if there is one. Read it with :func:`gml.get.metric`.
+    ``adata.obsm["X_" + key_added]``
+        Cells in the learned space, shape (n_cells, k).
+    ``adata.varm[key_added]``
+        Genes × components, shape (n_genes, k), zero for genes that were not used. Only for features that come from
+        genes: genes themselves, or ``X_pca`` with its ``varm["PCs"]``.
+
+    Raises
+    ------
+    KeyError
+        If a column, layer or representation is missing.
+    ValueError
+        If a cell has no patient, a patient no or two diseases, the features are not finite, there are not two diseases
+        of which one has two patients, or a setting is out of range.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=5))
+    >>> adata.obsm["X_gml"].shape
+    (180, 2)
+    """
+    check_anndata(adata)
+    method_settings, solver_settings = resolve_method(method), resolve_solver(solver)
+    check_key_added(key_added)
+    check_n_jobs(n_jobs)
+    if n_points is not None:
+        check_int(n_points, name="n_points")
+    seed = check_seed(rng)
+
+    features = find_features(adata, use_rep=use_rep, layer=layer)
+    if n_components is not None and check_int(n_components, name="n_components") > len(features.names):
+        msg = f"`n_components` must be at most the number of features, {len(features.names)}, got {n_components}."
+        raise ValueError(msg)
+    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease_key)
+    check_labels(cohort.labels, cohort.classes, cohort.patients)
+    gene_map = find_gene_map(adata, features)
+    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    fit = learn(
+        points,
+        cohort.labels,
+        method_settings,
+        n_components=n_components,
+        solver=solver_settings,
+        seed=seed,
+        n_jobs=n_jobs,
+    )
+    params = {
+        "patient_key": patient_key,
+        "disease_key": disease_key,
+        "use_rep": features.rep,
+        "layer": layer,
+        "method": method_name(method_settings),
+        "method_settings": asdict(method_settings),
+        "solver": solver_name(solver_settings),
+        "solver_settings": asdict(solver_settings),
+        "n_components": n_components,
+        "n_points": n_points,
+        "rng": seed,
+        "power": method_settings.power,
+        "transformed": False,
+    }
+    metric = GroundMetric(
+        components=fit.components,
+        feature_names=features.names,
+        classes=cohort.classes,
+        params=params,
+        loss=fit.loss,
+        gene_map=gene_map,
+    )
+    store_metric(adata, metric, embed_cells(features, metric, adata.n_obs), key_added=key_added)

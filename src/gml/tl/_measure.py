@@ -1,0 +1,240 @@
+"""From an AnnData and a metric to the points of its patients in the space where transport is measured.
+
+Which features a metric reads, and from where, is decided here for all tools.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+import gml.get
+from gml._cohort import Cohort
+from gml._features import GENES, check_unique, find_features, find_features_through_genes
+from gml._metric import GroundMetric
+from gml._ot import Clouds, Ground, all_pairs, square, transport
+from gml._sketch import sketch
+from gml.methods import Fixed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._features import Features
+    from gml._sketch import Points
+    from gml.solvers import Solver
+
+Metric: TypeAlias = "str | GroundMetric | Fixed | None"
+
+PATIENT, DISEASE = "patient", "disease"  # defaults of `patient_key` and `disease_key`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Yardstick:
+    """What a `metric=` argument stands for."""
+
+    name: str
+    """Key in ``uns``, ``"GroundMetric"`` for an object, or the name of a fixed metric."""
+    learned: GroundMetric | None = None
+    """The learned metric; `None` for a fixed one."""
+    holder: AnnData | None = None
+    """The AnnData that holds it under its key, with the cells it was learned on."""
+
+    @property
+    def power(self) -> int:
+        """The metric's own exponent."""
+        return 1 if self.learned is None else self.learned.power
+
+    def ground(self, power: int) -> Ground:
+        """Ground cost between mapped points."""
+        return Ground(power=power, metric="euclidean" if self.learned is not None else self.name)
+
+    def key_for(self, adata: AnnData, key: str, *, default: str) -> str:
+        """`key`, or that of the metric if `key` is only the default."""
+        stored = None if self.learned is None else self.learned.params.get(f"{default}_key")
+        return str(stored) if key == default and stored in adata.obs else key
+
+    def embed(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features (n, d) → the space where the ground cost is taken."""
+        return x if self.learned is None else self.learned.transform(x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """Patients, ready to be transported."""
+
+    cohort: Cohort
+    points: Points
+    clouds: Clouds
+
+
+def yardstick(metric: Metric, *, holders: tuple[AnnData, ...]) -> Yardstick:
+    """Understand a `metric=` argument; a key is looked up in `holders`, one after the other."""
+    if metric is None:
+        return Yardstick("euclidean")
+    if isinstance(metric, Fixed):
+        return Yardstick(metric.name)
+    if isinstance(metric, GroundMetric):
+        return Yardstick("GroundMetric", metric)
+    if not isinstance(metric, str):
+        msg = (
+            "`metric` must be a key of adata.uns, a GroundMetric, a gml.methods.Fixed or None for the Euclidean "
+            f"metric, got {metric!r}."
+        )
+        raise TypeError(msg)
+    holder = next((adata for adata in holders if metric in adata.uns), holders[0])
+    try:
+        return Yardstick(metric, gml.get.metric(holder, key=metric), holder)
+    except KeyError as error:
+        msg = f"{error.args[0]} For distances without a learned metric pass metric=None."
+        raise KeyError(msg) from None
+
+
+def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None, layer: str | None = None) -> Features:
+    """The features of `adata` that the metric measures."""
+    learned = stick.learned
+    if learned is None:
+        return find_features(adata, use_rep=use_rep, layer=layer)
+    rep, own_layer = learned.params["use_rep"], learned.params["layer"]
+    for name, given, own in (("use_rep", use_rep, rep), ("layer", layer, own_layer)):
+        if given is not None and given != own:
+            msg = f"{name}={given!r} does not fit: the metric {stick.name!r} was learned with {name}={own!r}."
+            raise ValueError(msg)
+    d = learned.components.shape[1]
+    at_home = stick.holder is adata and not learned.params["transformed"]
+    if learned.gene_map is not None and (rep == GENES or not at_home):
+        return find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
+    if not at_home:
+        warnings.warn(
+            f"The metric has no map to genes, so adata.obsm[{rep!r}] is used as it is. That is right only if it comes "
+            "from one embedding together with the cells that the metric was learned on.",
+            stacklevel=4,
+        )
+    features = find_features(adata, use_rep=rep)
+    if len(features.names) != d:
+        msg = f"adata.obsm[{rep!r}] has {len(features.names)} columns, the metric {stick.name!r} needs {d}."
+        raise ValueError(msg)
+    return features
+
+
+def matched_features(features: Features, adata: AnnData, reference: Features) -> Features:
+    """The features of `adata` in the order of those of a reference, for a metric that was not learned."""
+    if features.rep != reference.rep:
+        msg = f"`adata` would be measured on {features.rep!r} and `reference` on {reference.rep!r}; pass `use_rep`."
+        raise ValueError(msg)
+    if features.rep != GENES:
+        if len(features.names) != len(reference.names):
+            msg = (
+                f"obsm[{features.rep!r}] has {len(features.names)} columns in `adata` and {len(reference.names)} in "
+                "`reference`; both must come from one embedding."
+            )
+            raise ValueError(msg)
+        return features
+    check_unique(adata.var_names)
+    columns = adata.var_names.get_indexer(pd.Index(reference.names))
+    if (missing := reference.names[columns < 0]).size:
+        msg = f"{missing.size} genes of `reference` are not in `adata`, e.g. {str(missing[0])!r}; subset both alike."
+        raise ValueError(msg)
+    return type(features)(features.matrix, reference.names, GENES, features.layer, columns)
+
+
+def keys_of(adata: AnnData, stick: Yardstick, *, patient_key: str, disease_key: str) -> tuple[str, str | None]:
+    """Columns of patients and diseases: those of the metric where only the default is asked for.
+
+    The disease is `None` if it is absent under its default name; under another name it must be there.
+    """
+    patient_key = stick.key_for(adata, patient_key, default=PATIENT)
+    disease_key = stick.key_for(adata, disease_key, default=DISEASE)
+    return patient_key, None if disease_key == DISEASE and DISEASE not in adata.obs else disease_key
+
+
+def _measure(
+    adata: AnnData,
+    stick: Yardstick,
+    features: Features,
+    *,
+    patient_key: str,
+    disease_key: str,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+) -> Measured:
+    patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
+    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease)
+    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    return Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start))
+
+
+def measure_against(
+    adata: AnnData,
+    reference: AnnData | None,
+    stick: Yardstick,
+    *,
+    patient_key: str,
+    disease_key: str,
+    use_rep: str | None,
+    layer: str | None,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+) -> tuple[Measured, Measured | None]:
+    """Patients of `adata`, and those of `reference` if there is one, in one space."""
+    measure = partial(
+        _measure, patient_key=patient_key, disease_key=disease_key, n_points=n_points, seed=seed, n_jobs=n_jobs
+    )
+    features = features_of(adata, stick, use_rep=use_rep, layer=layer)
+    other = None
+    if reference is not None:
+        reference_features = features_of(reference, stick, use_rep=use_rep, layer=layer)
+        if stick.learned is None:
+            features = matched_features(features, adata, reference_features)
+        other = measure(reference, stick, reference_features)
+    return measure(adata, stick, features), other
+
+
+def distances_within(one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None) -> NDArray[np.float64]:
+    """All patients with each other, shape (p, p), symmetric with a zero diagonal."""
+    pairs = all_pairs(len(one.cohort))
+    solved = transport(one.clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
+    return square(solved.distances, pairs, len(one.cohort))
+
+
+def distances_between(
+    one: Measured, other: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None
+) -> NDArray[np.float64]:
+    """Patients of one cohort × patients of another, shape (p, p_other)."""
+    n, m = len(one.cohort), len(other.cohort)
+    pairs = np.column_stack([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
+    both = Clouds(
+        np.concatenate([one.clouds.z, other.clouds.z]),
+        np.concatenate([one.clouds.weights, other.clouds.weights]),
+        np.concatenate([one.clouds.start, one.clouds.start[-1] + other.clouds.start[1:]]),
+    )
+    solved = transport(both, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
+    return solved.distances.reshape(n, m)
+
+
+def noise_floor(
+    one: Measured,
+    stick: Yardstick,
+    *,
+    ground: Ground,
+    solver: Solver,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Distance between two random halves of each patient, shape (p,); NaN for a patient of one cell."""
+    floor = np.full(len(one.cohort), np.nan)
+    several = one.cohort.sizes > 1
+    if several.any():
+        points = sketch(one.cohort.halves(np.random.default_rng(seed)), n_points, seed=seed, n_jobs=n_jobs)
+        clouds = Clouds(stick.embed(points.x), points.weights, points.start)
+        pairs = np.arange(len(points)).reshape(-1, 2)
+        floor[several] = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
+    return floor

@@ -1,0 +1,210 @@
+"""Compare patients as distributions of cells."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+from gml._checks import check_choice, check_int, check_n_jobs, check_seed
+from gml._cohort import constant_columns
+from gml._features import numeric_matrix
+from gml._mds import classical_mds
+from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added
+from gml.solvers import resolve_solver, solver_name
+
+from ._measure import (
+    DISEASE,
+    PATIENT,
+    distances_between,
+    distances_within,
+    keys_of,
+    measure_against,
+    noise_floor,
+    yardstick,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from gml.methods import Power
+    from gml.solvers import Solver, SolverName
+
+    from ._measure import Measured, Metric
+
+
+def patient_distances(
+    adata: AnnData,
+    *,
+    metric: Metric = "gml",
+    reference: AnnData | None = None,
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
+    use_rep: str | None = None,
+    layer: str | None = None,
+    solver: SolverName | Solver = "exact",
+    power: Power | None = None,
+    n_points: int | None = 64,
+    key_added: str = "gml",
+    rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
+) -> AnnData:
+    r"""Optimal transport distances between patients :cite:p:`Kuehn2025`.
+
+    Each patient is the distribution of their cells. The distance of two patients is the least average cost of moving
+    the cells of one onto the cells of the other,
+
+    .. math:: D_{pq} = \min_{\pi} \sum_{ij} \pi_{ij} \, d(x_i, y_j)^q,
+
+    where :math:`d` is the ground metric and :math:`q` the `power`; with :math:`q = 2` it is a squared distance.
+    Time grows as :math:`p^2 m^3` for p patients of m points.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes. Not modified.
+    metric
+        `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, a :class:`gml.GroundMetric`, a
+        :class:`gml.methods.Fixed`, or `None` for the Euclidean metric. A key is used with the features and columns
+        that the metric was learned on; an object goes through genes as in :func:`gml.tl.transform`.
+    reference
+        Other cells: distances are then from the patients of `adata` to those of `reference`, whose metric is used.
+    patient_key
+        Column of ``adata.obs`` that names the patient of each cell.
+    disease_key
+        Column of ``adata.obs`` with the disease, constant within a patient. May be absent.
+    use_rep, layer
+        Features, as in :func:`gml.tl.learn_metric`, for a metric that was not learned.
+    solver
+        ``"exact"``, or :class:`gml.solvers.Exact` with settings.
+    power
+        Exponent q of the ground cost, 1 or 2; `None` is the metric's own, 1 if it was not learned.
+    n_points
+        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+    key_added
+        Name of the result.
+    rng
+        Seed, or a generator from which one is drawn; the seed is stored.
+    n_jobs
+        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
+
+    Returns
+    -------
+    Patients × genes, one row per patient, sorted by name:
+
+    `.X`
+        Mean of ``adata.X`` over the cells of a patient, dense (p, n_genes), so that genes colour plots of patients.
+    `.obs`
+        `n_cells`, the disease, every other column of ``adata.obs`` that is constant within patients, and
+        `noise_floor`: the distance between two random halves of the patient's cells, NaN for a single cell. Distances
+        of that size are sampling noise; they grow as cells get fewer.
+    ``.obsp[key_added + "_distances"]``
+        Distances (p, p), float64: symmetric, non-negative, zero on the diagonal; in units of the features under the
+        Euclidean metric, relative to the scatter within diseases under a learned one.
+    ``.obsm["X_" + key_added + "_mds"]``
+        Classical multidimensional scaling of the distances (of their roots for q = 2), shape (p, at least 2).
+    ``.uns[key_added]``
+        `params`, everything needed to repeat the call, and `loss` of the learned metric.
+
+    With `reference`, ``.obsm[key_added + "_distances"]``, shape (p, p_reference), takes the place of `.obsp` and MDS,
+    and ``.uns[key_added]["reference"]`` names its columns.
+
+    Raises
+    ------
+    KeyError
+        If the metric, a column, layer or representation is missing.
+    ValueError
+        If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, or the
+        solver stops early.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> patients = gml.tl.patient_distances(adata, metric=None)
+    >>> patients.obsp["gml_distances"].shape
+    (6, 6)
+    """
+    check_anndata(adata)
+    if reference is not None:
+        check_anndata(reference, name="reference")
+    solver_settings = resolve_solver(solver)
+    if power is not None:
+        check_choice(power, name="power", choices=[1, 2])
+    check_key_added(key_added)
+    check_n_jobs(n_jobs)
+    if n_points is not None:
+        check_int(n_points, name="n_points")
+    seed = check_seed(rng)
+
+    stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata))
+    ground = stick.ground(stick.power if power is None else power)
+    settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
+    one, other = measure_against(
+        adata,
+        reference,
+        stick,
+        patient_key=patient_key,
+        disease_key=disease_key,
+        use_rep=use_rep,
+        layer=layer,
+        **settings,
+    )
+    patients = patients_from(adata, one)
+    solve: dict[str, Any] = {"ground": ground, "solver": solver_settings, "n_jobs": n_jobs}
+    patients.obs[NOISE_FLOOR] = noise_floor(one, stick, ground=ground, solver=solver_settings, **settings)
+    keys = Keys(key_added)
+    patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
+    params = {
+        "patient_key": patient_key,
+        "disease_key": disease,
+        "use_rep": one.cohort.features.rep,
+        "layer": one.cohort.features.layer,
+        "metric": stick.name,
+        "metric_params": {} if stick.learned is None else stick.learned.params,
+        "power": ground.power,
+        "solver": solver_name(solver_settings),
+        "solver_settings": asdict(solver_settings),
+        "n_points": n_points,
+        "rng": seed,
+    }
+    patients.uns[keys.run] = {"params": params}
+    if stick.learned is not None:
+        patients.uns[keys.run]["loss"] = stick.learned.loss
+    if other is None:
+        distances = distances_within(one, **solve)
+        patients.obsp[keys.distances] = distances
+        patients.obsm[keys.mds] = classical_mds(distances ** (1 / ground.power))
+    else:
+        patients.obsm[keys.distances] = distances_between(one, other, **solve)
+        patients.uns[keys.run]["reference"] = other.cohort.patients
+    return patients
+
+
+def patients_from(adata: AnnData, one: Measured) -> AnnData:
+    """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
+    cohort = one.cohort
+    n_patients = len(cohort)
+    patient_of_cell = np.empty(adata.n_obs, dtype=np.intp)
+    patient_of_cell[np.concatenate(cohort.rows)] = np.repeat(np.arange(n_patients), cohort.sizes)
+    obs = constant_columns(adata, patient_of_cell, n_patients)
+    obs = obs.set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
+    obs = obs.assign(**{N_CELLS: cohort.sizes})
+    x = None
+    if adata.X is not None:
+        matrix = numeric_matrix(adata.X, name="adata.X")
+        shares = (1.0 / cohort.sizes)[patient_of_cell]
+        averaging = sp.csr_array((shares, (patient_of_cell, np.arange(adata.n_obs))), shape=(n_patients, adata.n_obs))
+        means: Any = averaging @ matrix
+        is_sparse: bool = sp.issparse(means)
+        x = means.toarray() if is_sparse else np.asarray(means)
+        x = x.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32)
+    patients = ad.AnnData(X=x, obs=obs, var=adata.var.copy())
+    for column in obs.columns:
+        if (colors := f"{column}_colors") in adata.uns:
+            patients.uns[colors] = list(adata.uns[colors])
+    return patients

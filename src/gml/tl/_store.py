@@ -1,0 +1,38 @@
+"""Put a metric, and the cells under it, into an AnnData."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gml._features import BLOCK
+from gml._slots import write_metric
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._features import Features
+    from gml._metric import GroundMetric
+
+
+def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> NDArray[np.float64]:
+    """All cells in the learned space, shape (n_cells, k), a block of cells at a time."""
+    embedding = np.empty((n_cells, len(metric.components)))
+    for first in range(0, n_cells, BLOCK):
+        rows = np.arange(first, min(first + BLOCK, n_cells))
+        embedding[rows] = metric.transform(features.read(rows))
+    return embedding
+
+
+def store_metric(adata: AnnData, metric: GroundMetric, embedding: NDArray[np.float64], *, key_added: str) -> None:
+    """Write all slots of a metric."""
+    loadings = None
+    if metric.gene_map is not None and metric.loadings is not None:
+        position = adata.var_names.get_indexer(pd.Index(metric.gene_map.names))
+        found = position >= 0
+        loadings = np.zeros((adata.n_vars, len(metric.components)))
+        loadings[position[found]] = metric.loadings[found]
+    write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)

@@ -1,0 +1,71 @@
+"""Apply a learned metric to other cells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gml._metric import GroundMetric
+from gml._slots import check_anndata, check_key_added
+
+from ._measure import Yardstick, features_of
+from ._store import embed_cells, store_metric
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -> None:
+    """Map cells that the metric has not seen into the learned space :cite:p:`Kuehn2025`.
+
+    Genes are matched by name and go through the PCs of the cells that the metric was learned on, with their centre;
+    the ``X_pca`` of `adata` is never used where that is possible. Genes must be normalised as those were.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes. Only the slots below are written.
+    metric
+        From :func:`gml.get.metric` or :meth:`gml.GroundMetric.load`.
+    key_added
+        Name of the result.
+
+    Returns
+    -------
+    `None`; it writes the slots of :func:`gml.tl.learn_metric`: ``uns[key_added]``, ``obsm["X_" + key_added]``
+    (n_cells, k) and, with a map from genes, ``varm[key_added]`` (n_genes, k).
+
+    Raises
+    ------
+    KeyError
+        If the layer or representation that the metric was learned on is missing.
+    ValueError
+        If more than half of its genes are missing, features are not finite, or a representation has another width.
+
+    Warns
+    -----
+    UserWarning
+        If genes are missing (they are taken to be at their training mean), or if the metric has no map from genes.
+
+    Examples
+    --------
+    >>> import gml
+    >>> cells = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30)
+    >>> new = cells[cells.obs["patient"].isin(cells.obs["patient"].unique()[:3])].copy()
+    >>> gml.tl.learn_metric(cells, method="spectral")
+    >>> gml.tl.transform(new, gml.get.metric(cells))
+    >>> new.obsm["X_gml"].shape
+    (90, 2)
+    """
+    check_anndata(adata)
+    check_key_added(key_added)
+    if not isinstance(metric, GroundMetric):
+        msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
+        raise TypeError(msg)
+    features = features_of(adata, Yardstick("GroundMetric", metric))
+    if not features.surely_finite():
+        features.check_finite(np.arange(adata.n_obs), where="`adata`")
+    stored = replace(metric, params=metric.params | {"transformed": True})
+    store_metric(adata, stored, embed_cells(features, metric, adata.n_obs), key_added=key_added)
