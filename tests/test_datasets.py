@@ -146,6 +146,7 @@ def test_simulated_truth(simulated: AnnData) -> None:
         "n_disease_genes": 15,
         "n_cell_types": 6,
         "patient_effect": 0.5,
+        "n_programmes": 3,
         "n_batches": 1,
         "batch_effect": 0.0,
         "paired": False,
@@ -227,7 +228,7 @@ def test_paired_samples_share_the_donor() -> None:
 
 
 def test_unpaired_patients_share_nothing() -> None:
-    adata = gml.datasets.simulated_cohort(n_patients=12, n_diseases=3, n_cell_types=1)
+    adata = gml.datasets.simulated_cohort(n_patients=12, n_diseases=3, n_cell_types=1, n_programmes=0)
     shifts = log_means(adata)[:, ~adata.var["disease_gene"].to_numpy()]
     correlation = np.corrcoef(shifts - shifts.mean(axis=0))
     assert correlation[~np.eye(12, dtype=bool)].max() < 0.3
@@ -352,15 +353,18 @@ def test_gaussian_signal(gaussian: AnnData) -> None:
 
 @pytest.mark.parametrize("feature", ["noise_1", "noise_2"])
 def test_gaussian_noise(gaussian: AnnData, feature: str) -> None:
-    """Uniform within 2.5 around the mode, which moves by 3 from one patient of a class to the next."""
+    """The own mode is uniform and moves by 3 from one patient of a class to the next; the shared ones stay."""
     rank = gaussian.obs["patient"].cat.codes.to_numpy() // 3
+    is_own = (gaussian.obs["mode"] == "own").to_numpy()
     centre = gaussian.obs["mode"].astype(str).map({"own": 10.0, "shared_1": 0.0, "shared_2": 50.0}).to_numpy()
-    rest = gaussian.to_df()[feature] - centre - 3.0 * rank
+    rest = gaussian.to_df()[feature] - centre - 3.0 * rank * is_own
     assert rank.max() == 9
-    assert rest.abs().max() <= 2.5
+    assert rest[is_own].abs().max() <= 2.5
+    assert rest[~is_own].abs().max() > 3.5
     means = rest.groupby([gaussian.obs["patient"], gaussian.obs["mode"]], observed=True).mean()
     assert means.abs().max() < 0.7
-    assert rest.std() == pytest.approx(5 / np.sqrt(12), abs=0.03)
+    assert rest[is_own].std() == pytest.approx(5 / np.sqrt(12), abs=0.04)
+    assert rest[~is_own].std() == pytest.approx(1.5, abs=0.04)
 
 
 def test_gaussian_features_are_independent(gaussian: AnnData) -> None:
@@ -373,18 +377,19 @@ def test_gaussian_features_are_independent(gaussian: AnnData) -> None:
     ("n_features", "noise", "scale"), [(2, None, 1000.0), (3, None, 1.0), (2, 1.0, 1.0), (5, 20.0, 20.0), (2, 0.0, 0.0)]
 )
 def test_gaussian_noise_scale(n_features: int, noise: float | None, scale: float) -> None:
-    """The mode of the first patient at 50 ± 2.5, times the scale; the signal is never scaled."""
+    """The own mode of the first patient at 10 ± 2.5, times the scale; the signal is never scaled."""
     adata = gml.datasets.gaussian_cohort(n_patients=3, n_features=n_features, noise=noise)
-    last = adata[(adata.obs["patient"] == "P00") & (adata.obs["mode"] == "shared_2")].X
-    assert (np.abs(last[:, 1:] - 50 * scale) <= 2.5 * scale).all()
-    assert last[:, 0].mean() == pytest.approx(40, abs=1)
+    own = adata[(adata.obs["patient"] == "P00") & (adata.obs["mode"] == "own")].X
+    assert (np.abs(own[:, 1:] - 10 * scale) <= 2.5 * scale).all()
+    assert own[:, 0].mean() == pytest.approx(15, abs=1)
     assert adata.n_vars == n_features
 
 
 def test_gaussian_published_200_dimensions() -> None:
     adata = gml.datasets.gaussian_cohort(n_features=200, n_cells=30)
     assert adata.var_names[[1, -1]].tolist() == ["noise_1", "noise_199"]
-    assert adata.X[:, 1:].max() <= 50 + 27 + 2.5
+    own = (adata.obs["mode"] == "own").to_numpy()
+    assert 36 < adata.X[own, 1:].max() <= 10 + 27 + 2.5
 
 
 @pytest.mark.parametrize(
@@ -425,3 +430,16 @@ def test_gaussian_signal_alone() -> None:
 def test_gaussian_says_what_is_wrong(arguments: dict[str, object], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         gml.datasets.gaussian_cohort(**arguments)
+
+
+@pytest.mark.parametrize(("n_programmes", "low", "high"), [(0, 0.0, 0.12), (1, 0.7, 0.9), (3, 0.7, 0.9)])
+def test_simulated_donors_differ_along_programmes(n_programmes: int, low: float, high: float) -> None:
+    """Four fifths of the variance between donors lie along the programmes, as the leading axes show."""
+    adata = gml.datasets.simulated_cohort(
+        n_patients=40, n_cells=200, n_cell_types=1, effect=0.0, n_programmes=n_programmes, patient_effect=1.0
+    )
+    others = adata[:, ~adata.var["disease_gene"]]
+    means = np.stack([others[adata.obs["patient"] == name].X.mean(axis=0).A1 for name in adata.obs["patient"].unique()])
+    logs = np.log(means + 1e-9)
+    variances = np.linalg.svd(logs - logs.mean(axis=0), compute_uv=False) ** 2
+    assert low <= variances[: max(1, n_programmes)].sum() / variances.sum() <= high

@@ -113,7 +113,7 @@ def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | No
         return _features_of_rep(adata, use_rep)
     matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
     columns = None
-    if HIGHLY_VARIABLE in adata.var and (marked := adata.var[HIGHLY_VARIABLE].to_numpy(dtype=bool)).any():
+    if HIGHLY_VARIABLE in adata.var and (marked := adata.var[HIGHLY_VARIABLE].isin([True])).any():  # NaN is no mark
         columns = np.flatnonzero(marked)
     names = adata.var_names.to_numpy(dtype=str)
     names = names if columns is None else names[columns]
@@ -139,7 +139,7 @@ def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, 
     if n_missing > MOST_MISSING * len(found):
         msg = (
             f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {gene_map.names[~found][0]!r}; at least half of them are needed. "
+            f"e.g. {str(gene_map.names[~found][0])!r}; at least half of them are needed. "
             "Are the genes named in the same way (symbols or identifiers)?"
         )
         raise ValueError(msg)
@@ -149,7 +149,7 @@ def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, 
     if n_missing:
         warnings.warn(
             f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {gene_map.names[~found][0]!r}; they are taken to be at their mean in the training cells.",
+            f"e.g. {str(gene_map.names[~found][0])!r}; they are taken to be at their mean in the training cells.",
             stacklevel=4,
         )
         basis = np.eye(d) if basis is None else basis
@@ -162,7 +162,7 @@ def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, 
 def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
     """The way from genes to `features`, if there is one: genes themselves, or PCs that belong to ``adata.X``."""
     if features.rep == GENES:
-        check_unique(pd.Index(features.names))
+        check_unique(adata.var_names)
         means = column_means(features.matrix)
         return GeneMap(features.names, means if features.columns is None else means[features.columns])
     if features.rep != PCA or PCA_LOADINGS not in adata.varm:

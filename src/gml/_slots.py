@@ -152,6 +152,7 @@ def write_metric(
     with warnings.catch_warnings():
         # a view becomes an AnnData of its own at the first write, as everywhere in scanpy
         warnings.simplefilter("ignore", ImplicitModificationWarning)
+        warnings.filterwarnings("ignore", ".* names are not unique", UserWarning)
         adata.uns[keys.run] = dict(run)
     adata.obsm[keys.embedding] = embedding
     if loadings is not None:

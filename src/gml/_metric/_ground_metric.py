@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -116,13 +118,13 @@ class GroundMetric:
         gene_map = {f"{_GENE}.{name}": value for name, value in run.pop(_GENE, {}).items()}
         arrays = run | gene_map | {"params": json.dumps(run["params"])}
         # a file that cannot be written to its end never takes the place of a good one
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            unfinished = Path(file.name)
-            try:
+        unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
+        try:
+            with unfinished.open("xb") as file:
                 np.savez(file, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
-            except BaseException:
-                unfinished.unlink()
-                raise
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
         unfinished.replace(path)
 
     @classmethod
@@ -135,13 +137,16 @@ class GroundMetric:
             If the file is not a metric, or one of a newer format.
         """
         path = Path(path) if Path(path).exists() else _with_suffix(path)
+        with path.open("rb") as file:
+            is_npz = is_zipfile(file)
+        if not is_npz:
+            msg = f"{path} is not a metric that `GroundMetric.save` wrote, or only a part of one: it is no .npz file."
+            raise ValueError(msg)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 run = {name: stored[name] for name in stored.files}
             run["params"] = json.loads(str(run["params"]))
-        except (ValueError, KeyError, EOFError, OSError) as error:
-            if isinstance(error, FileNotFoundError):
-                raise
+        except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
             msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
         prefix = f"{_GENE}."
@@ -179,11 +184,11 @@ class GroundMetric:
             floats = {
                 key: np.asarray(genes[key], dtype=np.float64) for key in ("means", "basis", "offset") if key in genes
             }
-            gene_map = GeneMap(names=np.asarray(genes["names"], dtype=str), **floats)
+            gene_map = GeneMap(names=_strings(genes["names"]), **floats)
         return cls(
             components=np.asarray(run["components"], dtype=np.float64),
-            feature_names=np.asarray(run["feature_names"], dtype=str),
-            classes=np.asarray(run["classes"], dtype=str),
+            feature_names=_strings(run["feature_names"]),
+            classes=_strings(run["classes"]),
             params=_plain(run["params"]),
             loss=np.asarray(run["loss"], dtype=np.float64),
             gene_map=gene_map,
@@ -193,6 +198,11 @@ class GroundMetric:
 def _with_suffix(path: str | PathLike[str]) -> Path:
     path = Path(path)
     return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+
+
+def _strings(values: Any) -> NDArray[np.str_]:
+    """Array of str; from zarr it comes with a dtype of variable length, which numpy does not cast at once."""
+    return np.asarray(values, dtype=object).astype(str)
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from ._spectral import fit_spectral
 from ._triplets import sample_triplets, sampled_triplet_loss, triplet_loss
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from gml._ot import Transport
@@ -31,6 +33,45 @@ logger = logging.getLogger(__name__)
 
 PATIENCE = 10  # passes without an improvement by TOLERANCE, relative to the best loss, before it stops
 TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """The loss of :class:`gml.methods.Triplet` as a function of L."""
+
+    points: Points
+    """Centred and in the unit of the margin."""
+    pairs: NDArray[np.intp]
+    """Pairs of patients that occur in triplets, shape (n_pairs, 2)."""
+    hinge: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+    """Distances (p, p) → loss and derivative."""
+    settings: Triplet
+    solver: Solver
+    n_jobs: int | None
+
+    def solve(self, components: NDArray[np.float64] | None, *, power: int, plans: bool) -> Transport:
+        """Transport all pairs under a map, or under the Euclidean metric."""
+        x = self.points.x
+        clouds = Clouds(x if components is None else x @ components.T, self.points.weights, self.points.start)
+        return transport(
+            clouds,
+            self.pairs,
+            ground=Ground(power=power),
+            solver=self.solver,
+            plans=plans,
+            n_jobs=self.n_jobs,
+            description="solving one pass",
+        )
+
+    def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """Loss and its gradient, shapes (k, d) → (k, d)."""
+        power, x = self.settings.power, self.points.x
+        plans = self.solve(components, power=power, plans=True)
+        loss, derivative = self.hinge(square(plans.distances, self.pairs, len(self.points)))
+        coefficients = (derivative + derivative.T)[self.pairs[:, 0], self.pairs[:, 1]]
+        slope = gradient(plans, coefficients, x=x, z=x @ components.T, power=power)
+        value, direction = penalty(components, self.settings.penalty)
+        return loss + self.settings.reg * value, slope + self.settings.reg * direction
 
 
 def fit_triplet(
@@ -52,76 +93,62 @@ def fit_triplet(
         triplets = sample_triplets(labels, settings.n_triplets, rng)
         pairs = np.unique(np.sort(np.concatenate([triplets[:, :2], triplets[:, ::2]]), axis=1), axis=0)
         hinge = partial(sampled_triplet_loss, triplets=triplets, margin=settings.margin)
-
-    ground = Ground(power=settings.power)
-    solve = partial(transport, pairs=pairs, solver=solver, n_jobs=n_jobs, description="solving one pass")
-    # in this unit the mean Euclidean distance between patients is 1
-    scaled = replace(points, x=points.x - points.x.mean(axis=0))
-    scale = _mean_distance(scaled, scaled.x, solve)
-    x = scaled.x / scale
-    scaled = replace(points, x=x)
-    start = _start(scaled, labels, settings, n_components=n_components, solver=solver, rng=rng, n_jobs=n_jobs)
-    if settings.init == "spectral":
-        start /= _mean_distance(scaled, x @ start.T, solve)
-    components = torch.from_numpy(start)
+    objective = Objective(_centred(points), pairs, hinge, settings, solver, n_jobs)
+    scale = _mean_distance(objective)
+    objective = replace(objective, points=replace(points, x=objective.points.x / scale))
+    components = torch.from_numpy(_start(objective, labels, n_components=n_components, rng=rng))
     optimizer = torch.optim.Adam([components], lr=settings.learning_rate)
     history: list[float] = []
     best_loss, best = np.inf, components.numpy().copy()
     for step in progress(range(settings.max_iter), total=settings.max_iter, description="learning the metric"):
-        current = components.numpy()
-        z = x @ current.T
-        plans = solve(Clouds(z, points.weights, points.start), ground=ground, plans=True)
-        hinge_loss, derivative = hinge(square(plans.distances, pairs, len(points)))
-        penalty_value, penalty_gradient = penalty(current, settings.penalty)
-        history.append(loss := hinge_loss + settings.reg * penalty_value)
-        logger.debug("pass %d: loss %.6g", step, loss)
+        loss, slope = objective(components.numpy())
+        history.append(loss)
+        logger.debug("pass %d: loss %.6g", step + 1, loss)
         if not np.isfinite(loss):
             msg = f"The loss became {loss} in pass {step + 1}; lower `learning_rate` ({settings.learning_rate})."
             raise ValueError(msg)
         if loss < best_loss:
-            best_loss, best = loss, current.copy()
+            best_loss, best = loss, components.numpy().copy()
         if _is_done(history):
             break
-        coefficients = (derivative + derivative.T)[pairs[:, 0], pairs[:, 1]]
-        slope = gradient(plans, coefficients, x=x, z=z, power=settings.power) + settings.reg * penalty_gradient
         components.grad = torch.from_numpy(slope)
         optimizer.step()
     logger.info("triplet: %d passes, loss %.4g -> %.4g", len(history), history[0], best_loss)
     return Fit(best / scale, np.array(history))
 
 
-def _mean_distance(points: Points, z: NDArray[np.float64], solve: partial[Transport]) -> float:
-    """Mean distance between the patients that are compared, with their points at `z`, shape (n, k)."""
-    solved = solve(Clouds(z, points.weights, points.start), ground=Ground(), plans=False)
-    scale = float(solved.distances.mean())
-    if scale == 0:
+def _centred(points: Points) -> Points:
+    return replace(points, x=points.x - points.x.mean(axis=0))
+
+
+def _mean_distance(objective: Objective, components: NDArray[np.float64] | None = None) -> float:
+    """Mean distance between the patients that are compared, under a map or Euclidean."""
+    distance = float(objective.solve(components, power=1, plans=False).distances.mean())
+    if distance == 0:
         msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
         raise ValueError(msg)
-    return scale
+    return distance
 
 
 def _start(
-    points: Points,
-    labels: NDArray[np.intp],
-    settings: Triplet,
-    *,
-    n_components: int,
-    solver: Solver,
-    rng: np.random.Generator,
-    n_jobs: int | None,
+    objective: Objective, labels: NDArray[np.intp], *, n_components: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
     """Map to begin with, shape (k, d)."""
+    points, init = objective.points, objective.settings.init
     d = points.x.shape[1]
-    if settings.init == "uniform":
+    if init == "uniform":
         return rng.uniform(-1.0, 1.0, size=(n_components, d))
-    orthogonal = np.linalg.qr(rng.standard_normal((d, n_components)))[0].T
-    if settings.init == "orthogonal":
-        return np.ascontiguousarray(orthogonal)
-    spectral = fit_spectral(points, labels, Spectral(), n_components=n_components, solver=solver, n_jobs=n_jobs)
+    orthogonal = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((d, n_components)))[0].T)
+    if init == "orthogonal":
+        return orthogonal
+    spectral = fit_spectral(
+        points, labels, Spectral(), n_components=n_components, solver=objective.solver, n_jobs=objective.n_jobs
+    )
     found = spectral.components[:n_components]
     # rows of zeros would have no gradient
     rest = 0.01 * np.linalg.norm(found, 2) * orthogonal[len(found) :]
-    return np.concatenate([found, rest])
+    start = np.concatenate([found, rest])
+    return np.asarray(start / _mean_distance(objective, start))
 
 
 def _is_done(history: list[float]) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _MODES = ("own", "shared_1", "shared_2")
 _SIGNAL_OF_SHARED = (0.0, 40.0)
-_SIGNAL_SD = 1.5
+_SD = 1.5
 _NOISE_OF_MODES = np.array([10.0, 0.0, 50.0])
 _NOISE_HALF_WIDTH = 2.5
 _OFFSET_STEP = 3.0
@@ -36,10 +36,9 @@ def gaussian_cohort(
 
     Every patient is a mixture of three modes with equal numbers of cells. The own mode of the patients of class
     :math:`c = 1, 2, \dots` lies at :math:`10 + 5c` in the signal; two modes at 0 and 40 are shared by all classes.
-    In each noise feature the modes lie at 10, 0 and 50, moved by an offset that is :math:`3r` for the
-    :math:`r`-th patient of a class (:math:`r = 0, 1, \dots`) and says nothing about the class.
-    A mode is normal with standard deviation 1.5 in the signal and uniform on ±2.5 in the noise,
-    and the noise features are multiplied by `noise` in the end.
+    In each noise feature the own mode is uniform within 2.5 around :math:`10 + 3r` for the :math:`r`-th patient of a
+    class (:math:`r = 0, 1, \dots`), which says nothing about the class; the shared modes lie at 0 and 50.
+    All else is normal with standard deviation 1.5, and the noise features are multiplied by `noise` in the end.
 
     The defaults have the published size in two dimensions; ``n_features=200`` is the one in 200 dimensions.
 
@@ -75,11 +74,6 @@ def gaussian_cohort(
     ------
     TypeError, ValueError
         If a number is of the wrong type or out of range, for instance fewer patients than classes.
-
-    Notes
-    -----
-    The code of ggml-ot differs in that it multiplies the signal by 5/4, and in that its shared modes are normal with
-    standard deviation 1.5 in the noise features and do not move with the offset.
 
     Examples
     --------
@@ -124,13 +118,14 @@ def _signal(
 ) -> NDArray[np.float64]:
     own = 15.0 + 5.0 * np.arange(n_diseases)
     centres = np.column_stack([own, np.tile(_SIGNAL_OF_SHARED, (n_diseases, 1))])  # (classes, modes)
-    return rng.normal(centres[disease][:, modes], _SIGNAL_SD)[:, :, None]
+    return rng.normal(centres[disease][:, modes], _SD)[:, :, None]
 
 
 def _noise(
     rank: NDArray[np.intp], modes: NDArray[np.intp], *, n_features: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    centres = _OFFSET_STEP * rank[:, None] + _NOISE_OF_MODES[modes]  # (p, n_cells)
-    spread = rng.uniform(-_NOISE_HALF_WIDTH, _NOISE_HALF_WIDTH, (*centres.shape, n_features))
-    noise: NDArray[np.float64] = centres[:, :, None] + spread
+    shape = (len(rank), len(modes), n_features)
+    own = _OFFSET_STEP * rank[:, None, None] + rng.uniform(-_NOISE_HALF_WIDTH, _NOISE_HALF_WIDTH, shape)
+    noise: NDArray[np.float64] = np.where((modes == 0)[:, None], own, rng.normal(0.0, _SD, shape))
+    noise += _NOISE_OF_MODES[modes][:, None]
     return noise

@@ -29,6 +29,8 @@ _LOG_MEAN_OF_DISEASE_GENES = (0.0, math.log(4.0))
 _MARKERS = 0.1
 """Fraction of the other genes that mark a cell type."""
 _MARKER_SHIFT = 2.0
+_PROGRAMME_SHARE = 0.8
+"""Part of the variance between donors that lies along the shared programmes."""
 _LIBRARY_SD = 0.3
 _DISPERSION = 0.2
 
@@ -43,6 +45,7 @@ def simulated_cohort(
     n_disease_genes: int = 15,
     n_cell_types: int = 6,
     patient_effect: float = 0.5,
+    n_programmes: int = 3,
     n_batches: int = 1,
     batch_effect: float = 0.0,
     paired: bool = False,
@@ -78,6 +81,9 @@ def simulated_cohort(
         Number of cell types, of about equal size; the diseases change one of them.
     patient_effect
         Standard deviation of the shifts :math:`u`, from 0 to 5.
+    n_programmes
+        Number of gene programmes (think of age, stress or sampling time) along which donors differ; four fifths of
+        the variance of :math:`u` lie along them, the rest is each donor's own. 0 leaves all to the donor.
     n_batches
         Batches, balanced over diseases; at most as many as the largest disease has patients.
     batch_effect
@@ -132,6 +138,7 @@ def simulated_cohort(
         n_disease_genes=n_disease_genes,
         n_cell_types=n_cell_types,
         patient_effect=patient_effect,
+        n_programmes=n_programmes,
         n_batches=n_batches,
         batch_effect=batch_effect,
         paired=paired,
@@ -167,6 +174,7 @@ class _Design:
     n_disease_genes: int
     n_cell_types: int
     patient_effect: float
+    n_programmes: int
     n_batches: int
     batch_effect: float
     paired: bool
@@ -176,6 +184,7 @@ class _Design:
         for name in ("n_diseases", "n_cells", "n_genes", "n_disease_genes", "n_cell_types"):
             check_int(getattr(self, name), name=name)
         check_int(self.n_patients, name="n_patients", low=self.n_diseases)
+        check_int(self.n_programmes, name="n_programmes", low=0)
         check_int(self.n_batches, name="n_batches", high=math.ceil(self.n_patients / self.n_diseases))
         # beyond these, means overflow
         for name, high in (("effect", 10.0), ("patient_effect", 5.0), ("batch_effect", 5.0)):
@@ -252,7 +261,7 @@ def _counts(
     profiles = _profiles(design, disease_of_gene, rng)  # (t, g)
     donors, batches = (patients[column].cat.codes.to_numpy() for column in ("donor", "batch"))
     n_donors = len(patients["donor"].cat.categories)
-    of_donor = rng.normal(0.0, design.patient_effect, (n_donors, design.n_genes))
+    of_donor = design.patient_effect * _donor_shifts(n_donors, design, rng)
     of_donor[:, disease_of_gene >= 0] = 0.0
     of_batch = rng.normal(0.0, design.batch_effect, (design.n_batches, design.n_genes))
     shifts = of_donor[donors] + of_batch[batches]  # (p, g)
@@ -264,6 +273,16 @@ def _counts(
         blocks.append(_negative_binomial(np.exp(log_mean)[types], rng))
     counts: sp.csr_matrix[np.float32] = sp.vstack(blocks, format="csr")
     return counts
+
+
+def _donor_shifts(n_donors: int, design: _Design, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Shifts of unit variance, shape (n_donors, g): partly along programmes that all donors share."""
+    shared = _PROGRAMME_SHARE if design.n_programmes else 0.0
+    scores = rng.standard_normal((n_donors, design.n_programmes))
+    programmes = rng.standard_normal((design.n_programmes, design.n_genes)) / np.sqrt(max(1, design.n_programmes))
+    own = rng.standard_normal((n_donors, design.n_genes))
+    shifts: NDArray[np.float64] = np.sqrt(shared) * scores @ programmes + np.sqrt(1 - shared) * own
+    return shifts
 
 
 def _negative_binomial(mean: NDArray[np.float64], rng: np.random.Generator) -> sp.csr_matrix[np.float32]:

@@ -7,6 +7,7 @@ lies. Positions are in units of the axes.
 from __future__ import annotations
 
 import textwrap
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -15,31 +16,44 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from matplotlib.cm import ScalarMappable
     from matplotlib.text import Text
 
     from ._colors import Coloring
 
+LETTER = 0.6  # width of a letter in units of the font size
 MAX_CLASSES = 40  # in a legend; with more, colours cannot be told apart
 _CLASSES_PER_COLUMN = 20
 _LEGEND_GAP = 0.05  # inches between legends
+_PAD = 0.1  # inches around a new figure
+_LAYOUTS = 4  # until the layout no longer moves: what stands beside an axes scales with it in part
 _LONGEST_NAME = 28  # characters in a line of a legend
 
 
-def check_axes(ax: object) -> Axes | None:
-    """Return the axes themselves, or `None`."""
+@contextmanager
+def drawing(ax: Axes | None, *, width: float, height: float) -> Iterator[Axes]:
+    """Give `ax`, or axes of this size (inches) in a new figure, which in the end gets as large as what is drawn."""
+    if ax is not None:
+        yield ax
+        return
+    figure, ax = plt.subplots(layout="constrained")
+    box = ax.get_position()
+    figure.set_size_inches(width / box.width, height / box.height)
+    yield ax
+    if (drawn := ax.get_tightbbox()) is not None:
+        figure.set_size_inches(drawn.width / figure.dpi + _PAD, drawn.height / figure.dpi + _PAD)
+    if (engine := figure.get_layout_engine()) is not None:
+        for _ in range(_LAYOUTS):
+            engine.execute(figure)
+
+
+def check_axes(ax: object) -> None:
+    """Raise unless `ax` is one axes or `None`."""
     if ax is not None and not isinstance(ax, Axes):
         msg = f"`ax` must be one matplotlib Axes or None, got {type(ax).__name__}."
         raise TypeError(msg)
-    return ax
-
-
-def new_axes(*, width: float, height: float) -> Axes:
-    """Axes of a new figure, size in inches."""
-    _, ax = plt.subplots(figsize=(width, height), layout="constrained")
-    return ax
 
 
 def add_legends(ax: Axes, colorings: Sequence[Coloring], *, left: float, top: float) -> None:
@@ -90,7 +104,7 @@ def write(text: Text, name: str) -> None:
     text.set_parse_math(False)
 
 
-def shorten(name: str, width: int = 24) -> str:
+def shorten(name: str, width: int = 40) -> str:
     """Cut a name to at most `width` characters: the middle goes, since ends tell names apart."""
     half = (width - 1) // 2
     return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Okabe and Ito, told apart by colour-blind readers; the two that are weak on white or look like text come last
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#000000")
 MISSING = to_rgba("lightgrey")
-CONTINUOUS = "magma"
+CONTINUOUS = "plasma"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +83,8 @@ def _continuous(name: str, values: pd.Series[Any]) -> Coloring:
     numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     finite = np.isfinite(numbers)
     low, high = (numbers[finite].min(), numbers[finite].max()) if finite.any() else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
     scale = ScalarMappable(Normalize(low, high), mpl.colormaps[CONTINUOUS])
     rgba = np.where(finite[:, None], scale.to_rgba(np.where(finite, numbers, low)), MISSING)
     return Coloring(name, rgba, scale=scale)

@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from gml._slots import LEARN_FIRST, Keys, check_anndata, get_run
 
-from ._axes import check_axes, new_axes
+from ._axes import check_axes, drawing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,21 +62,18 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     if history.size == 0:
         msg = f"adata.uns[{key!r}] has no loss: its metric was not learned. {LEARN_FIRST}"
         raise ValueError(msg)
-    if ax is None:
-        ax = new_axes(width=5.0, height=3.5)
-
     passes = np.arange(1, len(history) + 1)
-    ax.plot(passes, history, color="0.35", lw=1.5, marker="o" if len(history) <= _MOST_MARKERS else "", ms=4)
-    if np.isfinite(history).any():
-        lowest = int(np.nanargmin(history))
-        ax.plot(passes[lowest], history[lowest], "o", color="#E69F00", ms=8, label=f"lowest: pass {passes[lowest]}")
-        ax.legend(frameon=False)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    if len(history) == 1:
-        ax.set_xlim(0.5, 1.5)
-    ax.set(xlabel="pass", ylabel=_MEANING.get(_method(run.get("params", {})), "loss"))
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    with drawing(ax, width=4.5, height=3.0) as axes:
+        axes.plot(passes, history, color="0.35", lw=1.5, marker="o" if len(history) <= _MOST_MARKERS else "", ms=4)
+        if np.isfinite(history).any():
+            lowest = int(np.nanargmin(history))
+            axes.plot(passes[lowest], history[lowest], "o", color="#E69F00", ms=8, label=f"lowest: pass {lowest + 1}")
+            axes.legend(frameon=False)
+        axes.set(xlabel="pass", ylabel=_MEANING.get(_method(run.get("params", {})), "loss"))
+        axes.set_xlim(0.5, len(history) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.spines[["top", "right"]].set_visible(False)
+    return axes
 
 
 def _method(params: Mapping[str, Any]) -> str:

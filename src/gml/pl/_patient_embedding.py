@@ -9,17 +9,17 @@ import numpy as np
 from gml._checks import check_choice
 from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
 
-from ._axes import add_colorbar, add_legends, check_axes, new_axes, shorten
+from ._axes import add_colorbar, add_legends, check_axes, drawing
 from ._colors import disease_column, read_coloring
+from ._names import name_points
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
 _UMAP = "X_umap"
 _UMAP_FIRST = "Run `gml.pp.neighbors` and then `sc.tl.umap` on the patients first."
-_LEFT = 1.03
+_LEFT = 1.03  # of legends, in units of the axes
 
 
 def patient_embedding(
@@ -81,46 +81,31 @@ def patient_embedding(
         raise ValueError(msg)
     name = disease_column(patients, key) if color is None else color
     coloring = None if name is None else read_coloring(patients, name, key=key)
-    if ax is None:
-        ax = new_axes(width=5.5, height=4.0)
-
-    ax.scatter(
-        points[:, 0],
-        points[:, 1],
-        c="#0072B2" if coloring is None else coloring.rgba,
-        s=np.clip(1500 / len(points), 14, 50),
-        edgecolors="white",
-        linewidths=0.5,
-    )
-    if basis == "mds":
-        # the box keeps its shape and the limits give way, which axes that share both limits cannot do
-        shared = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
-        ax.set_aspect("equal", adjustable="box" if shared else "datalim")
-    else:
-        ax.set(xticks=[], yticks=[])
-    ax.set(xlabel=f"{basis.upper()} 1", ylabel=f"{basis.upper()} 2")
-    ax.spines[["top", "right"]].set_visible(False)
-    if labels:
-        _name_points(ax, points, [str(patient) for patient in patients.obs_names])
-    if coloring is not None:
-        add_legends(ax, [coloring], left=_LEFT, top=1.0)
-        if coloring.scale is not None:
-            add_colorbar(ax, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
-    return ax
-
-
-def _name_points(ax: Axes, points: NDArray[np.float64], names: list[str]) -> None:
-    """Names on the side of the middle, so that they stay inside the axes."""
-    x = points[:, 0]
-    is_left = x <= (x.min() + x.max()) / 2
-    for name, at, left in zip(names, points[:, :2], is_left, strict=True):
-        ax.annotate(
-            shorten(name),
-            at,
-            xytext=(4 if left else -4, 0),
-            textcoords="offset points",
-            ha="left" if left else "right",
-            va="center_baseline",
-            fontsize="x-small",
-            parse_math=False,
+    with drawing(ax, width=4.0, height=3.4) as axes:
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            c="#0072B2" if coloring is None else coloring.rgba,
+            s=np.clip(3000 / len(points), 12, 50),
+            edgecolors="white",
+            linewidths=0.4,
         )
+        if basis == "mds":
+            axes.set_aspect("equal", adjustable=_adjustable(axes))
+        else:
+            axes.set(xticks=[], yticks=[])
+        axes.set(xlabel=f"{basis.upper()} 1", ylabel=f"{basis.upper()} 2")
+        axes.spines[["top", "right"]].set_visible(False)
+        if labels:
+            name_points(axes, points[:, :2], [str(patient) for patient in patients.obs_names])
+        if coloring is not None:
+            add_legends(axes, [coloring], left=_LEFT, top=1.0)
+        if coloring is not None and coloring.scale is not None:
+            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+    return axes
+
+
+def _adjustable(ax: Axes) -> Literal["box", "datalim"]:
+    """Limits give way and the box keeps its shape, which axes that share both limits cannot do."""
+    shared = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
+    return "box" if shared else "datalim"

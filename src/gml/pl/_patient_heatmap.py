@@ -12,7 +12,7 @@ from scipy.spatial.distance import squareform
 
 from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
 
-from ._axes import add_colorbar, add_legends, check_axes, new_axes, shorten
+from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
 
 if TYPE_CHECKING:
@@ -91,21 +91,19 @@ def patient_heatmap(
     color_map = plt.get_cmap(cmap)
     tree = _cluster(distances)
     order = leaves_list(tree) if len(tree) else np.arange(len(distances))
-    if ax is None:
-        side = float(np.clip(3 + 0.06 * len(distances), 3.3, 5.5))
-        ax = new_axes(width=side + 2.2, height=side + 0.6)
-
-    image = ax.imshow(distances[np.ix_(order, order)], cmap=color_map, vmin=0)
-    _name_patients(ax, [str(name) for name in patients.obs_names[order]], labels=labels)
-    _draw_tree(ax, tree, order)
-    left = 1 + _GAP
-    for coloring in colorings:
-        _draw_strip(ax, coloring, order, left=left)
-        left += _STRIP + _GAP
-    left += 2 * _GAP
-    add_colorbar(ax, image, label="OT distance", left=left, bottom=0.65, height=0.35)
-    add_legends(ax, colorings, left=left, top=0.58)
-    return ax
+    side = float(np.clip(2.2 + 0.06 * len(distances), 2.6, 4.8))  # inches
+    with drawing(ax, width=side, height=side) as axes:
+        image = axes.imshow(distances[np.ix_(order, order)], cmap=color_map, vmin=0, vmax=distances.max() or 1)
+        _name_patients(axes, [str(name) for name in patients.obs_names[order]], labels=labels)
+        _draw_tree(axes, tree, order)
+        left = 1 + _GAP
+        for coloring in colorings:
+            _draw_strip(axes, coloring, order, left=left)
+            left += _STRIP + _GAP
+        left += 2 * _GAP
+        add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
+        add_legends(axes, colorings, left=left, top=0.58)
+    return axes
 
 
 def _cluster(distances: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -117,16 +115,18 @@ def _cluster(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _name_patients(ax: Axes, names: list[str], *, labels: bool | None) -> None:
-    """Names as ticks as large as fits, or else how many patients there are."""
-    n = len(names)
-    row = ax.get_window_extent().height / ax.figure.dpi * 72 / n  # points
+    """Names as ticks, as large as leaves room for the heatmap, or else how many patients there are."""
+    n, short = len(names), [shorten(name) for name in names]
+    height = 72 * ax.get_window_extent().height / ax.figure.dpi  # points
+    longest = LETTER * max(len(name) for name in short)
+    size = min(_LARGEST, 0.9 * height / n, 0.45 * height / longest)
     if labels is None:
-        labels = n <= _MOST_NAMES and 0.9 * row >= _SMALLEST
+        labels = n <= _MOST_NAMES and size >= _SMALLEST
     if not labels:
-        ax.set(xticks=[], yticks=[], xlabel=f"{n} patients", ylabel=f"{n} patients")
+        ax.set(xticks=[], yticks=[])
+        ax.set_xlabel(f"{n} patients", fontsize="small")
+        ax.set_ylabel(f"{n} patients", fontsize="small")
         return
-    size = min(0.9 * row, _LARGEST)
-    short = [shorten(name) for name in names]
     ax.set_xticks(np.arange(n), short, rotation=90, fontsize=size, parse_math=False)
     ax.set_yticks(np.arange(n), short, fontsize=size, parse_math=False)
     ax.tick_params(length=min(0.3 * size, 2.0), pad=2)

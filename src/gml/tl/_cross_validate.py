@@ -139,8 +139,7 @@ def cross_validate(
     else:
         n_splits = check_int(splits, name="splits")
         folds = random_splits(cohort.labels, donors, n_splits, rng=np.random.default_rng(seed))
-    for fold in folds:
-        check_labels(cohort.labels[fold.train], cohort.classes, cohort.patients[fold.train])
+    _check_training(folds, cohort)
 
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     fixed = {
@@ -179,8 +178,20 @@ def _name_metrics(metrics: Sequence[str | Method | Fixed]) -> dict[str, Method |
         if isinstance(metric, Triplet | Spectral | Fixed):
             named[repr(metric)] = metric
         else:
-            named[check_choice(metric, name="metrics", choices=NAMES)] = NAMES[metric]
+            name = check_choice(metric, name="metrics", choices=NAMES)
+            named[name] = NAMES[name]
     return named
+
+
+def _check_training(folds: list[Split], cohort: Cohort) -> None:
+    """Whether every training set can teach a metric; it need not hold every disease."""
+    for number, fold in enumerate(folds):
+        present, labels = np.unique(cohort.labels[fold.train], return_inverse=True)
+        try:
+            check_labels(labels, cohort.classes[present], cohort.patients[fold.train])
+        except ValueError as error:
+            msg = f"The training patients of split {number} are not enough. {error}"
+            raise ValueError(msg) from None
 
 
 def _distances(points: Points, metric: str, *, solver: Solver, n_jobs: int | None) -> NDArray[np.float64]:

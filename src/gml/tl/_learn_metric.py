@@ -14,7 +14,7 @@ from gml._slots import check_anndata, check_key_added
 from gml.methods import method_name, resolve_method
 from gml.solvers import resolve_solver, solver_name
 
-from ._store import embed_cells, store_metric
+from ._store import check_key_is_free, embed_cells, store_metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +115,7 @@ def learn_metric(
     seed = check_seed(rng)
 
     features = find_features(adata, use_rep=use_rep, layer=layer)
+    check_key_is_free(key_added, features)
     if n_components is not None and check_int(n_components, name="n_components") > len(features.names):
         msg = f"`n_components` must be at most the number of features, {len(features.names)}, got {n_components}."
         raise ValueError(msg)

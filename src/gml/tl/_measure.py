@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from gml._sketch import Points
     from gml.solvers import Solver
 
-Metric: TypeAlias = "str | GroundMetric | Fixed | None"
+Metric: TypeAlias = str | GroundMetric | Fixed | None
 
 PATIENT, DISEASE = "patient", "disease"  # defaults of `patient_key` and `disease_key`
 
@@ -100,13 +100,19 @@ def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None,
     learned = stick.learned
     if learned is None:
         return find_features(adata, use_rep=use_rep, layer=layer)
-    rep, own_layer = learned.params["use_rep"], learned.params["layer"]
+    rep, own_layer = learned.params.get("use_rep"), learned.params.get("layer")
+    if rep is None:
+        msg = (
+            f"The metric {stick.name!r} does not say what it takes: its `params` have no 'use_rep'. "
+            "Make metrics with `gml.tl.learn_metric`."
+        )
+        raise ValueError(msg)
     for name, given, own in (("use_rep", use_rep, rep), ("layer", layer, own_layer)):
         if given is not None and given != own:
             msg = f"{name}={given!r} does not fit: the metric {stick.name!r} was learned with {name}={own!r}."
             raise ValueError(msg)
     d = learned.components.shape[1]
-    at_home = stick.holder is adata and not learned.params["transformed"]
+    at_home = stick.holder is adata and not learned.params.get("transformed", False)
     if learned.gene_map is not None and (rep == GENES or not at_home):
         return find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
     if not at_home:

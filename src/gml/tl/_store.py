@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gml._features import BLOCK
-from gml._slots import write_metric
+from gml._slots import PCA_LOADINGS, Keys, write_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,6 +25,14 @@ def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> NDArr
         rows = np.arange(first, min(first + BLOCK, n_cells))
         embedding[rows] = metric.transform(features.read(rows))
     return embedding
+
+
+def check_key_is_free(key_added: str, features: Features) -> None:
+    """Whether a result of this name leaves the features alone that it is made of."""
+    if Keys(key_added).embedding == features.rep or Keys(key_added).loadings == PCA_LOADINGS:
+        taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{features.rep!r}]"
+        msg = f"`key_added` must not be {key_added!r}: the result would overwrite {taken}, from which it is made."
+        raise ValueError(msg)
 
 
 def store_metric(adata: AnnData, metric: GroundMetric, embedding: NDArray[np.float64], *, key_added: str) -> None:

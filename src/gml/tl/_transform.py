@@ -11,7 +11,7 @@ from gml._metric import GroundMetric
 from gml._slots import check_anndata, check_key_added
 
 from ._measure import Yardstick, features_of
-from ._store import embed_cells, store_metric
+from ._store import check_key_is_free, embed_cells, store_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,6 +65,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -
         msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
         raise TypeError(msg)
     features = features_of(adata, Yardstick("GroundMetric", metric))
+    check_key_is_free(key_added, features)
     if not features.surely_finite():
         features.check_finite(np.arange(adata.n_obs), where="`adata`")
     stored = replace(metric, params=metric.params | {"transformed": True})
