@@ -153,7 +153,7 @@ def test_gradient_by_torch(reference: ModuleType, rng: np.random.Generator, shap
 def test_no_gradient_where_there_is_no_distance(reference: ModuleType, rng: np.random.Generator, power: int) -> None:
     """Points shared by two patients stay where they are, and points that the map makes equal have no direction."""
     shared, others = rng.standard_normal((3, 3)), rng.standard_normal((2, 3))
-    clouds = [np.concatenate([shared, others]), np.concatenate([shared, others + [0.3, 0.2, 0.0]])]
+    clouds = [np.concatenate([shared, others]), np.concatenate([shared, others + np.array([0.3, 0.2, 0])])]
     blind = np.array([[1.0, 0.0, 0.0]])  # sees the first feature only
     clouds[1][0, 1:] += 1
     points, pair, one = reference.make_points(clouds), np.array([[0, 1]]), np.ones(1)

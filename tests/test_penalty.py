@@ -10,7 +10,7 @@ from gml.methods import Penalty
 
 NAMES = get_args(Penalty)
 VALUES = {
-    "frobenius": lambda c: np.linalg.norm(c),
+    "frobenius": np.linalg.norm,
     "l1": lambda c: np.abs(c).sum(),
     "group_lasso": lambda c: sum(np.linalg.norm(column) for column in c.T),
     "nuclear": lambda c: np.linalg.norm(c, "nuc"),

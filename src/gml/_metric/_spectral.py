@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MIN_EXCESS = 1e-8  # eigenvalues below it are rounding
+
 
 def fit_spectral(
     points: Points,
@@ -46,6 +48,9 @@ def fit_spectral(
     for _ in range(settings.rounds):
         clouds = Clouds(x @ components.T, points.weights, points.start)
         plans = transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)
+        if not plans.distances.any():
+            msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
+            raise ValueError(msg)
         within = scatter(plans, same / same.sum(), x)
         between = scatter(plans, ~same / (~same).sum(), x)
         components = _directions(within, between, shrinkage=settings.shrinkage, n_components=n_components)
@@ -81,7 +86,7 @@ def _directions(
     floor = np.finfo(np.float64).eps * r * np.trace(within + between) * np.eye(r)
     mu, v = eigh(between - within, (1 - shrinkage) * within + shrinkage * sphere + floor)
     best = np.argsort(mu)[::-1][:n_components]
-    best = best[mu[best] > 0]
+    best = best[mu[best] > MIN_EXCESS]
     return np.asarray((np.sqrt(mu[best]) * v[:, best]).T)
 
 

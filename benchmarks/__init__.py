@@ -1,0 +1,1 @@
+"""Benchmarks in the layout of asv; each file also runs on its own."""

@@ -1,0 +1,289 @@
+"""The closed form against a generalised eigenproblem that is built by loops."""
+
+from dataclasses import replace
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from gml._metric import Fit, learn
+from gml._metric._spectral import fit_spectral
+from gml._sketch import Points
+from gml.methods import Spectral
+from gml.solvers import Exact
+
+LABELS = {
+    "two": np.array([0, 1, 0, 1, 1, 0]),
+    "three": np.array([2, 0, 1, 1, 0, 2, 2]),
+    "single": np.array([0, 0, 1, 0, 0]),
+    "two singles": np.array([1, 2, 2, 0, 2]),
+}
+NOWHERE = "nowhere further apart"
+
+labelled = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def fit(
+    points: Points,
+    labels: np.ndarray,
+    *,
+    n_components: int = 10,
+    shrinkage: float = 0.5,
+    rounds: int = 1,
+    n_jobs: int = 1,
+) -> Fit:
+    settings = Spectral(shrinkage=shrinkage, rounds=rounds)
+    return fit_spectral(points, labels, settings, n_components=n_components, solver=Exact(), n_jobs=n_jobs)
+
+
+def rotation(d: int, rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((d, d)))[0]
+
+
+def check_same_metric(one: np.ndarray, other: np.ndarray, rtol: float = 1e-8) -> None:
+    first, second = one.T @ one, other.T @ other
+    np.testing.assert_allclose(first, second, rtol=rtol, atol=rtol * np.abs(second).max())
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 0.5, 1.0])
+@labelled
+def test_direct_eigenproblem(
+    reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, shrinkage: float, rounds: int
+) -> None:
+    points = reference.random_points(rng, labels, 4)
+    options = {"shrinkage": shrinkage, "rounds": rounds, "n_components": 2}
+    components, loss, _ = reference.fit_spectral(points, labels, **options)
+    found = fit(points, labels, **options)
+    assert found.components.shape == components.shape
+    check_same_metric(found.components, components)
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+def test_rows_are_the_positive_directions(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """Rows have the largest μ > 0 only, the largest first; n_components is an upper bound."""
+    labels, d = LABELS["three"], 5
+    points = reference.random_points(rng, labels, d)
+    rows, _, mu = reference.fit_spectral(points, labels, shrinkage=shrinkage, n_components=d)
+    n_positive = int((mu > 0).sum())
+    assert 1 < n_positive < d
+    found = fit(points, labels, shrinkage=shrinkage)
+    assert found.components.shape == (n_positive, d)
+    for row, expected in zip(found.components, rows, strict=True):
+        np.testing.assert_allclose(row * np.sign(row @ expected), expected, rtol=1e-7, atol=1e-9)
+    for k in range(1, n_positive):
+        fewer = fit(points, labels, shrinkage=shrinkage, n_components=k)
+        np.testing.assert_array_equal(fewer.components, found.components[:k])
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.4, 1.0])
+def test_rows_solve_the_equation(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """(S_b − S_w) v = μ R v with vᵀ R v = 1, where a row is √μ v."""
+    labels, d = LABELS["two"], 4
+    points = reference.random_points(rng, labels, d)
+    within, between = reference.scatters(points, labels, np.eye(d))
+    right = (1 - shrinkage) * within + shrinkage * np.trace(within) / d * np.eye(d)
+    for row in fit(points, labels, shrinkage=shrinkage).components:
+        mu = row @ right @ row
+        assert mu > 0
+        np.testing.assert_allclose((between - within) @ row, mu * right @ row, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_loss_of_a_round(reference: ModuleType, rng: np.random.Generator, rounds: int) -> None:
+    """Mean squared distance within over between, under the metric of the round, by the plans that led to it."""
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 3)
+    found = fit(points, labels, rounds=rounds)
+    assert found.loss.shape == (rounds,)
+    before = np.eye(3) if rounds == 1 else fit(points, labels, rounds=rounds - 1).components
+    means = [[], []]
+    for p in range(len(labels)):
+        for q in range(p + 1, len(labels)):
+            _, edges = reference.solve(points, p, q, before, 2)
+            squares = sum(mass * np.sum((found.components @ way) ** 2) for mass, way in edges)
+            means[int(labels[p] != labels[q])].append(squares)
+    assert found.loss[-1] == pytest.approx(np.mean(means[0]) / np.mean(means[1]))
+    assert found.loss[-1] < 1
+    np.testing.assert_allclose(found.loss[: rounds - 1], fit(points, labels, rounds=1).loss[: rounds - 1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("d", [4, 40, 300])
+def test_more_features_than_dimensions(
+    reference: ModuleType, rng: np.random.Generator, d: int, shrinkage: float
+) -> None:
+    """Points in a subspace, of fewer or more features than points: the answer of the subspace, in its place."""
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    basis = rotation(d, rng)[:, :3]  # orthonormal columns
+    high = replace(points, x=points.x @ basis.T + rng.standard_normal(d))
+    low = fit(points, labels, shrinkage=shrinkage)
+    found = fit(high, labels, shrinkage=shrinkage)
+    assert found.components.shape == (len(low.components), d)
+    check_same_metric(found.components, low.components @ basis.T, rtol=1e-6)
+    np.testing.assert_allclose(found.loss, low.loss, rtol=1e-8)
+
+
+@pytest.mark.parametrize("shrinkage", [0.2, 1.0])
+def test_more_features_than_points(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """Generic points in 60 features: the direct problem on an orthonormal basis of their span."""
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 60)
+    n = len(points.x)
+    assert n < 60
+    centred = points.x - points.x.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    basis = (vectors[:, 1:] / np.sqrt(values[1:])).T @ centred  # (n - 1, d)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(n - 1), atol=1e-9)
+    inside = replace(points, x=centred @ basis.T)
+    components, loss, _ = reference.fit_spectral(inside, labels, shrinkage=shrinkage, n_components=3)
+    found = fit(points, labels, shrinkage=shrinkage, n_components=3)
+    check_same_metric(found.components, components @ basis, rtol=1e-6)
+    np.testing.assert_allclose(found.loss, loss, rtol=1e-8)
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+@labelled
+def test_rotation_moves_the_map_along(
+    reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, rounds: int
+) -> None:
+    points = reference.random_points(rng, labels, 4)
+    turn = rotation(4, rng)
+    turned = replace(points, x=points.x @ turn.T + 3.0)
+    found, expected = fit(turned, labels, rounds=rounds), fit(points, labels, rounds=rounds)
+    check_same_metric(found.components, expected.components @ turn.T)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_unit_of_the_features(reference: ModuleType, rng: np.random.Generator, unit: float, shrinkage: float) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    scaled = replace(points, x=unit * points.x)
+    found, expected = (fit(some, labels, shrinkage=shrinkage, rounds=2) for some in (scaled, points))
+    check_same_metric(unit * found.components, expected.components)
+    np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-9)
+
+
+def test_without_shrinkage_units_of_each_feature_do_not_matter(reference: ModuleType, rng: np.random.Generator) -> None:
+    """Given the plans, the discriminant is affine invariant; classes far apart in one feature fix the plans."""
+    labels = LABELS["two"]
+    points = reference.make_points([np.array([[10.0 * p, 0, 0]]) + rng.standard_normal((1, 3)) for p in range(6)])
+    units = np.array([1.0, 5.0, 0.2])
+    one, other = (fit(replace(points, x=points.x * scale), labels, shrinkage=0.0) for scale in (1.0, units))
+    check_same_metric(other.components * units, one.components, rtol=1e-7)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["constant", "twice", "zero"])
+def test_features_that_add_nothing(
+    reference: ModuleType, rng: np.random.Generator, kind: str, shrinkage: float
+) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 3)
+    n = len(points.x)
+    if kind == "twice":  # an orthonormal basis of the plane that the copies span
+        basis = np.array([[1, 0, 0], [0, 1, 0], [0, 0, np.sqrt(0.5)], [0, 0, np.sqrt(0.5)]])
+        more = replace(points, x=points.x @ basis.T)
+    else:
+        basis = np.eye(4, 3)
+        more = replace(points, x=np.column_stack([points.x, np.full(n, 7.0 if kind == "constant" else 0.0)]))
+    found, expected = (fit(some, labels, shrinkage=shrinkage) for some in (more, points))
+    check_same_metric(found.components, expected.components @ basis.T, rtol=1e-7)
+    if kind != "twice":
+        np.testing.assert_allclose(found.components[:, 3], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("d", [1, 2, 50])
+def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
+    """Each disease has one patient at either place: pairs of one disease are the furthest apart."""
+    corners = 100 * np.concatenate([np.eye(d), -np.eye(d)])
+    clouds = [corner + 1e-3 * rng.standard_normal((3, d)) for _ in range(2) for corner in corners]
+    labels = np.repeat([0, 1], len(corners))
+    points = reference.make_points(clouds)
+    with pytest.warns(UserWarning, match=NOWHERE):
+        found = fit(points, labels)
+    np.testing.assert_array_equal(found.components, np.eye(d))
+    assert found.loss.shape == (1,)
+    assert found.loss[0] > 1
+
+
+@pytest.mark.parametrize("shrinkage", [0.5, 1.0])
+def test_no_excess_but_rounding(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """Patients differ along one direction, in which diseases do not; the others are 0 to rounding, not above it."""
+    cloud = rng.standard_normal((5, 3))
+    points = reference.make_points([cloud, cloud + 1, cloud, cloud + 1])
+    with pytest.warns(UserWarning, match=NOWHERE):
+        found = fit(points, np.array([0, 0, 1, 1]), shrinkage=shrinkage)
+    np.testing.assert_array_equal(found.components, np.eye(3))
+    assert found.loss.tolist() == pytest.approx([2.0])
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["alike", "constant"])
+def test_patients_that_are_all_alike(
+    reference: ModuleType, rng: np.random.Generator, kind: str, shrinkage: float
+) -> None:
+    cloud = rng.standard_normal((5, 2)) if kind == "alike" else np.ones((5, 2))
+    with pytest.raises(ValueError, match="distances are 0, there is nothing to learn"):
+        fit(reference.make_points([cloud] * 4), np.array([0, 0, 1, 1]), shrinkage=shrinkage)
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
+def test_diseases_whose_patients_are_alike(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """Nothing within: the direction between is found, and its loss is 0."""
+    cloud, way = rng.standard_normal((5, 3)), np.array([1.0, 2.0, 2.0])
+    points = reference.make_points([cloud, cloud, cloud + way, cloud + way])
+    found = fit(points, np.array([0, 0, 1, 1]), shrinkage=shrinkage, n_components=1)
+    assert np.isfinite(found.components).all()
+    assert abs(found.components[0] @ way) / np.linalg.norm(found.components) == pytest.approx(3.0, rel=1e-6)
+    assert found.loss[0] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_order_of_patients_and_names_of_classes(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["three"]
+    points, order = reference.random_points(rng, labels, 3), rng.permutation(len(labels))
+    expected = fit(points, labels, rounds=2)
+    check_same_metric(fit(points.of(order), labels[order], rounds=2).components, expected.components)
+    check_same_metric(fit(points, np.array([1, 2, 0])[labels], rounds=2).components, expected.components)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_workers_do_not_change_a_bit(reference: ModuleType, rng: np.random.Generator, n_jobs: int) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    one, other = fit(points, labels, rounds=2), fit(points, labels, rounds=2, n_jobs=n_jobs)
+    np.testing.assert_array_equal(one.components, other.components)
+    np.testing.assert_array_equal(one.loss, other.loss)
+
+
+def test_learn_pads_with_zeros(reference: ModuleType) -> None:
+    """One direction is found, two columns are wanted to draw in."""
+    labels = np.array([0, 0, 1, 1])
+    clouds = [[[10.0 * label + p, (-1) ** p]] for p, label in enumerate(labels)]
+    points = reference.make_points(list(map(np.array, clouds)))
+    assert fit(points, labels).components.shape == (1, 2)
+    for n_components, n_rows in [(None, 2), (2, 2), (1, 1)]:
+        found = learn(points, labels, Spectral(), n_components=n_components, solver=Exact(), seed=0, n_jobs=1)
+        assert found.components.shape == (n_rows, 2)
+        assert not found.components[1:].any()
+        check_same_metric(found.components, fit(points, labels).components)
+
+
+@pytest.mark.parametrize(("labels", "expected"), [(LABELS["two"], 2), (np.arange(8) // 2, 4)], ids=["two", "four"])
+def test_default_number_of_components(
+    reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, expected: int
+) -> None:
+    """As many as there are classes, at least two."""
+    points = reference.random_points(rng, labels, 20)
+    found = learn(points, labels, Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    assert found.components.shape == (expected, 20)
+    check_same_metric(found.components, fit(points, labels, n_components=expected).components)

@@ -1,0 +1,295 @@
+"""The triplet loss against loops over triplets, and the learner against the plain reference, pass by pass."""
+
+import tracemalloc
+from dataclasses import replace
+from types import ModuleType
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from gml._metric import Fit, learn
+from gml._metric._triplet import PATIENCE, fit_triplet
+from gml._metric._triplets import sample_triplets, sampled_triplet_loss, triplet_loss
+from gml._sketch import Points
+from gml.methods import Init, Penalty, Triplet
+from gml.solvers import Exact
+
+LABELS = {
+    "two": np.array([0, 1, 0, 1, 1, 0]),
+    "three": np.array([2, 0, 1, 1, 0, 2, 2]),
+    "single": np.array([0, 0, 1, 0]),
+    "two singles": np.array([1, 2, 2, 0]),
+    "pair": np.array([0, 0, 1]),
+}
+MARGINS = [1e-3, 1.0, 30.0]
+N_PASSES = 6
+
+labelled = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def random_distances(p: int, rng: np.random.Generator, *, ties: bool) -> np.ndarray:
+    half = np.triu(rng.integers(5, size=(p, p)) if ties else rng.exponential(size=(p, p)), 1).astype(float)
+    return half + half.T
+
+
+def fit(points: Points, labels: np.ndarray, n_components: int = 2, n_jobs: int = 1, **settings: object) -> Fit:
+    return fit_triplet(
+        points, labels, Triplet(**settings), n_components=n_components, solver=Exact(), seed=3, n_jobs=n_jobs
+    )
+
+
+# the loss of distances
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("margin", MARGINS)
+@labelled
+def test_loss_by_loops(
+    reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, margin: float, ties: bool
+) -> None:
+    distances = random_distances(len(labels), rng, ties=ties)
+    expected, slope = reference.triplet_loss(distances, reference.all_triplets(labels), margin)
+    loss, derivative = triplet_loss(distances, labels, margin=margin)
+    assert loss == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    # with ties, hinges are exactly 0, where the published code has no slope
+    np.testing.assert_allclose(derivative, slope, atol=1e-14)
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+@labelled
+def test_derivative_by_finite_differences(rng: np.random.Generator, labels: np.ndarray, margin: float) -> None:
+    distances, step = random_distances(len(labels), rng, ties=False), 1e-7
+    expected = np.zeros_like(distances)
+    for entry in np.ndindex(distances.shape):
+        moved = np.zeros_like(distances)
+        moved[entry] = step
+        up, down = (triplet_loss(distances + sign * moved, labels, margin=margin)[0] for sign in (1, -1))
+        expected[entry] = (up - down) / (2 * step)
+    np.testing.assert_allclose(triplet_loss(distances, labels, margin=margin)[1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("margin", MARGINS)
+@labelled
+def test_all_sampled_triplets_are_all_triplets(
+    reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, margin: float
+) -> None:
+    triplets = sample_triplets(labels, 10_000, rng)
+    assert sorted(map(tuple, triplets.tolist())) == sorted(reference.all_triplets(labels))
+    distances = random_distances(len(labels), rng, ties=True)
+    sampled = sampled_triplet_loss(distances, triplets, margin=margin)
+    taken = triplet_loss(distances, labels, margin=margin)
+    assert sampled[0] == pytest.approx(taken[0], rel=1e-12, abs=1e-15)
+    np.testing.assert_allclose(sampled[1], taken[1], atol=1e-14)
+
+
+def test_sampled_loss_by_loops(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["three"]
+    triplets, distances = sample_triplets(labels, 3, rng), random_distances(len(labels), rng, ties=True)
+    expected, slope = reference.triplet_loss(distances, triplets.tolist(), 1.0)
+    loss, derivative = sampled_triplet_loss(distances, triplets, margin=1.0)
+    assert loss == pytest.approx(expected)
+    np.testing.assert_allclose(derivative, slope, atol=1e-15)
+
+
+@pytest.mark.parametrize("n_triplets", [1, 2, 5, 1000])
+@labelled
+def test_sampled_triplets(reference: ModuleType, rng: np.random.Generator, labels: np.ndarray, n_triplets: int) -> None:
+    drawn = list(map(tuple, sample_triplets(labels, n_triplets, rng).tolist()))
+    valid = reference.all_triplets(labels)
+    assert len(set(drawn)) == len(drawn)
+    assert set(drawn) <= set(valid)
+    for anchor in range(len(labels)):
+        n_all, n_drawn = (sum(triplet[0] == anchor for triplet in some) for some in (valid, drawn))
+        assert n_drawn == min(n_triplets, n_all)
+
+
+def test_sampled_triplets_have_a_seed() -> None:
+    labels = np.repeat([0, 1, 2], 6)
+    first, again, other = (sample_triplets(labels, 4, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_sampled_triplets_are_drawn_evenly(reference: ModuleType) -> None:
+    labels, rng = LABELS["two singles"], np.random.default_rng(0)
+    drawn = [tuple(triplet) for _ in range(500) for triplet in sample_triplets(labels, 1, rng).tolist()]
+    for triplet in reference.all_triplets(labels):  # two per anchor
+        assert 200 < drawn.count(triplet) < 300
+
+
+def test_memory_does_not_grow_with_triplets(rng: np.random.Generator) -> None:
+    """300 patients in two classes have 6.7 million triplets."""
+    distances, labels = random_distances(300, rng, ties=False), np.arange(300) % 2
+    tracemalloc.start()
+    try:
+        triplet_loss(distances, labels, margin=1.0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * distances.nbytes
+
+
+# the learner
+
+
+@pytest.mark.parametrize("penalty", get_args(Penalty))
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("init", get_args(Init))
+def test_every_pass_of_the_published_learner(
+    reference: ModuleType, rng: np.random.Generator, init: Init, power: int, penalty: Penalty
+) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    settings = Triplet(init=init, power=power, penalty=penalty, max_iter=N_PASSES, margin=2.0)
+    expected, maps = reference.fit_triplet(points, labels, settings, n_components=2, seed=3, n_passes=N_PASSES)
+    found = fit_triplet(points, labels, settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-8)
+    assert len(set(expected)) == N_PASSES
+    best = maps[expected.argmin()]
+    np.testing.assert_allclose(found.components.T @ found.components, best.T @ best, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_triplets", [1, 3, None])
+@pytest.mark.parametrize("init", ["orthogonal", "spectral"])
+@pytest.mark.parametrize("name", ["three", "single", "two singles"])
+def test_every_pass_with_other_classes(
+    reference: ModuleType, rng: np.random.Generator, name: str, init: Init, n_triplets: int | None
+) -> None:
+    labels = LABELS[name]
+    points = reference.random_points(rng, labels, 3)
+    settings = Triplet(init=init, n_triplets=n_triplets, max_iter=N_PASSES, learning_rate=0.02, reg=0.3)
+    expected, _ = reference.fit_triplet(points, labels, settings, n_components=3, seed=3, n_passes=N_PASSES)
+    found = fit_triplet(points, labels, settings, n_components=3, solver=Exact(), seed=3, n_jobs=1)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize("init", get_args(Init))
+def test_the_best_map_is_returned(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
+    """Steps that are far too large, so that the last pass is not the best."""
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 3)
+    settings = Triplet(init=init, learning_rate=0.7, max_iter=8)
+    found = fit(points, labels, init=init, learning_rate=0.7, max_iter=8)
+    assert len(found.loss) == 8
+    assert found.loss.argmin() < 7
+    assert found.loss[-1] > found.loss.min()
+    pairs = [(p, q) for q in range(len(labels)) for p in range(q)]
+    unit = reference.in_unit_of_margin(points, pairs)
+    value, _ = reference.objective(unit[0], reference.all_triplets(labels), found.components * unit[1], settings)
+    assert value == pytest.approx(found.loss.min(), rel=1e-10)
+
+
+def test_stops_when_the_loss_is_zero(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 2, shift=100.0)
+    found = fit(points, labels, margin=0.1, reg=0.0, init="spectral")
+    assert found.loss.tolist() == [0.0]
+    assert np.isfinite(found.components).all()
+
+
+def test_stops_when_nothing_improves(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 2)
+    assert len(fit(points, labels, learning_rate=1e-9, max_iter=100).loss) == PATIENCE + 1
+    # improvements of more than a thousandth within ten passes go on
+    assert len(fit(points, labels, learning_rate=1e-3, init="orthogonal", max_iter=25).loss) == 25
+
+
+@pytest.mark.parametrize("n_triplets", [2, None])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("init", get_args(Init))
+def test_unit_and_origin_of_the_features(
+    reference: ModuleType, rng: np.random.Generator, init: Init, power: int, n_triplets: int | None
+) -> None:
+    """In other units the loss stays as it is, and the map undoes the unit."""
+    labels, settings = LABELS["three"], {"init": init, "power": power, "n_triplets": n_triplets, "max_iter": 5}
+    points = reference.random_points(rng, labels, 3)
+    expected = fit(points, labels, **settings)
+    for unit, origin in [(1e-3, 0.0), (1e3, 0.0), (1.0, 50.0)]:
+        found = fit(replace(points, x=unit * points.x + origin), labels, **settings)
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-8)
+        one, other = unit * found.components, expected.components
+        np.testing.assert_allclose(one.T @ one, other.T @ other, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("init", ["spectral", "orthogonal"])
+def test_order_of_patients_and_names_of_classes(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
+    labels = LABELS["three"]
+    points, order = reference.random_points(rng, labels, 3), rng.permutation(len(labels))
+    expected = fit(points, labels, init=init, max_iter=5)
+    renamed = np.array([1, 2, 0])[labels]
+    for found in (
+        fit(points.of(order), labels[order], init=init, max_iter=5),
+        fit(points, renamed, init=init, max_iter=5),
+    ):
+        np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-8)
+
+
+@pytest.mark.parametrize("init", get_args(Init))
+def test_workers_do_not_change_a_bit(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    first, *others = (fit(points, labels, init=init, n_jobs=n_jobs, max_iter=4) for n_jobs in (1, 2, 3))
+    for other in others:
+        np.testing.assert_array_equal(first.components, other.components)
+        np.testing.assert_array_equal(first.loss, other.loss)
+
+
+def test_all_triplets_by_sampling(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    # one component: the closed form alone is the start, without random rows
+    taken, sampled = (fit(points, labels, n_components=1, n_triplets=n, max_iter=5) for n in (None, 10_000))
+    np.testing.assert_allclose(sampled.loss, taken.loss, rtol=1e-8)
+
+
+@pytest.mark.parametrize("n_triplets", [1, None])
+@pytest.mark.parametrize("init", get_args(Init))
+def test_patients_that_are_all_alike(
+    reference: ModuleType, rng: np.random.Generator, init: Init, n_triplets: int | None
+) -> None:
+    points = reference.make_points([rng.standard_normal((5, 2))] * 4)
+    with pytest.raises(ValueError, match="distances are 0, there is nothing to learn"):
+        fit(points, np.array([0, 0, 1, 1]), init=init, n_triplets=n_triplets)
+
+
+def test_finds_the_feature_that_tells_diseases_apart(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 4, shift=3.0)
+    found = learn(points, labels, Triplet(), n_components=2, solver=Exact(), seed=0, n_jobs=1)
+    weight = np.linalg.norm(found.components, axis=0)
+    assert weight.argmax() == 0
+    assert weight[0] > 2 * weight[1:].max()
+    assert found.loss[-1] < found.loss[0]
+
+
+def test_learn_gives_a_canonical_basis(reference: ModuleType, rng: np.random.Generator) -> None:
+    """The same metric as the learner's, by orthogonal rows of falling length, each with its largest entry positive."""
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    raw = fit(points, labels, n_components=3, max_iter=3)
+    found = learn(points, labels, Triplet(max_iter=3), n_components=3, solver=Exact(), seed=3, n_jobs=1)
+    rows = found.components
+    np.testing.assert_allclose(rows.T @ rows, raw.components.T @ raw.components, atol=1e-12)
+    gram = rows @ rows.T
+    np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-12)
+    assert (np.diff(np.diag(gram)) <= 0).all()
+    assert (rows[np.arange(3), np.abs(rows).argmax(axis=1)] > 0).all()
+    np.testing.assert_array_equal(found.loss, raw.loss)
+
+
+@pytest.mark.parametrize(("n_components", "d", "expected"), [(None, 3, 3), (None, 8, 5), (1, 3, 1), (4, 8, 4)])
+def test_number_of_components(
+    reference: ModuleType, rng: np.random.Generator, n_components: int | None, d: int, expected: int
+) -> None:
+    labels = LABELS["pair"]
+    points = reference.random_points(rng, labels, d)
+    found = learn(points, labels, Triplet(max_iter=2), n_components=n_components, solver=Exact(), seed=0, n_jobs=1)
+    assert found.components.shape == (expected, d)
+    assert np.linalg.matrix_rank(found.components) == expected
