@@ -102,6 +102,18 @@ def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("excess", [1e-6, -1e-6])
+def test_weights_that_sum_to_one_in_single_precision(excess: float) -> None:
+    """Left as they are, such weights have no plan."""
+    rng = np.random.default_rng(0)
+    a, b, cost = weights("shares", 30, rng), weights("shares", 20, rng), costs("generic", 30, 20, rng)
+    value, plan = solve_exact(a, b * (1 + excess), cost, max_iter=MAX_ITER)
+    assert value == pytest.approx(ot.emd2(a, b, cost), rel=1e-9)
+    np.testing.assert_allclose(plan.sum(axis=1), a, rtol=1e-9)
+    np.testing.assert_allclose(plan.sum(axis=0), b, rtol=1e-9)
+
+
+@pytest.mark.usefixtures("way")
 def test_input_is_left_alone() -> None:
     rng = np.random.default_rng(0)
     arrays = weights("shares", 6, rng), weights("shares", 5, rng), costs("generic", 6, 5, rng)

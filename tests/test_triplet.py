@@ -218,6 +218,17 @@ def test_unit_and_origin_of_the_features(
         np.testing.assert_allclose(one.T @ one, other.T @ other, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("init", get_args(Init))
+def test_cells_far_from_the_origin(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
+    """Nothing is lost: an offset that rounds no coordinate changes no more than the last digits."""
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 3)
+    near = replace(points, x=np.round(points.x * 2**16) / 2**16)
+    far = replace(near, x=near.x + 2.0**30)
+    losses = [fit(some, labels, init=init, max_iter=5).loss for some in (near, far)]
+    np.testing.assert_allclose(*losses, rtol=1e-11)
+
+
 @pytest.mark.parametrize("init", ["spectral", "orthogonal"])
 def test_order_of_patients_and_names_of_classes(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
     labels = LABELS["three"]

@@ -55,9 +55,10 @@ class Cohort:
         rows: list[NDArray[np.intp]] = []
         kept = np.flatnonzero(self.sizes > 1)
         for patient in kept:
-            shuffled = rng.permutation(self.rows[patient])
-            middle = len(shuffled) // 2
-            rows += [np.sort(shuffled[:middle]), np.sort(shuffled[middle:])]
+            cells = self.rows[patient]
+            shuffled = rng.permutation(len(cells))
+            middle = len(cells) // 2
+            rows += [cells[np.sort(shuffled[:middle])], cells[np.sort(shuffled[middle:])]]
         return replace(
             self,
             patients=np.repeat(self.patients[kept], 2),

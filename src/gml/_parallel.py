@@ -38,7 +38,10 @@ def parallel(function: Callable[[S], T], tasks: Sequence[S], *, n_jobs: int | No
     if _inside.get():
         yield from map(function, tasks)
         return
-    run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as="generator", batch_size=1)
+    backend, _ = get_active_backend(prefer="threads")
+    # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
+    return_as = "generator" if backend.supports_return_generator else "list"
+    run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as=return_as, batch_size=1)
     results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
     yield from progress(results, total=len(tasks), description=description)
 

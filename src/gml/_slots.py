@@ -7,6 +7,7 @@ Reading checks: what comes out has the type it says, or the user learns what to 
 from __future__ import annotations
 
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping
+    from collections.abc import Collection, Hashable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -139,6 +140,15 @@ def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
     return dict(run)
 
 
+@contextmanager
+def quiet_about_views() -> Iterator[None]:
+    """A view becomes an AnnData of its own at the first write, as everywhere in scanpy; that needs no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImplicitModificationWarning)
+        warnings.filterwarnings("ignore", ".* names are not unique", UserWarning)
+        yield
+
+
 def write_metric(
     adata: AnnData,
     key_added: str,
@@ -149,10 +159,7 @@ def write_metric(
 ) -> None:
     """Store a metric and what it makes of the cells; the only writes that gml does to cells."""
     keys = Keys(key_added)
-    with warnings.catch_warnings():
-        # a view becomes an AnnData of its own at the first write, as everywhere in scanpy
-        warnings.simplefilter("ignore", ImplicitModificationWarning)
-        warnings.filterwarnings("ignore", ".* names are not unique", UserWarning)
+    with quiet_about_views():
         adata.uns[keys.run] = dict(run)
     adata.obsm[keys.embedding] = embedding
     if loadings is not None:

@@ -49,7 +49,9 @@ def fit_spectral(
         clouds = Clouds(x @ components.T, points.weights, points.start)
         plans = transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)
         if not plans.distances.any():
-            msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
+            msg = (
+                "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
+            )
             raise ValueError(msg)
         within = scatter(plans, same / same.sum(), x)
         between = scatter(plans, ~same / (~same).sum(), x)

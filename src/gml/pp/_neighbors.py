@@ -10,7 +10,7 @@ import numpy as np
 import scanpy as sc
 
 from gml._checks import check_int, check_seed
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, quiet_about_views
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,8 +81,9 @@ def neighbors(
     sc.pp.neighbors(
         scratch, n_neighbors=n_neighbors, use_rep=keys.distances, metric="precomputed", random_state=check_seed(rng)
     )
-    for slot in ("distances", "connectivities"):
-        patients.obsp[slot] = scratch.obsp[slot]
     graph = scratch.uns["neighbors"]
     graph["params"] |= {"use_rep": keys.mds}
-    patients.uns["neighbors"] = graph
+    with quiet_about_views():
+        patients.uns["neighbors"] = graph
+    for slot in ("distances", "connectivities"):
+        patients.obsp[slot] = scratch.obsp[slot]

@@ -13,7 +13,16 @@ import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_seed
 from gml._cohort import Cohort, labels_of_patients, patients_of_cells
-from gml._evaluate import READOUTS, Split, majority_scores, named_splits, pseudobulk_scores, random_splits, score
+from gml._evaluate import (
+    READOUTS,
+    Predictions,
+    Split,
+    majority_scores,
+    named_splits,
+    pseudobulk_scores,
+    random_splits,
+    score,
+)
 from gml._features import find_features
 from gml._metric import check_labels, learn
 from gml._ot import Clouds, Ground, all_pairs, square, transport
@@ -70,6 +79,9 @@ def cross_validate(
     nothing of a test patient reaches training. A representation such as PCA is taken as it is: if it was computed on
     all cells, it has seen the test patients' cells, though not their labels.
 
+    Two baselines are always in the table: ``"majority"``, and ``"pseudobulk"``, logistic regression on the mean of
+    each patient's cells. Splits overlap, so the spread over splits understates the uncertainty.
+
     Parameters
     ----------
     adata
@@ -101,9 +113,8 @@ def cross_validate(
     `fit_seconds`
         Time to learn the metric.
 
-    The baselines are always there: ``"majority"``, and ``"pseudobulk"``, logistic regression on the mean of each
-    patient. Splits overlap, so the spread over splits understates the uncertainty.
-    ``.attrs["predictions"]`` is a DataFrame with `split`, `metric`, `readout`, `patient`, `disease`, `predicted`.
+    ``.attrs["predictions"]``
+        DataFrame with one row per test patient: `split`, `metric`, `readout`, `patient`, `disease`, `predicted`.
 
     Raises
     ------
@@ -164,7 +175,7 @@ def cross_validate(
             named = {"patient": cohort.patients[fold.test], "disease": cohort.classes[cohort.labels[fold.test]]}
             predictions.append(pd.DataFrame(row | named | {"predicted": predicted}))
     table = pd.DataFrame(rows)
-    table.attrs["predictions"] = pd.concat(predictions, ignore_index=True)
+    table.attrs["predictions"] = Predictions(pd.concat(predictions, ignore_index=True))
     return table
 
 

@@ -109,9 +109,9 @@ def patient_distances(
         Classical multidimensional scaling of the distances (of their roots for q = 2), shape (p, at least 2).
     ``.uns[key_added]``
         `params`, everything needed to repeat the call, and `loss` of the learned metric.
-
-    With `reference`, ``.obsm[key_added + "_distances"]``, shape (p, p_reference), takes the place of `.obsp` and MDS,
-    and ``.uns[key_added]["reference"]`` names its columns.
+    ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
+        With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
+        reference patients in the order of the columns.
 
     Raises
     ------

@@ -1,0 +1,276 @@
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+from anndata import AnnData
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+import gml
+from gml.methods import Fixed, Spectral, Triplet
+
+COLUMNS = [
+    "split",
+    "metric",
+    "readout",
+    "n_train",
+    "n_test",
+    "balanced_accuracy",
+    "macro_f1",
+    "auroc",
+    "fit_seconds",
+]
+SCORES = ["balanced_accuracy", "auroc"]
+FAST = ["euclidean", "spectral"]
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    """Twelve patients of two diseases, which are easy to tell apart; read only."""
+    return gml.datasets.gaussian_cohort(n_patients=12, n_cells=15, n_features=3, n_diseases=2, noise=0.1)
+
+
+@pytest.fixture(scope="module")
+def table(cells: AnnData) -> pd.DataFrame:
+    return gml.tl.cross_validate(cells, metrics=["euclidean", "spectral", Triplet(max_iter=2)], splits=4)
+
+
+def predictions(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
+    return predictions_of(gml.tl.cross_validate(adata, **{"metrics": FAST} | kwargs))
+
+
+def predictions_of(table: pd.DataFrame) -> pd.DataFrame:
+    predictions = table.attrs["predictions"]
+    assert isinstance(predictions, pd.DataFrame)
+    return predictions
+
+
+# the tables
+
+
+def test_columns_and_rows(table: pd.DataFrame) -> None:
+    assert table.columns.tolist() == COLUMNS
+    learned = ["euclidean", "spectral", repr(Triplet(max_iter=2))]
+    expected = {(name, readout) for name in learned for readout in ("knn", "energy", "svm")}
+    expected |= {("majority", "direct"), ("pseudobulk", "direct")}
+    assert table["split"].unique().tolist() == [0, 1, 2, 3]
+    for _, fold in table.groupby("split"):
+        assert len(fold) == len(expected)
+        assert set(zip(fold["metric"], fold["readout"], strict=True)) == expected
+    assert (table["n_train"] + table["n_test"] == 12).all()
+    scores = table[[*SCORES, "macro_f1"]]
+    assert ((scores >= 0) & (scores <= 1)).all(axis=None)
+    assert (table["fit_seconds"] >= 0).all()
+    learns = ~table["metric"].isin(["euclidean", "majority", "pseudobulk"])
+    assert (table.loc[learns, "fit_seconds"] > 0).all()
+
+
+def test_easy_patients_are_told_apart(table: pd.DataFrame) -> None:
+    mean = table.groupby("metric")["balanced_accuracy"].mean()
+    assert mean.pop("majority") == 0.5
+    assert (mean > 0.9).all()
+
+
+def test_predictions_explain_the_scores(table: pd.DataFrame) -> None:
+    predicted = predictions_of(table)
+    assert predicted.columns.tolist() == ["split", "metric", "readout", "patient", "disease", "predicted"]
+    assert len(predicted) == table["n_test"].sum()
+    groups = predicted.groupby(["split", "metric", "readout"])
+    rows = table.set_index(["split", "metric", "readout"])
+    for key, group in groups:
+        assert group["patient"].is_unique
+        accuracy = balanced_accuracy_score(group["disease"], group["predicted"])
+        assert rows.loc[key, "balanced_accuracy"] == pytest.approx(accuracy)
+        macro = f1_score(group["disease"], group["predicted"], average="macro", zero_division=0)
+        assert rows.loc[key, "macro_f1"] == pytest.approx(macro)
+
+
+def test_table_prints_and_joins(table: pd.DataFrame) -> None:
+    """What lies in attrs must not get into the way of pandas."""
+    with pd.option_context("display.width", 60):
+        assert "..." in repr(table)
+    both = pd.concat([table, table.assign(cohort="b")], ignore_index=True)
+    assert len(both) == 2 * len(table)
+    other = predictions_of(table).assign(predicted="x")
+    assert predictions_of(table) == predictions_of(table).copy()
+    assert predictions_of(table) != other
+
+
+def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
+    truth = cells.obs.groupby("patient", observed=True)["disease"].first()
+    predicted = predictions_of(table)
+    assert (predicted["disease"] == truth[predicted["patient"]].to_numpy()).all()
+
+
+def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
+    metrics = (Fixed("cityblock"), Spectral(shrinkage=0.9), "spectral", "euclidean")
+    found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
+    assert found == [repr(metrics[0]), repr(metrics[1]), "spectral", "euclidean", "majority", "pseudobulk"]
+
+
+def test_baselines_are_always_there(cells: AnnData) -> None:
+    for metrics in (["euclidean"], [Triplet(max_iter=1)]):
+        found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)
+        assert {"majority", "pseudobulk"} < set(found["metric"])
+
+
+# the splits
+
+
+def test_splits_are_stratified(cells: AnnData) -> None:
+    predicted = predictions(cells, splits=6)
+    tests = predicted.drop_duplicates(["split", "patient"])
+    assert (tests.groupby(["split", "disease"]).size() == 2).all()  # 30 % of six
+    assert tests.groupby("split")["patient"].agg(frozenset).nunique() > 3
+
+
+def test_splits_by_name(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.obs["patient"] = adata.obs["patient"].astype(str).str[1:].astype(int)
+    splits = (
+        (train, test) for train, test in [([0, 1, 2, 3, 4], ["5", 6]), (map(str, range(2, 10)), np.array([0, 1]))]
+    )
+    table = gml.tl.cross_validate(adata, metrics=FAST, splits=splits)
+    assert table.groupby("split")[["n_train", "n_test"]].first().to_numpy().tolist() == [[5, 2], [8, 2]]
+    predicted = predictions_of(table).groupby("split")["patient"].unique()
+    assert [list(names) for names in predicted] == [["5", "6"], ["0", "1"]]
+
+
+def test_donors_are_on_one_side() -> None:
+    adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=6, n_genes=40, n_disease_genes=5, paired=True)
+    donor = adata.obs.groupby("patient", observed=True)["donor"].first()
+    tests = predictions(adata, splits=8, metrics=["euclidean"], donor_key="donor").groupby("split")["patient"].unique()
+    for names in tests:
+        tested = donor[names]
+        assert set(donor[~donor.index.isin(names)]).isdisjoint(tested)
+        assert (tested.value_counts()[tested.unique()] == 2).all()
+    alone = predictions(adata, splits=8, metrics=["euclidean"]).groupby("split")["patient"].unique()
+    assert any(set(donor[~donor.index.isin(names)]) & set(donor[names]) for names in alone)
+    train = [name for name in donor.index if name not in {"P00", "P03"}]
+    with pytest.raises(ValueError, match="Split 0 has the same patient or donor in training and in test"):
+        gml.tl.cross_validate(adata, metrics=FAST, splits=[(train, ["P00", "P03"])], donor_key="donor")
+
+
+def test_a_disease_with_one_patient_trains_only(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.obs["disease"] = np.where(adata.obs["patient"] == "P03", "rare", adata.obs["disease"].astype(str))
+    predicted = predictions(adata, splits=5)
+    assert "rare" not in set(predicted["disease"])
+
+
+def test_one_class_in_the_test_set(cells: AnnData) -> None:
+    names = [f"P{i:02}" for i in range(12)]
+    table = gml.tl.cross_validate(cells, metrics=FAST, splits=[(names[1:], names[:1])])
+    assert table["auroc"].isna().all()
+    assert table["balanced_accuracy"].isin([0.0, 1.0]).all()
+
+
+# honesty
+
+
+@pytest.mark.filterwarnings("ignore:Patients of different diseases are nowhere further apart")
+def test_permuted_labels_are_at_chance() -> None:
+    """Half of each class swaps its label: what is left differs between patients, but not between diseases."""
+    adata = gml.datasets.simulated_cohort(n_patients=16, n_cells=8, n_genes=40, n_disease_genes=5, n_cell_types=1)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=4)
+    metrics = ["euclidean", "spectral", Triplet(max_iter=2)]
+    truth = adata.obs.groupby("patient", observed=True)["disease"].first()
+    real = gml.tl.cross_validate(adata, metrics=metrics, splits=3)
+    permuted = []
+    for seed in range(6):
+        swapped = np.concatenate(
+            [np.random.default_rng(seed).permutation(mine.index)[:4] for _, mine in truth.groupby(truth, observed=True)]
+        )
+        labels = truth.astype(str)
+        labels[swapped] = labels[swapped].map({"disease_1": "disease_2", "disease_2": "disease_1"})
+        adata.obs["shuffled"] = adata.obs["patient"].astype(str).map(labels)
+        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=metrics, splits=3, rng=seed)
+        permuted.append(table)
+    by_chance = pd.concat(permuted).groupby(["metric", "readout"])[SCORES].mean().drop("majority")
+    assert ((by_chance > 0.15) & (by_chance < 0.65)).all(axis=None)  # half of the neighbours have the other label
+    assert by_chance.mean().between(0.3, 0.55).all()
+    assert (real.groupby(["metric", "readout"])[SCORES].mean().drop("majority") > 0.75).all(axis=None)
+
+
+@pytest.mark.parametrize("change", ["cells", "labels", "number of cells"])
+def test_test_patients_teach_nothing(cells: AnnData, change: str) -> None:
+    """What is predicted of a patient does not depend on who else is tested, nor on their disease."""
+    names = [f"P{i:02}" for i in range(12)]
+    call: dict[str, Any] = {
+        "splits": [(names[:8], names[8:])],
+        "metrics": ["euclidean", "spectral", Triplet(max_iter=2)],
+        "n_points": 6,
+    }
+    rng = np.random.default_rng(0)
+    adata = cells.copy()
+    adata.X = adata.X + rng.normal(0, 4, adata.shape)  # so that not all is plain
+    before = predictions(adata, **call)
+    changed = adata.obs["patient"].isin(["P10", "P11"]).to_numpy()
+    unchanged = ["P08", "P09"]
+    if change == "cells":
+        adata.X[changed] = rng.normal(50, 30, (changed.sum(), 3))
+    elif change == "labels":
+        tested = {"P08": "class_2", "P09": "class_1", "P10": "class_1", "P11": "class_1"}
+        new = adata.obs["patient"].astype(str).map(tested)
+        adata.obs["disease"] = new.where(new.notna(), adata.obs["disease"].astype(str))
+        unchanged = names[8:]
+    else:
+        adata = adata[~changed | (rng.random(len(changed)) < 0.3)].copy()
+    after = predictions(adata, **call)
+    kept = before["patient"].isin(unchanged)
+    columns = ["split", "metric", "readout", "patient", "predicted"]
+    pd.testing.assert_frame_equal(after.loc[kept, columns], before.loc[kept, columns])
+    assert before.loc[kept, "predicted"].nunique() == 2
+
+
+def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
+    runs = [gml.tl.cross_validate(cells, metrics=FAST, splits=3, rng=4, n_points=6, n_jobs=n) for n in (1, 2, None)]
+    for run in runs[1:]:
+        pd.testing.assert_frame_equal(run.drop(columns="fit_seconds"), runs[0].drop(columns="fit_seconds"))
+        assert run.attrs == runs[0].attrs
+    other = gml.tl.cross_validate(cells, metrics=FAST, splits=3, rng=5, n_points=6)
+    assert other.attrs != runs[0].attrs
+
+
+def test_order_of_cells_does_not_matter(cells: AnnData) -> None:
+    shuffled = cells[np.random.default_rng(0).permutation(cells.n_obs)].copy()
+    one, two = (predictions(adata, splits=2, n_points=6) for adata in (cells, shuffled))
+    pd.testing.assert_frame_equal(one, two)
+
+
+@pytest.mark.parametrize("place", ["obsm", "layer"])
+def test_features_and_columns(cells: AnnData, place: str) -> None:
+    adata = cells.copy()
+    expected = predictions(adata, splits=2)
+    adata.obs = adata.obs.rename(columns={"patient": "sample", "disease": "arm"})
+    call: dict[str, Any] = {"use_rep": "rep"} if place == "obsm" else {"layer": "rep"}
+    getattr(adata, "obsm" if place == "obsm" else "layers")["rep"] = adata.X
+    adata.X = None
+    found = predictions(adata, splits=2, patient_key="sample", disease_key="arm", **call)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+# what cannot be done
+
+
+def test_a_split_that_cannot_teach_is_named(cells: AnnData) -> None:
+    ill = cells.obs.loc[cells.obs["disease"] == "class_1", "patient"].unique().tolist()
+    rest = cells.obs.loc[cells.obs["disease"] == "class_2", "patient"].unique().tolist()
+    good = ([*ill[:2], *rest[:2]], ill[2:])
+    for metrics in (["euclidean"], ["spectral"]):
+        with pytest.raises(ValueError, match=re.escape("split 1 are not enough. Learning needs patients of at least")):
+            gml.tl.cross_validate(cells, metrics=metrics, splits=[good, (ill, rest)])
+    with pytest.raises(ValueError, match=r"split 0 .*'class_1': 1, 'class_2': 1"):
+        gml.tl.cross_validate(cells, metrics=FAST, splits=[([ill[0], rest[0]], ill[1:])])
+
+
+def test_nobody_can_be_held_out(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.obs["donor"] = adata.obs["disease"].astype(str)  # all patients of a disease come from one donor
+    with pytest.raises(
+        ValueError, match=r"No patient can be held out: every disease has only one patient \(or donor\)"
+    ):
+        gml.tl.cross_validate(adata, metrics=FAST, splits=2, donor_key="donor")

@@ -1,0 +1,242 @@
+import dataclasses
+import itertools
+import stat
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import scanpy as sc
+import scipy.sparse as sp
+from anndata import AnnData
+from scipy.spatial.distance import cdist
+
+import gml
+from gml.methods import Triplet
+
+
+@pytest.fixture(scope="module")
+def cells() -> AnnData:
+    """Six patients with a metric on PCs, one on genes and one without a map to genes; read only."""
+    adata = gml.datasets.simulated_cohort(n_patients=6, n_cells=15, n_genes=40, n_disease_genes=5)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=5)
+    adata.obsm["latent"] = adata.obsm["X_pca"][:, :3].copy()
+    adata.obs["disease"] = adata.obs["disease"].map({"disease_1": "a/b", "disease_2": "ä ö"})
+    gml.tl.learn_metric(adata, method=Triplet(max_iter=2), key_added="pcs")
+    gml.tl.learn_metric(adata, method="spectral", use_rep="X", n_points=None, key_added="genes")
+    gml.tl.learn_metric(adata, method="spectral", use_rep="latent", key_added="latent_space")
+    return adata
+
+
+KEYS = ["pcs", "genes", "latent_space"]
+
+
+@pytest.fixture(params=KEYS)
+def metric(cells: AnnData, request: pytest.FixtureRequest) -> gml.GroundMetric:
+    return gml.get.metric(cells, key=request.param)
+
+
+def assert_same(one: gml.GroundMetric, two: gml.GroundMetric) -> None:
+    for name in ("components", "feature_names", "classes", "loss"):
+        first, second = getattr(one, name), getattr(two, name)
+        np.testing.assert_array_equal(first, second)
+        assert first.dtype == second.dtype
+    assert one.params == two.params
+    assert one.power == two.power
+    assert (one.gene_map is None) == (two.gene_map is None)
+    if one.gene_map is not None and two.gene_map is not None:
+        for field in dataclasses.fields(one.gene_map):
+            np.testing.assert_array_equal(getattr(one.gene_map, field.name), getattr(two.gene_map, field.name))
+
+
+# on disk
+
+
+@pytest.mark.parametrize("name", ["metric.npz", "metric", "metric.v1", "ä b.npz"])
+def test_save_and_load(metric: gml.GroundMetric, tmp_path: Path, name: str) -> None:
+    assert metric.save(tmp_path / name) is None
+    written = name if name.endswith(".npz") else f"{name}.npz"
+    assert [path.name for path in tmp_path.iterdir()] == [written]
+    for path in (tmp_path / name, str(tmp_path / name), tmp_path / written):
+        assert_same(gml.GroundMetric.load(path), metric)
+
+
+def test_no_pickle(metric: gml.GroundMetric, tmp_path: Path) -> None:
+    metric.save(tmp_path / "metric")
+    with np.load(tmp_path / "metric.npz", allow_pickle=False) as file:
+        assert all(file[name].dtype != object for name in file.files)
+
+
+def test_others_may_read_it(metric: gml.GroundMetric, tmp_path: Path) -> None:
+    """A file for colleagues has the mode of any other file."""
+    (tmp_path / "plain").touch()
+    metric.save(tmp_path / "metric.npz")
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "metric.npz")}
+    assert len(modes) == 1
+
+
+def test_saving_again_overwrites(cells: AnnData, tmp_path: Path) -> None:
+    for key in KEYS:
+        gml.get.metric(cells, key=key).save(tmp_path / "metric")
+    assert_same(gml.GroundMetric.load(tmp_path / "metric"), gml.get.metric(cells, key=KEYS[-1]))
+
+
+def test_a_failed_save_leaves_the_old_file(metric: gml.GroundMetric, tmp_path: Path) -> None:
+    metric.save(tmp_path / "metric")
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        replace(metric, params=metric.params | {"what": object()}).save(tmp_path / "metric")
+    assert_same(gml.GroundMetric.load(tmp_path / "metric"), metric)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_missing_file_or_folder(metric: gml.GroundMetric, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.npz"):
+        gml.GroundMetric.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        metric.save(tmp_path / "missing" / "metric")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.1, 0.5, 0.9, 0.999])
+def test_truncated_file(metric: gml.GroundMetric, tmp_path: Path, share: float) -> None:
+    path = tmp_path / "metric.npz"
+    metric.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=r"metric\.npz is not a metric that `GroundMetric.save` wrote"):
+        gml.GroundMetric.load(path)
+
+
+def test_damaged_file(cells: AnnData, tmp_path: Path) -> None:
+    path = tmp_path / "metric.npz"
+    gml.get.metric(cells, key="pcs").save(path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as file:
+        start = file.getinfo("components.npy").header_offset + 200
+    content[start] ^= 255
+    path.write_bytes(bytes(content))
+    with pytest.raises(ValueError, match="is not a metric that"):
+        gml.GroundMetric.load(path)
+
+
+def write(path: Path, content: object) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif isinstance(content, dict):
+        np.savez(path, **content)
+    else:
+        with path.open("wb") as file:
+            np.save(file, content)
+
+
+OTHERS: dict[str, object] = {
+    "text": b"not a metric\n",
+    "array": np.ones(3),
+    "other arrays": {"a": np.ones(3)},
+    "pickle": {"params": np.array([{}], dtype=object)},
+    "no format": {"params": np.asarray("{}"), "components": np.eye(2)},
+}
+
+
+@pytest.mark.parametrize("content", OTHERS.values(), ids=OTHERS)
+def test_other_file(tmp_path: Path, content: object) -> None:
+    write(tmp_path / "other.npz", content)
+    with pytest.raises(ValueError, match=r"other\.npz (is not a metric|holds no learned metric)"):
+        gml.GroundMetric.load(tmp_path / "other.npz")
+
+
+def edited(metric: gml.GroundMetric, path: Path, **changes: Any) -> Path:
+    metric.save(path / "metric.npz")
+    with np.load(path / "metric.npz") as file:
+        arrays = dict(file)
+    np.savez(path / "edited.npz", **(arrays | changes))
+    return path / "edited.npz"
+
+
+def test_newer_format(metric: gml.GroundMetric, tmp_path: Path) -> None:
+    path = edited(metric, tmp_path, format=np.asarray(99))
+    with pytest.raises(ValueError, match=r"edited\.npz has format 99, this version of gml reads up to 1; update scgml"):
+        gml.GroundMetric.load(path)
+
+
+@pytest.mark.parametrize("components", [np.ones(3), np.ones((0, 5)), np.full((2, 5), np.nan), np.ones((2, 99))])
+def test_components_that_make_no_sense(cells: AnnData, tmp_path: Path, components: np.ndarray) -> None:
+    path = edited(gml.get.metric(cells, key="pcs"), tmp_path, components=components)
+    with pytest.raises(
+        ValueError, match=r"`components` must be a finite array|`feature_names` must name the 99 columns"
+    ):
+        gml.GroundMetric.load(path)
+
+
+# the metric itself
+
+
+def test_mahalanobis_is_the_ground_metric(cells: AnnData) -> None:
+    for key, rep in zip(KEYS, ("X_pca", None, "latent"), strict=True):
+        metric = gml.get.metric(cells, key=key)
+        m = metric.mahalanobis()
+        d = metric.components.shape[1]
+        assert m.shape == (d, d)
+        np.testing.assert_array_equal(m, m.T)
+        assert np.linalg.eigvalsh(m).min() > -1e-9 * np.abs(m).max()
+        x = np.asarray(cells.X.toarray() if rep is None else cells.obsm[rep], dtype=np.float64)[:20]
+        expected = np.array([np.sqrt(max(0, (a - b) @ m @ (a - b))) for a, b in itertools.product(x, x)])
+        z = metric.transform(x)
+        np.testing.assert_allclose(cdist(z, z).ravel(), expected, atol=1e-6 * expected.max())
+        np.testing.assert_allclose(z, cells.obsm[f"X_{key}"][:20], atol=1e-5 * np.abs(z).max())
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_array, pd.DataFrame, np.float32])
+def test_transform_takes_arrays_of_any_form(cells: AnnData, form: Any) -> None:
+    metric = gml.get.metric(cells, key="genes")
+    x = cells.X.toarray()
+    found = metric.transform(form(x))
+    assert isinstance(found, np.ndarray)
+    assert found.dtype == np.float64
+    np.testing.assert_allclose(found, cells.obsm["X_genes"], rtol=1e-5, atol=1e-5)
+    assert metric.transform(form(x[:0])).shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "x", [np.ones((3, 4)), np.ones(5), np.ones((2, 3, 5)), [[1.0] * 5], 3.0, None, sp.csr_matrix((3, 4))]
+)
+def test_transform_refuses_other_shapes(cells: AnnData, x: Any) -> None:
+    with pytest.raises(ValueError, match=r"`X` must have shape \(n, 5\), one column per feature of the metric, got \("):
+        gml.get.metric(cells, key="pcs").transform(x)
+
+
+def test_is_frozen(metric: gml.GroundMetric) -> None:
+    for field in dataclasses.fields(metric):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(metric, field.name, None)
+    with pytest.raises((dataclasses.FrozenInstanceError, AttributeError, TypeError)):
+        metric.other = 1  # type: ignore[attr-defined]
+
+
+def test_what_it_says(cells: AnnData) -> None:
+    metric = gml.get.metric(cells, key="pcs")
+    assert metric.classes.tolist() == ["a/b", "ä ö"]
+    assert metric.feature_names.tolist() == [f"X_pca_{i}" for i in range(1, 6)]
+    assert metric.power == 1
+    assert metric.loss.shape == (2,)
+    assert metric.loadings is not None
+    np.testing.assert_array_equal(metric.loadings, cells.varm["pcs"])
+    assert gml.get.metric(cells, key="latent_space").loadings is None
+    for name in ("components", "feature_names", "classes"):
+        assert name in repr(metric)
+
+
+def test_a_metric_made_by_hand(cells: AnnData) -> None:
+    metric = gml.GroundMetric(
+        components=np.eye(2, 40), feature_names=cells.var_names.to_numpy(dtype=str), classes=np.array(["a"])
+    )
+    assert metric.transform(cells.X).shape == (cells.n_obs, 2)
+    with pytest.raises(ValueError, match=r"`params` have no 'use_rep'.*gml\.tl\.learn_metric"):
+        gml.tl.transform(cells.copy(), metric)
+    with pytest.raises(ValueError, match="must name the 3 columns of `components`, got 2 names"):
+        gml.GroundMetric(components=np.eye(3), feature_names=np.array(["a", "b"]), classes=np.array(["a"]))
+    with pytest.raises(TypeError):
+        gml.GroundMetric(np.eye(3), np.array(["a", "b", "c"]), np.array(["a"]))

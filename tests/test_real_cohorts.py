@@ -1,0 +1,137 @@
+"""The main job on published cohorts, which are not part of the project."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import anndata as ad
+import numpy as np
+import pytest
+import scanpy as sc
+from anndata import AnnData
+
+import gml
+from gml.methods import Triplet
+
+DATA = Path(os.environ.get("GML_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+KEYS = {"disease_key": "label"}
+
+
+def read(name: str) -> AnnData:
+    path = DATA / f"{name}.h5ad"
+    if not path.exists():
+        pytest.skip(f"needs {path.name} in ../shared/data or $GML_TEST_DATA")
+    return ad.read_h5ad(path)
+
+
+def truth(adata: AnnData) -> np.ndarray:
+    """Class of each patient, in the order of their names as strings."""
+    label = adata.obs.groupby(adata.obs["patient"].astype(str))["label"].first()
+    return label.sort_index().to_numpy(dtype=str)
+
+
+def accuracy_of_neighbours(distances: np.ndarray, labels: np.ndarray, n_neighbors: int) -> float:
+    """Each patient by the majority of their nearest other patients."""
+    away = distances + np.where(np.eye(len(labels), dtype=bool), np.inf, 0)
+    nearest = np.argsort(away, axis=1)[:, :n_neighbors]
+    votes = np.array([[(labels[row] == name).mean() for name in np.unique(labels)] for row in nearest])
+    return float((np.unique(labels)[votes.argmax(axis=1)] == labels).mean())
+
+
+@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=10)])
+def test_aml_on_held_out_patients(method: Any) -> None:
+    cells = read("aml_flowcap2_cytodx")
+    trains = (cells.obs["split"] == "train").to_numpy()
+    reference, query = cells[trains].copy(), cells[~trains].copy()
+    gml.tl.learn_metric(reference, method=method, **KEYS)
+    expected = truth(query)
+    query.obs = query.obs.drop(columns="label")
+    patients = gml.tl.predict(query, reference)
+    predicted = patients.obs["gml_predicted"].to_numpy(dtype=str)
+    recall = [(predicted[expected == name] == name).mean() for name in ("aml", "normal")]
+    assert len(predicted) == 10
+    assert np.mean(recall) >= 0.9
+
+
+def test_cortex_regions_separate() -> None:
+    cells = read("mouse_cortex_regions")
+    labels = truth(cells)
+    gml.tl.learn_metric(cells, method="spectral", **KEYS)
+    patients = gml.tl.patient_distances(cells)
+    assert patients.obs["label"].to_numpy(dtype=str).tolist() == labels.tolist()
+    distances = patients.obsp["gml_distances"]
+    assert accuracy_of_neighbours(distances, labels, 1) == 1
+    same = labels[:, None] == labels
+    assert distances[same].max() < distances[~same].min()
+    names = patients.obs_names.to_numpy()
+    splits = [(np.delete(names, i), names[[i]]) for i in range(len(names))]  # learned without the one who is tested
+    scores = gml.tl.cross_validate(cells, metrics=["euclidean", "spectral"], splits=splits, **KEYS)
+    accuracy = scores[scores["readout"] == "energy"].groupby("metric")["balanced_accuracy"].mean()
+    assert (accuracy >= 0.9).all()
+
+
+@pytest.mark.parametrize("method", ["spectral", "triplet"])
+def test_interferon_genes_lead(method: str) -> None:
+    cells = read("kang_muscat_4samples")
+    gml.tl.learn_metric(cells, method=method, use_rep="X", **KEYS)
+    table = gml.tl.rank_genes(cells)
+    assert {"ISG15", "IFI6", "IFIT3"} <= set(table.index[:10])
+    assert len(table) == cells.n_vars
+    treated = next(name for name in table.columns if name.startswith("direction_") and "stim" in name.lower())
+    assert (table.loc[["ISG15", "IFI6", "IFIT3"], treated] > 0).all()
+
+
+@pytest.mark.parametrize("use_rep", [None, "X"])
+def test_main_job_on_melanoma(use_rep: str | None) -> None:
+    """Few cells per patient, and an X_pca without PCs: there is no way to genes but through X."""
+    cells = read("melanoma_sadefeldman_tcells")
+    labels = truth(cells)
+    gml.tl.learn_metric(cells, use_rep=use_rep, method=Triplet(max_iter=3), **KEYS)
+    assert gml.get.metric(cells).params["use_rep"] == (use_rep or "X_pca")
+    assert ("gml" in cells.varm) == (use_rep == "X")
+    patients = gml.tl.patient_distances(cells)
+    assert patients.shape == (19, cells.n_vars)
+    assert patients.obs["n_cells"].between(7, 49).all()
+    assert patients.obs["noise_floor"].notna().all()
+    distances = patients.obsp["gml_distances"]
+    same = labels[:, None] == labels
+    upper = np.triu(np.ones_like(same), 1)
+    assert distances[upper & ~same].mean() > distances[upper & same].mean()
+    gml.pp.neighbors(patients, n_neighbors=5)
+    sc.tl.umap(patients)
+    sc.tl.leiden(patients, flavor="igraph", n_iterations=2, directed=False)
+    if use_rep is None:
+        with pytest.raises(ValueError, match="no map to genes"):
+            gml.tl.rank_genes(cells)
+    else:
+        assert len(gml.tl.rank_genes(cells)) == cells.n_vars
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("covid_debiasi_cd8_flow", (32, 15)), ("gbm_zhao_panobinostat", (10, 300))]
+)
+def test_main_job_on_others(name: str, shape: tuple[int, int]) -> None:
+    cells = read(name)
+    gml.tl.learn_metric(cells, method="spectral", **KEYS)
+    patients = gml.tl.patient_distances(cells)
+    assert patients.shape == shape
+    assert (truth(cells) == patients.obs["label"].to_numpy(dtype=str)).all()
+    found = patients.obsp["gml_distances"]
+    np.testing.assert_array_equal(found, found.T)
+
+
+def test_panobinostat_induces_metallothioneins() -> None:
+    cells = read("gbm_zhao_panobinostat")
+    gml.tl.learn_metric(cells, use_rep="X", method="spectral", **KEYS)
+    table = gml.tl.rank_genes(cells)
+    assert {"MT2A", "MT1X"} <= set(table.index[:30])
+
+
+def test_paired_donors_stay_together() -> None:
+    cells = read("bcrxl_bodenmiller_cytof")
+    small = cells[np.random.default_rng(0).permutation(cells.n_obs)[:3000]].copy()
+    scores = gml.tl.cross_validate(
+        small, metrics=["euclidean", "spectral"], donor_key="donor", splits=3, n_points=16, **KEYS
+    )
+    assert (scores.drop_duplicates("split")["n_test"] % 2 == 0).all()
+    assert scores.loc[scores["metric"] == "spectral", "balanced_accuracy"].mean() > 0.7
