@@ -6,8 +6,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from gml import _sketch
 from gml._cohort import Cohort
 from gml._features import Features, find_features
 from gml._sketch import Points, sketch
@@ -192,6 +194,24 @@ def test_thread_counts_are_left_alone(clouds: list[np.ndarray], n_jobs: int, n_t
         with pytest.raises(ValueError, match="NaN"):
             make(broken, n_jobs=n_jobs)
         assert thread_counts() == before
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_one_thread_per_worker(clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
+    """So that sums are added in one order, and no worker restores a count that another one has set."""
+    seen = []
+
+    class Watched(KMeans):
+        def fit_predict(self, cells: np.ndarray) -> np.ndarray:
+            counts = thread_counts()  # of all libraries, also those that came after gml
+            seen.extend(counts[pool["filepath"]] for pool in _sketch._threads().info())
+            return super().fit_predict(cells)
+
+    monkeypatch.setattr(_sketch, "KMeans", Watched)
+    with threadpool_limits(2):
+        make(cohort_of(clouds), n_jobs=n_jobs)
+    assert seen
+    assert set(seen) == {1}
 
 
 def test_rows_that_are_not_of_the_cohort(clouds: list[np.ndarray]) -> None:
