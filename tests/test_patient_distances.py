@@ -407,3 +407,27 @@ def test_survives_the_disk(adata: AnnData, tmp_path: Path, kind: str, form: str)
         assert list(read.uns["gml"]["reference"]) == [f"{name}/é" for name in NAMES]
     if kind != "euclidean":
         np.testing.assert_array_equal(read.uns["gml"]["loss"], adata.uns["gml"]["loss"])
+
+
+@pytest.mark.parametrize("use_rep", ["X_pca", "X"])
+def test_features_that_changed_after_learning(use_rep: str) -> None:
+    """A PCA that was computed again is not the one that the metric knows."""
+    adata = gml.datasets.simulated_cohort(n_patients=4, n_cells=30, n_genes=60, n_disease_genes=5)
+    sc.pp.log1p(adata)
+    sc.pp.pca(adata, n_comps=5)
+    gml.tl.learn_metric(adata, use_rep=use_rep, method="spectral")
+    gml.tl.patient_distances(adata[adata.obs["patient"] != "P00"].copy())
+    if use_rep == "X":
+        adata.X[0, 0] += 5.0
+        adata.X = np.expm1(adata.X.toarray())
+    else:
+        adata.obsm["X_pca"] = adata.obsm["X_pca"][:, ::-1].copy()
+    with pytest.raises(ValueError, match=f"use_rep='{use_rep}'.*no longer give.*X_gml.*learn_metric"):
+        gml.tl.patient_distances(adata)
+
+
+def test_fixed_metric_that_is_not_defined() -> None:
+    adata = gml.datasets.gaussian_cohort(n_patients=3, n_cells=5, n_features=3)
+    adata.X[0] = 0.0
+    with pytest.raises(ValueError, match="'cosine' is not defined between all cells"):
+        gml.tl.patient_distances(adata, metric=gml.methods.Fixed("cosine"))

@@ -6,7 +6,6 @@ Also the way back from a representation to genes, so that a metric can be read, 
 from __future__ import annotations
 
 import logging
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS
+from ._warn import warn
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -147,10 +147,9 @@ def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, 
     offset = np.zeros(d) if gene_map.offset is None else gene_map.offset.copy()
     basis = gene_map.basis
     if n_missing:
-        warnings.warn(
+        warn(
             f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {str(gene_map.names[~found][0])!r}; they are taken to be at their mean in the training cells.",
-            stacklevel=4,
+            f"e.g. {str(gene_map.names[~found][0])!r}; they are taken to be at their mean in the training cells."
         )
         basis = np.eye(d) if basis is None else basis
         offset -= gene_map.means[~found] @ basis[~found]
@@ -174,11 +173,10 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
     matrix = numeric_matrix(adata.X, name="adata.X")
     offset, belongs = _offset_of_pca(matrix, features.matrix, basis)
     if not belongs:
-        warnings.warn(
+        warn(
             "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
             "(was X normalised or scaled after PCA?). The metric is learned on X_pca, but without a map to genes: "
-            "no gene loadings, and unseen cells need their own X_pca.",
-            stacklevel=3,
+            "no gene loadings, and unseen cells need their own X_pca."
         )
         return None
     check_unique(adata.var_names)

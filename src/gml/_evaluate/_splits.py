@@ -56,7 +56,12 @@ def named_splits(
     """Splits that the user gives as (training patients, test patients), by name."""
     position = {str(name): index for index, name in enumerate(patients)}
     result = []
-    for number, (train, test) in enumerate(splits):
+    for number, split in enumerate(splits):
+        try:
+            train, test = split
+        except (TypeError, ValueError):
+            msg = f"`splits` must hold pairs of (training patients, test patients); number {number} is {split!r}."
+            raise ValueError(msg) from None
         sides = []
         for side, names in (("training", train), ("test", test)):
             texts = [str(name) for name in names]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._warn import warn
 from gml.methods import Spectral
 
 from ._fit import Fit
@@ -61,6 +62,12 @@ def learn(
     if isinstance(method, Spectral):
         k = min(max(2, len(np.unique(labels))), d) if n_components is None else n_components
         fit = fit_spectral(points, labels, method, n_components=k, solver=solver, n_jobs=n_jobs)
+        if len(fit.components) == 0:
+            warn(
+                "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
+                "is no metric to learn; the Euclidean one is kept."
+            )
+            return Fit(np.eye(d), fit.loss)
         n_rows = max(len(fit.components), min(2, k, d))  # two columns, so that the embedding can be drawn
     else:
         k = min(DEFAULT_K, d) if n_components is None else n_components
@@ -71,11 +78,8 @@ def learn(
 
 def _canonical(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
     """The same metric by orthogonal rows of falling length, zeros at the end, shape (n_rows, d)."""
-    k, d = components.shape
-    if np.array_equal(components, np.eye(k, d)):
-        return components
     _, s, vt = np.linalg.svd(components, full_matrices=False)
     rows = s[:, None] * vt
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
     rows *= np.where(largest < 0, -1.0, 1.0)
-    return np.concatenate([rows, np.zeros((max(0, n_rows - len(rows)), d))])
+    return np.concatenate([rows, np.zeros((max(0, n_rows - len(rows)), rows.shape[1]))])

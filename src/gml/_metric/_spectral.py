@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +35,8 @@ def fit_spectral(
 ) -> Fit:
     """Solve the generalised eigenproblem of :class:`gml.methods.Spectral`, once per round of plans.
 
-    Fewer than `n_components` rows may be found; the loss of a round is the mean squared distance within diseases over
-    that between diseases, under the metric of the round.
+    Fewer than `n_components` rows may be found, or none; the loss of a round is the mean squared distance within
+    diseases over that between diseases, under the metric of the round (the Euclidean one, if nothing was found).
     """
     basis = _principal_axes(points.x)  # (r, d)
     x = (points.x - points.x.mean(axis=0)) @ basis.T  # (n, r)
@@ -57,12 +56,8 @@ def fit_spectral(
         between = scatter(plans, ~same / (~same).sum(), x)
         components = _directions(within, between, shrinkage=settings.shrinkage, n_components=n_components)
         if len(components) == 0:
-            warnings.warn(
-                "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
-                "is no metric to learn; the Euclidean one is kept.",
-                stacklevel=5,
-            )
-            return Fit(np.eye(points.x.shape[1]), np.append(loss, np.trace(within) / np.trace(between)))
+            loss.append(float(np.trace(within) / np.trace(between)))
+            break
         loss.append(_trace(components, within) / _trace(components, between))
         logger.info("spectral: %d components, within / between %.4g", len(components), loss[-1])
     return Fit(components @ basis, np.array(loss))

@@ -145,6 +145,8 @@ def _start(
         points, labels, Spectral(), n_components=n_components, solver=objective.solver, n_jobs=objective.n_jobs
     )
     found = spectral.components[:n_components]
+    if len(found) == 0:
+        return orthogonal
     # rows of zeros would have no gradient
     rest = 0.01 * np.linalg.norm(found, 2) * orthogonal[len(found) :]
     start = np.concatenate([found, rest])

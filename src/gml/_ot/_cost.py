@@ -34,5 +34,8 @@ def ground_cost(
     """
     if power == 2 and metric == "euclidean":
         return cdist(x, y, "sqeuclidean")
-    cost = cdist(x, y, metric)  # type: ignore[call-overload]
+    cost = np.asarray(cdist(x, y, metric))  # type: ignore[call-overload]
+    if metric != "euclidean" and not np.isfinite(cost).all():
+        msg = f"The metric {metric!r} is not defined between all cells (zero or negative features?); take another one."
+        raise ValueError(msg)
     return np.asarray(cost if power == 1 else cost**power)

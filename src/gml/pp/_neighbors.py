@@ -67,6 +67,12 @@ def neighbors(
     check_anndata(patients, name="patients")
     check_int(n_neighbors, name="n_neighbors", low=2)
     keys = Keys(key)
+    if keys.distances in patients.obsm and keys.distances not in patients.obsp:
+        msg = (
+            f"patients.obsm[{keys.distances!r}] holds distances to a reference; a graph needs the distances of the "
+            "patients among themselves: `gml.tl.patient_distances` without `reference`."
+        )
+        raise ValueError(msg)
     distances = get_matrix(patients, "obsp", keys.distances, hint=DISTANCES_FIRST)
     mds = get_matrix(patients, "obsm", keys.mds, hint=DISTANCES_FIRST)
     n_patients = len(distances)

@@ -5,7 +5,6 @@ Which features a metric reads, and from where, is decided here for all tools.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
@@ -19,6 +18,8 @@ from gml._features import GENES, check_unique, find_features, find_features_thro
 from gml._metric import GroundMetric
 from gml._ot import Clouds, Ground, all_pairs, square, transport
 from gml._sketch import sketch
+from gml._slots import Keys
+from gml._warn import warn
 from gml.methods import Fixed
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Metric: TypeAlias = str | GroundMetric | Fixed | None
 
+CHECKED_CELLS = 100
 PATIENT, DISEASE = "patient", "disease"  # defaults of `patient_key` and `disease_key`
 
 
@@ -91,7 +93,8 @@ def yardstick(metric: Metric, *, holders: tuple[AnnData, ...]) -> Yardstick:
     try:
         return Yardstick(metric, gml.get.metric(holder, key=metric), holder)
     except KeyError as error:
-        msg = f"{error.args[0]} For distances without a learned metric pass metric=None."
+        found = error.args[0] if holder is holders[-1] else error.args[0].replace("adata.uns", "reference.uns")
+        msg = f"{found} For distances without a learned metric pass metric=None."
         raise KeyError(msg) from None
 
 
@@ -114,18 +117,45 @@ def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None,
     d = learned.components.shape[1]
     at_home = stick.holder is adata and not learned.params.get("transformed", False)
     if learned.gene_map is not None and (rep == GENES or not at_home):
-        return find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
+        features = find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
+        if at_home:
+            _check_unchanged(adata, stick, features)
+        return features
     if not at_home:
-        warnings.warn(
+        warn(
             f"The metric has no map to genes, so adata.obsm[{rep!r}] is used as it is. That is right only if it comes "
-            "from one embedding together with the cells that the metric was learned on.",
-            stacklevel=4,
+            "from one embedding together with the cells that the metric was learned on."
         )
     features = find_features(adata, use_rep=rep)
     if len(features.names) != d:
         msg = f"adata.obsm[{rep!r}] has {len(features.names)} columns, the metric {stick.name!r} needs {d}."
         raise ValueError(msg)
+    if at_home:
+        _check_unchanged(adata, stick, features)
     return features
+
+
+def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features) -> None:
+    """Whether the features still give the stored embedding, up to a shift and a factor; told by a few cells."""
+    keys = Keys(stick.name)
+    if stick.learned is None or keys.embedding not in adata.obsm:
+        return
+    rows = np.unique(np.linspace(0, adata.n_obs - 1, CHECKED_CELLS).astype(np.intp))
+    stored = np.asarray(adata.obsm[keys.embedding][rows], dtype=np.float64)
+    now = stick.learned.transform(features.read(rows))
+    if not np.isfinite(now).all():
+        return  # which has an error of its own
+    if stored.shape == now.shape:
+        stored, now = stored - stored.mean(axis=0), now - now.mean(axis=0)
+        factor = (stored * now).sum() / ((stored**2).sum() or 1.0)
+        if np.abs(now - factor * stored).max() <= 1e-3 * np.abs(now).max():
+            return
+    msg = (
+        f"The features of the cells (use_rep={features.rep!r}) no longer give adata.obsm[{keys.embedding!r}]: one of "
+        f"them has changed since the metric {stick.name!r} was learned. Run `gml.tl.learn_metric` again, or apply the "
+        "metric to these cells with `gml.tl.transform`."
+    )
+    raise ValueError(msg)
 
 
 def matched_features(features: Features, adata: AnnData, reference: Features) -> Features:

@@ -70,7 +70,8 @@ def predict(
     ``.obs[key_added + "_predicted"]``
         The class with the most votes, for every patient.
     ``.obsm[key_added + "_probabilities"]``
-        Share of the votes, DataFrame (p, n_classes) with one column per class. Not calibrated.
+        Share of the votes, DataFrame (p, n_classes) with one column per class, a ``/`` in its name as ``_``.
+        Not calibrated.
     ``.obs[key_added + "_rejected"]``
         Whether the nearest reference patient is further away than any reference patient is from its own nearest one:
         a patient unlike those that are known, whose predicted class means little.
@@ -140,7 +141,10 @@ def predict(
     patients.obs[keys.predicted] = predicted
     patients.obs[keys.rejected] = _is_far(distances, among)
     patients.obsm[keys.probabilities] = pd.DataFrame(
-        probabilities, index=patients.obs_names, columns=pd.Index(cohort.classes)
+        # a "/" in a column would nest on disk
+        probabilities,
+        index=patients.obs_names,
+        columns=pd.Index([str(c).replace("/", "_") for c in cohort.classes]),
     )
     return patients
 
