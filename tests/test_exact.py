@@ -130,7 +130,7 @@ def test_an_unfinished_plan_is_an_error() -> None:
     message = r"12 and 15 points .*max_iter=1\)\. Raise `max_iter`.*solvers\.Exact\(max_iter=10\).*n_points=64"
     with pytest.raises(ValueError, match=message):
         solve_exact(a, b, cost, max_iter=1)
-    clouds = make_clouds([rng.standard_normal((12, 2)) for _ in range(3)])
+    clouds = make_clouds([rng.standard_normal((n, 2)) for n in (12, 13, 14)])
     with pytest.raises(ValueError, match=r"max_iter=1\)"):
         solve_pairs(clouds, all_pairs(3), solver=Exact(max_iter=1))
 
@@ -308,3 +308,15 @@ def test_pairs_and_squares() -> None:
     assert matrix.tolist() == [[0, 1, 2, 3], [1, 0, 4, 5], [2, 4, 0, 6], [3, 5, 6, 0]]
     some = square(np.array([7.0]), np.array([[2, 1]]), 3)
     assert some.tolist() == [[0, 0, 0], [0, 0, 7], [0, 7, 0]]
+
+
+@pytest.mark.parametrize("n", [2, 31, _exact.ASSIGNMENT_UP_TO, _exact.ASSIGNMENT_UP_TO + 1])
+def test_equal_weights_are_an_assignment(n: int) -> None:
+    """On both sides of the size up to which scipy's assignment takes the place of the simplex."""
+    rng = np.random.default_rng(n)
+    uniform, cost = np.full(n, 1 / n), ot.dist(rng.standard_normal((n, 3)), rng.standard_normal((n, 3)))
+    value, plan = solve_exact(uniform, uniform, cost, max_iter=10**6)
+    assert value == pytest.approx(ot.emd2(uniform, uniform, cost), rel=1e-9)
+    np.testing.assert_allclose(plan.sum(axis=0), uniform, rtol=1e-12)
+    np.testing.assert_allclose(plan.sum(axis=1), uniform, rtol=1e-12)
+    assert (plan * cost).sum() == pytest.approx(value, rel=1e-12)
