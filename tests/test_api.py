@@ -182,7 +182,7 @@ def state():
         "gml level": logging.getLogger("gml").level,
         "rcParams": {{key: str(value) for key, value in mpl.rcParams.items()}},
         "environment": dict(os.environ),
-        "pandas": [str(pd.get_option(name)) for name in ("mode.copy_on_write", "display.width")],
+        "pandas": [str(pd.get_option(name)) for name in ("display.width", "display.max_rows")],
         "path": sys.path,
         "folder": os.listdir(),
     }}

@@ -274,3 +274,12 @@ def test_nobody_can_be_held_out(cells: AnnData) -> None:
         ValueError, match=r"No patient can be held out: every disease has only one patient \(or donor\)"
     ):
         gml.tl.cross_validate(adata, metrics=FAST, splits=2, donor_key="donor")
+
+
+def test_patients_without_a_donor(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.obs["donor"] = adata.obs["patient"].astype(str).where(adata.obs["patient"] != adata.obs["patient"].iloc[0])
+    with pytest.raises(ValueError, match=r"1 patients have no donor \(NaN\) in adata.obs\['donor'\]"):
+        gml.tl.cross_validate(adata, donor_key="donor", metrics=["euclidean"], splits=2)
+    with pytest.raises(KeyError, match="`donor_key`"):
+        gml.tl.cross_validate(adata, donor_key="doner", metrics=["euclidean"], splits=2)

@@ -522,3 +522,29 @@ def test_odd_labels_survive_the_disk(genes: AnnData, tmp_path: Path) -> None:
     genes.obs["disease"] = genes.obs["disease"].astype(str).map({"disease_1": "a/b", "disease_2": "c d"})
     learn(genes)
     assert gml.get.metric(write_and_read(genes, tmp_path, "h5ad")).classes.tolist() == ["a/b", "c d"]
+
+
+def test_names_that_python_takes_for_one() -> None:
+    adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10)
+    codes = adata.obs["patient"].cat.codes.to_numpy()
+    adata.obs["patient"] = np.array([True, 1.0, 1, 2, 3, 4], dtype=object)[codes]
+    gml.tl.learn_metric(adata, method="spectral")
+    patients = gml.tl.patient_distances(adata)
+    assert patients.obs_names.tolist() == ["1", "1.0", "2", "3", "4", "True"]
+
+
+@pytest.mark.parametrize("key", ["pca", "neighbors"])
+def test_results_of_others_are_not_overwritten(key: str) -> None:
+    adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10, n_features=4)
+    sc.pp.pca(adata, n_comps=2)
+    sc.pp.neighbors(adata)
+    with pytest.raises(ValueError, match=f"`key_added` must not be '{key}'"):
+        gml.tl.learn_metric(adata, use_rep="X", key_added=key, method="spectral")
+
+
+def test_infinite_genes_beside_a_clean_pca(pcs: AnnData) -> None:
+    pcs.X = pcs.X.toarray() if hasattr(pcs.X, "toarray") else pcs.X
+    pcs.X[0, 0], pcs.X[1, 0] = np.inf, -np.inf
+    with pytest.warns(UserWarning, match="adata.X holds NaN or infinite values"):
+        learn(pcs)
+    assert "gml" not in pcs.varm

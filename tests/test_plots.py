@@ -201,7 +201,7 @@ def test_numbers_get_a_color_bar(patients: AnnData, color: str) -> None:
     assert legends(ax) == {}
     (bar,) = ax.child_axes
     assert bar.get_ylabel() == color
-    values = patients.obs_vector(color)
+    values = (patients.obs[color] if color in patients.obs else patients.to_df()[color]).to_numpy()
     assert bar.get_ylim() == pytest.approx((values.min(), values.max()))
     colors = ax.collections[0].get_facecolors()
     scale = mpl.colormaps["plasma"]

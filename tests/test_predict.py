@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,42 @@ def test_survives_the_disk(query: AnnData, reference: AnnData, tmp_path: Path, f
     pd.testing.assert_frame_equal(read.obs, patients.obs)
     pd.testing.assert_frame_equal(read.obsm["gml_probabilities"], patients.obsm["gml_probabilities"])
     assert list(read.uns["gml"]["reference"]) == list(patients.uns["gml"]["reference"])
+
+
+def split_in_two() -> tuple[AnnData, AnnData]:
+    """Query and reference, the metric learned on PCs of the reference."""
+    adata = gml.datasets.simulated_cohort(n_patients=8, n_cells=30, n_genes=80, n_disease_genes=5)
+    sc.pp.log1p(adata)
+    is_query = adata.obs["patient"].isin(["P00", "P01"])
+    query, reference = adata[is_query].copy(), adata[~is_query].copy()
+    sc.pp.pca(reference, n_comps=5)
+    gml.tl.learn_metric(reference, method="spectral")
+    return query, reference
+
+
+def test_diseases_of_the_query_are_not_read() -> None:
+    query, reference = split_in_two()
+    expected = gml.tl.predict(query, reference)
+    query.obs["disease"] = np.where(np.arange(query.n_obs) % 2, "x", "y")
+    found = gml.tl.predict(query, reference)
+    np.testing.assert_array_equal(found.obsm["gml_distances"], expected.obsm["gml_distances"])
+    assert "disease" not in found.obs
+
+
+@pytest.mark.parametrize("change", [lambda x: x + 5, lambda x: 10 * x], ids=["shift", "factor"])
+def test_reference_that_was_moved_after_learning(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Harmless among the reference patients, but the query comes through the genes."""
+    query, reference = split_in_two()
+    reference.obsm["X_pca"] = change(reference.obsm["X_pca"])
+    gml.tl.patient_distances(reference)
+    with pytest.raises(ValueError, match="no longer give"):
+        gml.tl.predict(query, reference)
+
+
+def test_classes_that_would_share_a_column() -> None:
+    adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=20)
+    adata.obs["disease"] = adata.obs["disease"].cat.rename_categories(["a/b", "a_b", "c"])
+    gml.tl.learn_metric(adata, method="spectral")
+    patients = gml.tl.predict(adata, adata)
+    assert patients.obsm["gml_probabilities"].columns.is_unique
+    assert patients.obs["gml_predicted"].cat.categories.tolist() == ["a/b", "a_b", "c"]

@@ -44,20 +44,22 @@ def check_float(
 def check_choice(value: object, *, name: str, choices: Iterable[Any]) -> Any:
     """One of `choices`."""
     choices = list(choices)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        msg = f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}."
-        raise (ValueError if isinstance(value, str | int | float) else TypeError)(msg)
-    return value
+    for choice in choices:
+        is_alike = isinstance(value, type(choice)) or (isinstance(value, Integral) and isinstance(choice, int))
+        if is_alike and isinstance(value, bool) == isinstance(choice, bool) and value == choice:
+            return choice
+    msg = f"`{name}` must be one of {', '.join(map(repr, choices))}, got {value!r}."
+    raise (ValueError if isinstance(value, str | Real) else TypeError)(msg)
 
 
 def check_seed(rng: int | np.random.Generator | None) -> int:
     """One integer that repeats the call: `rng` itself, or drawn from it (from the system, if `None`)."""
     if isinstance(rng, np.random.Generator) or rng is None:
-        return int(np.random.default_rng(rng).integers(2**31))
+        return int(np.random.default_rng(rng).integers(2**32))
     if isinstance(rng, bool | np.bool_) or not isinstance(rng, Integral):
         msg = f"`rng` must be an integer, a numpy Generator or None, got {rng!r}."
         raise TypeError(msg)
-    return check_int(rng, name="rng", low=0, high=2**31 - 1)
+    return check_int(rng, name="rng", low=0, high=2**32 - 1)
 
 
 def check_n_jobs(n_jobs: object) -> int | None:

@@ -111,20 +111,24 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
 
 
 def labels_of_patients(
-    adata: AnnData, disease_key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_]
+    adata: AnnData, key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_], role: str = "disease"
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN."""
-    column = get_column(adata, disease_key, hint="Pass the column of diseases as `disease_key`.")
+    """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN.
+
+    `role` is what the classes are: the disease, or the donor of several samples.
+    """
+    column = get_column(adata, key, hint=f"Pass the column of {role}s as `{role}_key`.")
     codes, classes = _sorted_codes(column)
     low, high = (np.full(len(patients), start) for start in (len(classes), -1))
     np.minimum.at(low, patient_of_cell, codes)
     np.maximum.at(high, patient_of_cell, codes)
     if (mixed := np.flatnonzero(low != high)).size:
         found = np.unique(codes[patient_of_cell == mixed[0]])
-        names = ", ".join("NaN" if code < 0 else repr(str(classes[code])) for code in found)
+        names = ", ".join("NaN" if code < 0 else repr(str(classes[code])) for code in found[:3])
+        more = ", …" if found.size > 3 else ""
         msg = (
-            f"adata.obs[{disease_key!r}] must be constant within a patient, but {mixed.size} of {len(patients)} "
-            f"patients carry several values, e.g. {str(patients[mixed[0]])!r}: {names}. "
+            f"adata.obs[{key!r}] must be constant within a patient, but {mixed.size} of {len(patients)} "
+            f"patients carry several values, e.g. {str(patients[mixed[0]])!r}: {names}{more}. "
             "If one donor gave several samples, let `patient_key` name the sample."
         )
         raise ValueError(msg)
@@ -149,7 +153,13 @@ def constant_columns(adata: AnnData, patient_of_cell: NDArray[np.intp], n_patien
 
 def _sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Values of a column as positions in their sorted names, which come second; -1 for missing values."""
-    codes, values = pd.factorize(column)
+    values: Any
+    if column.dtype == object:  # where 1, 1.0 and True would count as one value
+        codes, pairs = pd.factorize(pd.Index([(type(v).__name__, v) for v in column], tupleize_cols=False))
+        values = [value for _, value in pairs]
+        codes = np.where(column.isna(), -1, codes)
+    else:
+        codes, values = pd.factorize(column)
     names = np.array([str(value) for value in values], dtype=str)
     unique, position = np.unique(names, return_inverse=True)
     if len(unique) < len(names):

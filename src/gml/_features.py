@@ -59,6 +59,15 @@ class Features:
         values: NDArray[np.float64] = np.ascontiguousarray(block, dtype=np.float64)
         return values if self.offset is None else values - self.offset
 
+    def project(self, rows: NDArray[np.intp], components: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Features of some cells times ``components.T``, shape (len(rows), k), without their dense features."""
+        block: Any = self.matrix[rows]
+        if self.columns is not None:
+            block = block[:, self.columns]
+        image = components.T if self.basis is None else self.basis @ components.T
+        projected = np.asarray(block @ image, dtype=np.float64)
+        return projected if self.offset is None else projected - components @ self.offset
+
     def surely_finite(self) -> bool:
         """Whether no number in the whole matrix is NaN or infinite, told by its sum, without a copy."""
         is_sparse: bool = sp.issparse(self.matrix)
@@ -171,12 +180,15 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
         return None
     used = basis.any(axis=1)
     matrix = numeric_matrix(adata.X, name="adata.X")
+    if not Features(matrix, features.names, GENES).surely_finite():
+        warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
+        return None
     offset, belongs = _offset_of_pca(matrix, features.matrix, basis)
     if not belongs:
         warn(
             "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
-            "(was X normalised or scaled after PCA?). The metric is learned on X_pca, but without a map to genes: "
-            "no gene loadings, and unseen cells need their own X_pca."
+            "(was X changed after PCA, or is it a randomised PCA?). The metric is learned on X_pca, but without a map "
+            "to genes: no gene loadings, and unseen cells need their own X_pca."
         )
         return None
     check_unique(adata.var_names)
@@ -191,7 +203,7 @@ def gene_matrix(adata: AnnData, layer: str | None) -> Any:
             raise ValueError(msg)
         return adata.X
     if layer not in adata.layers:
-        available = ", ".join(repr(key) for key in adata.layers) or "nothing"
+        available = ", ".join(repr(key) for key in adata.layers if key is not None) or "nothing"
         msg = f"adata.layers has no {layer!r}; it holds {available}."
         raise KeyError(msg)
     return adata.layers[layer]
@@ -260,5 +272,5 @@ def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[ND
     rest_sd = np.sqrt(np.maximum(square / n - offset**2, 0.0))
     sd = pca.std(axis=0, dtype=np.float64)
     # float32 sums lose about 1e-6 of the offset as well
-    tolerance = 1e-2 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
+    tolerance = 1e-3 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
     return offset, bool((rest_sd <= tolerance).all())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

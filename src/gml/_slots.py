@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEARN_FIRST = "Run `gml.tl.learn_metric` first."
-DISTANCES_FIRST = "Run `gml.tl.patient_distances` first."
+DISTANCES_FIRST = "Run `gml.tl.patient_distances` first, and pass the patients that it returns."
 
 N_CELLS = "n_cells"
 NOISE_FLOOR = "noise_floor"

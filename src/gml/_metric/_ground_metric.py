@@ -26,7 +26,7 @@ FORMAT = 1
 _GENE = "gene_map"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class GroundMetric:
     r"""A ground metric on gene space, :math:`d_L(x, x') = \lVert L (x - x') \rVert_2` :cite:p:`Kuehn2025`.
 
@@ -66,6 +66,11 @@ class GroundMetric:
         if len(self.feature_names) != d:
             msg = f"`feature_names` must name the {d} columns of `components`, got {len(self.feature_names)} names."
             raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        k, d = self.components.shape
+        method, rep = self.params.get("method"), self.params.get("use_rep")
+        return f"GroundMetric({k} × {d} features of {rep!r}, method={method!r}, classes={self.classes.tolist()})"
 
     @property
     def power(self) -> Power:

@@ -12,6 +12,7 @@ import torch
 
 from gml._ot import Clouds, Ground, all_pairs, gradient, square, transport
 from gml._parallel import progress
+from gml._warn import warn
 from gml.methods import Spectral
 
 from ._fit import Fit
@@ -146,6 +147,10 @@ def _start(
     )
     found = spectral.components[:n_components]
     if len(found) == 0:
+        warn(
+            "Patients of different diseases are nowhere further apart than patients of the same disease under the "
+            "Euclidean metric; learning starts from random directions and may find nothing that holds."
+        )
         return orthogonal
     # rows of zeros would have no gradient
     rest = 0.01 * np.linalg.norm(found, 2) * orthogonal[len(found) :]

@@ -61,7 +61,8 @@ def simulated_cohort(
     :math:`b` the profile of the cell type, :math:`u` the shift of the donor (0 in all disease genes),
     :math:`v` the shift of the batch, :math:`G_y` the genes of disease :math:`y`, and :math:`t^*` the affected type.
     Patients differ in more genes than diseases do, and in all cell types, so that without labels the disease
-    is hard to see. Cell-type proportions vary a little between patients and carry no signal.
+    is hard to see. Variance does not tell the disease genes from the others, so take all genes rather than the highly
+    variable ones. Cell-type proportions vary a little between patients and carry no signal.
 
     Parameters
     ----------

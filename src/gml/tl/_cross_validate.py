@@ -144,7 +144,13 @@ def cross_validate(
     donors = np.arange(len(cohort))
     if donor_key is not None:
         patient_of_cell, _ = patients_of_cells(adata, patient_key)
-        donors, _ = labels_of_patients(adata, donor_key, patient_of_cell=patient_of_cell, patients=cohort.patients)
+        donors, _ = labels_of_patients(
+            adata, donor_key, patient_of_cell=patient_of_cell, patients=cohort.patients, role="donor"
+        )
+        if (unknown := np.flatnonzero(donors < 0)).size:
+            name = str(cohort.patients[unknown[0]])
+            msg = f"{unknown.size} patients have no donor (NaN) in adata.obs[{donor_key!r}], e.g. {name!r}; name them."
+            raise ValueError(msg)
     if isinstance(splits, Iterable):
         folds = named_splits(splits, cohort.patients, donors)
     else:

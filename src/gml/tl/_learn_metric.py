@@ -115,7 +115,7 @@ def learn_metric(
     seed = check_seed(rng)
 
     features = find_features(adata, use_rep=use_rep, layer=layer)
-    check_key_is_free(key_added, features)
+    check_key_is_free(adata, key_added, features)
     if n_components is not None and check_int(n_components, name="n_components") > len(features.names):
         msg = f"`n_components` must be at most the number of features, {len(features.names)}, got {n_components}."
         raise ValueError(msg)

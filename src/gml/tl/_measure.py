@@ -5,7 +5,7 @@ Which features a metric reads, and from where, is decided here for all tools.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -46,6 +46,13 @@ class Yardstick:
     """The learned metric; `None` for a fixed one."""
     holder: AnnData | None = None
     """The AnnData that holds it under its key, with the cells it was learned on."""
+
+    @property
+    def kind(self) -> str:
+        """How `metric=` was given: as a ``"key"``, an ``"object"``, or ``"fixed"``."""
+        if self.learned is None:
+            return "fixed"
+        return "object" if self.holder is None else "key"
 
     @property
     def power(self) -> int:
@@ -98,8 +105,10 @@ def yardstick(metric: Metric, *, holders: tuple[AnnData, ...]) -> Yardstick:
         raise KeyError(msg) from None
 
 
-def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None, layer: str | None = None) -> Features:
-    """The features of `adata` that the metric measures."""
+def features_of(
+    adata: AnnData, stick: Yardstick, *, use_rep: str | None = None, layer: str | None = None, alone: bool = True
+) -> Features:
+    """The features of `adata` that the metric measures, `alone` or together with those of another AnnData."""
     learned = stick.learned
     if learned is None:
         return find_features(adata, use_rep=use_rep, layer=layer)
@@ -110,6 +119,8 @@ def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None,
             "Make metrics with `gml.tl.learn_metric`."
         )
         raise ValueError(msg)
+    if use_rep not in {None, GENES, rep} or layer not in {None, own_layer}:
+        find_features(adata, use_rep=use_rep, layer=layer)  # which names what is missing
     for name, given, own in (("use_rep", use_rep, rep), ("layer", layer, own_layer)):
         if given is not None and given != own:
             msg = f"{name}={given!r} does not fit: the metric {stick.name!r} was learned with {name}={own!r}."
@@ -119,7 +130,7 @@ def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None,
     if learned.gene_map is not None and (rep == GENES or not at_home):
         features = find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
         if at_home:
-            _check_unchanged(adata, stick, features)
+            _check_unchanged(adata, stick, features, alone=alone)
         return features
     if not at_home:
         warn(
@@ -131,12 +142,15 @@ def features_of(adata: AnnData, stick: Yardstick, *, use_rep: str | None = None,
         msg = f"adata.obsm[{rep!r}] has {len(features.names)} columns, the metric {stick.name!r} needs {d}."
         raise ValueError(msg)
     if at_home:
-        _check_unchanged(adata, stick, features)
+        _check_unchanged(adata, stick, features, alone=alone)
     return features
 
 
-def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features) -> None:
-    """Whether the features still give the stored embedding, up to a shift and a factor; told by a few cells."""
+def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features, *, alone: bool) -> None:
+    """Whether the features still give the stored embedding, told by a few cells.
+
+    A shift or a factor of all features is allowed if these cells are measured `alone`: it does no harm.
+    """
     keys = Keys(stick.name)
     if stick.learned is None or keys.embedding not in adata.obsm:
         return
@@ -146,9 +160,12 @@ def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features) -> No
     if not np.isfinite(now).all():
         return  # which has an error of its own
     if stored.shape == now.shape:
-        stored, now = stored - stored.mean(axis=0), now - now.mean(axis=0)
-        factor = (stored * now).sum() / ((stored**2).sum() or 1.0)
-        if np.abs(now - factor * stored).max() <= 1e-3 * np.abs(now).max():
+        spread = np.ptp(stored, axis=0).max()
+        if alone:
+            stored, now = stored - stored.mean(axis=0), now - now.mean(axis=0)
+            factor = (stored * now).sum() / ((stored**2).sum() or 1.0)
+            stored, spread = factor * stored, abs(factor) * spread
+        if np.abs(now - stored).max() <= 1e-3 * spread:
             return
     msg = (
         f"The features of the cells (use_rep={features.rep!r}) no longer give adata.obsm[{keys.embedding!r}]: one of "
@@ -176,7 +193,7 @@ def matched_features(features: Features, adata: AnnData, reference: Features) ->
     if (missing := reference.names[columns < 0]).size:
         msg = f"{missing.size} genes of `reference` are not in `adata`, e.g. {str(missing[0])!r}; subset both alike."
         raise ValueError(msg)
-    return type(features)(features.matrix, reference.names, GENES, features.layer, columns)
+    return replace(features, names=reference.names, columns=columns)
 
 
 def keys_of(adata: AnnData, stick: Yardstick, *, patient_key: str, disease_key: str) -> tuple[str, str | None]:
@@ -196,11 +213,13 @@ def _measure(
     *,
     patient_key: str,
     disease_key: str,
+    labelled: bool,
     n_points: int | None,
     seed: int,
     n_jobs: int | None,
 ) -> Measured:
     patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
+    disease = disease if labelled else None
     cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease)
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     return Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start))
@@ -218,19 +237,24 @@ def measure_against(
     n_points: int | None,
     seed: int,
     n_jobs: int | None,
+    labelled: bool = True,
 ) -> tuple[Measured, Measured | None]:
-    """Patients of `adata`, and those of `reference` if there is one, in one space."""
+    """Patients of `adata`, and those of `reference` if there is one, in one space.
+
+    The diseases of `adata` are read only if they are to be `labelled`, those of `reference` always.
+    """
     measure = partial(
         _measure, patient_key=patient_key, disease_key=disease_key, n_points=n_points, seed=seed, n_jobs=n_jobs
     )
-    features = features_of(adata, stick, use_rep=use_rep, layer=layer)
+    alone = reference is None
+    features = features_of(adata, stick, use_rep=use_rep, layer=layer, alone=alone)
     other = None
     if reference is not None:
-        reference_features = features_of(reference, stick, use_rep=use_rep, layer=layer)
+        reference_features = features_of(reference, stick, use_rep=use_rep, layer=layer, alone=False)
         if stick.learned is None:
             features = matched_features(features, adata, reference_features)
-        other = measure(reference, stick, reference_features)
-    return measure(adata, stick, features), other
+        other = measure(reference, stick, reference_features, labelled=True)
+    return measure(adata, stick, features, labelled=labelled), other
 
 
 def distances_within(one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None) -> NDArray[np.float64]:

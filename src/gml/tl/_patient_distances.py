@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
 
-    from ._measure import Measured, Metric
+    from ._measure import Measured, Metric, Yardstick
 
 
 def patient_distances(
@@ -129,6 +129,42 @@ def patient_distances(
     >>> patients.obsp["gml_distances"].shape
     (6, 6)
     """
+    patients, _, _ = compare_patients(
+        adata,
+        reference,
+        metric=metric,
+        patient_key=patient_key,
+        disease_key=disease_key,
+        use_rep=use_rep,
+        layer=layer,
+        solver=solver,
+        power=power,
+        n_points=n_points,
+        key_added=key_added,
+        rng=rng,
+        n_jobs=n_jobs,
+    )
+    return patients
+
+
+def compare_patients(
+    adata: AnnData,
+    reference: AnnData | None,
+    *,
+    metric: Metric,
+    patient_key: str,
+    disease_key: str,
+    use_rep: str | None,
+    layer: str | None,
+    solver: SolverName | Solver,
+    power: Power | None,
+    n_points: int | None,
+    key_added: str,
+    rng: int | np.random.Generator | None,
+    n_jobs: int | None,
+    labelled: bool = True,
+) -> tuple[AnnData, Yardstick, Measured | None]:
+    """The result of :func:`patient_distances`, what it was measured with, and the measured reference."""
     check_anndata(adata)
     if reference is not None:
         check_anndata(reference, name="reference")
@@ -152,6 +188,7 @@ def patient_distances(
         disease_key=disease_key,
         use_rep=use_rep,
         layer=layer,
+        labelled=labelled,
         **settings,
     )
     patients = patients_from(adata, one)
@@ -165,6 +202,7 @@ def patient_distances(
         "use_rep": one.cohort.features.rep,
         "layer": one.cohort.features.layer,
         "metric": stick.name,
+        "metric_kind": stick.kind,
         "metric_params": {} if stick.learned is None else stick.learned.params,
         "power": ground.power,
         "solver": solver_name(solver_settings),
@@ -182,7 +220,7 @@ def patient_distances(
     else:
         patients.obsm[keys.distances] = distances_between(one, other, **solve)
         patients.uns[keys.run]["reference"] = other.cohort.patients
-    return patients
+    return patients, stick, other
 
 
 def patients_from(adata: AnnData, one: Measured) -> AnnData:

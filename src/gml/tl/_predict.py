@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_int, check_seed
+from gml._checks import check_int
 from gml._evaluate import knn_probabilities
 from gml._slots import Keys, check_anndata
 from gml.solvers import resolve_solver
 
-from ._measure import DISEASE, PATIENT, distances_within, keys_of, measure_against, yardstick
-from ._patient_distances import patient_distances
+from ._measure import DISEASE, PATIENT, distances_within, keys_of
+from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gml.solvers import Solver, SolverName
 
-    from ._measure import Metric
+    from ._measure import Measured, Metric
 
 
 def predict(
@@ -68,13 +68,14 @@ def predict(
     ``.obsm[key_added + "_distances"]``
         Distances to the reference patients, shape (p, p_reference).
     ``.obs[key_added + "_predicted"]``
-        The class with the most votes, for every patient.
+        The class with the most votes, for every patient, as str.
     ``.obsm[key_added + "_probabilities"]``
         Share of the votes, DataFrame (p, n_classes) with one column per class, a ``/`` in its name as ``_``.
         Not calibrated.
     ``.obs[key_added + "_rejected"]``
         Whether the nearest reference patient is further away than any reference patient is from its own nearest one:
-        a patient unlike those that are known, whose predicted class means little.
+        a patient unlike those that are known, whose predicted class means little. A learned metric draws the patients
+        that it was learned on together, so with few of them this rejects too many.
 
     Raises
     ------
@@ -97,41 +98,31 @@ def predict(
     check_anndata(query, name="query")
     check_anndata(reference, name="reference")
     check_int(n_neighbors, name="n_neighbors")
-    seed = check_seed(rng)
-    patients = patient_distances(
+    solver = resolve_solver(solver)
+    patients, stick, known = compare_patients(
         query,
-        metric=metric,
-        reference=reference,
-        patient_key=patient_key,
-        disease_key=DISEASE,
-        use_rep=use_rep,
-        layer=layer,
-        solver=solver,
-        n_points=n_points,
-        key_added=key_added,
-        rng=seed,
-        n_jobs=n_jobs,
-    )
-    stick = yardstick(metric, holders=(reference, query))
-    known, _ = measure_against(
         reference,
-        None,
-        stick,
+        metric=metric,
         patient_key=patient_key,
         disease_key=disease_key,
         use_rep=use_rep,
         layer=layer,
+        solver=solver,
+        power=None,
         n_points=n_points,
-        seed=seed,
+        key_added=key_added,
+        rng=rng,
         n_jobs=n_jobs,
+        labelled=False,
     )
+    known = cast("Measured", known)  # there is a reference
     cohort = known.cohort
     voters = np.flatnonzero(cohort.labels >= 0)
     if voters.size == 0:
         _, column = keys_of(reference, stick, patient_key=patient_key, disease_key=disease_key)
         msg = f"No patient of `reference` has a disease in reference.obs[{column or disease_key!r}]."
         raise ValueError(msg)
-    among = distances_within(known, ground=stick.ground(stick.power), solver=resolve_solver(solver), n_jobs=n_jobs)
+    among = distances_within(known, ground=stick.ground(stick.power), solver=solver, n_jobs=n_jobs)
     keys = Keys(key_added)
     distances = patients.obsm[keys.distances]
     probabilities = knn_probabilities(
@@ -141,12 +132,17 @@ def predict(
     patients.obs[keys.predicted] = predicted
     patients.obs[keys.rejected] = _is_far(distances, among)
     patients.obsm[keys.probabilities] = pd.DataFrame(
-        # a "/" in a column would nest on disk
-        probabilities,
-        index=patients.obs_names,
-        columns=pd.Index([str(c).replace("/", "_") for c in cohort.classes]),
+        probabilities, index=patients.obs_names, columns=_column_names(cohort.classes)
     )
     return patients
+
+
+def _column_names(classes: NDArray[np.str_]) -> pd.Index[str]:
+    """Classes as columns that survive the disk, where a "/" would nest; their order is that of the classes."""
+    names: list[str] = []
+    for name in (str(name).replace("/", "_") for name in classes):
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return pd.Index(names)
 
 
 def _is_far(distances: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.bool_]:

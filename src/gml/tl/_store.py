@@ -23,15 +23,22 @@ def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> NDArr
     embedding = np.empty((n_cells, len(metric.components)))
     for first in range(0, n_cells, BLOCK):
         rows = np.arange(first, min(first + BLOCK, n_cells))
-        embedding[rows] = metric.transform(features.read(rows))
+        embedding[rows] = features.project(rows, metric.components)
     return embedding
 
 
-def check_key_is_free(key_added: str, features: Features) -> None:
-    """Whether a result of this name leaves the features alone that it is made of."""
+def check_key_is_free(adata: AnnData, key_added: str, features: Features) -> None:
+    """Whether a result of this name leaves alone the features that it is made of, and results that are not of gml."""
     if Keys(key_added).embedding == features.rep or Keys(key_added).loadings == PCA_LOADINGS:
         taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{features.rep!r}]"
         msg = f"`key_added` must not be {key_added!r}: the result would overwrite {taken}, from which it is made."
+        raise ValueError(msg)
+    keys = Keys(key_added)
+    earlier = adata.uns.get(keys.run)
+    is_ours = hasattr(earlier, "keys") and "format" in earlier
+    if not is_ours and (keys.run in adata.uns or keys.embedding in adata.obsm):
+        slot = f"adata.uns[{keys.run!r}]" if keys.run in adata.uns else f"adata.obsm[{keys.embedding!r}]"
+        msg = f"`key_added` must not be {key_added!r}: {slot} is there and was not made by gml. Choose another name."
         raise ValueError(msg)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._features import BLOCK
 from gml._metric import GroundMetric
 from gml._slots import check_anndata, check_key_added
 
@@ -65,8 +66,9 @@ def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -
         msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
         raise TypeError(msg)
     features = features_of(adata, Yardstick("GroundMetric", metric))
-    check_key_is_free(key_added, features)
+    check_key_is_free(adata, key_added, features)
     if not features.surely_finite():
-        features.check_finite(np.arange(adata.n_obs), where="`adata`")
+        for first in range(0, adata.n_obs, BLOCK):
+            features.check_finite(np.arange(first, min(first + BLOCK, adata.n_obs)), where="`adata`")
     stored = replace(metric, params=metric.params | {"transformed": True})
     store_metric(adata, stored, embed_cells(features, metric, adata.n_obs), key_added=key_added)
