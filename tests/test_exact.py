@@ -308,15 +308,3 @@ def test_pairs_and_squares() -> None:
     assert matrix.tolist() == [[0, 1, 2, 3], [1, 0, 4, 5], [2, 4, 0, 6], [3, 5, 6, 0]]
     some = square(np.array([7.0]), np.array([[2, 1]]), 3)
     assert some.tolist() == [[0, 0, 0], [0, 0, 7], [0, 7, 0]]
-
-
-@pytest.mark.parametrize("n", [2, 31, _exact.ASSIGNMENT_UP_TO, _exact.ASSIGNMENT_UP_TO + 1])
-def test_equal_weights_are_an_assignment(n: int) -> None:
-    """On both sides of the size up to which scipy's assignment takes the place of the simplex."""
-    rng = np.random.default_rng(n)
-    uniform, cost = np.full(n, 1 / n), ot.dist(rng.standard_normal((n, 3)), rng.standard_normal((n, 3)))
-    value, plan = solve_exact(uniform, uniform, cost, max_iter=10**6)
-    assert value == pytest.approx(ot.emd2(uniform, uniform, cost), rel=1e-9)
-    np.testing.assert_allclose(plan.sum(axis=0), uniform, rtol=1e-12)
-    np.testing.assert_allclose(plan.sum(axis=1), uniform, rtol=1e-12)
-    assert (plan * cost).sum() == pytest.approx(value, rel=1e-12)

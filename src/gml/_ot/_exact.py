@@ -1,4 +1,4 @@
-"""Exact optimal transport between two weighted point sets, by POT's network simplex or as an assignment."""
+"""Exact optimal transport between two weighted point sets, by POT's network simplex."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import ot
-from scipy.optimize import linear_sum_assignment
 
 try:
     from ot.lp.emd_wrap import emd_c
@@ -20,10 +19,6 @@ if TYPE_CHECKING:
 # solver is called as the wrapper of these releases calls it; all others go through the wrapper.
 USE_COMPILED = emd_c is not None and ot.__version__.startswith("0.9.7")
 OPTIMAL = 1
-
-# Between equally many points of equal weight an optimal plan is an optimal assignment (Birkhoff), which scipy solves
-# in half the time of the simplex up to this many points and in about the same time from 300 on.
-ASSIGNMENT_UP_TO = 256
 
 
 def solve_exact(
@@ -52,11 +47,6 @@ def solve_exact(
     if len(a) == 1 or len(b) == 1:
         plan = np.outer(a, b)
         return float((plan * cost).sum()), plan
-    if len(a) == len(b) <= ASSIGNMENT_UP_TO and (a == a[0]).all() and (b == b[0]).all():
-        row, column = linear_sum_assignment(cost)
-        plan = np.zeros_like(cost)
-        plan[row, column] = a[0]
-        return float(a[0] * cost[row, column].sum()), plan
     if USE_COMPILED:
         plan, value, _, _, code = emd_c(a, b * (a.sum() / b.sum()), cost, max_iter, 1, None, None)
     else:
