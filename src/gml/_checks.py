@@ -62,6 +62,11 @@ def check_seed(rng: int | np.random.Generator | None) -> int:
     return check_int(rng, name="rng", low=0, high=2**32 - 1)
 
 
+def check_n_points(n_points: object) -> int | None:
+    """Points of a sketch, at least one, or `None` for all cells."""
+    return None if n_points is None else check_int(n_points, name="n_points")
+
+
 def check_n_jobs(n_jobs: object) -> int | None:
     """A number of workers as joblib counts them, or `None`."""
     if n_jobs is None:

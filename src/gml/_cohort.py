@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 
 from ._slots import check_anndata, get_column
 
@@ -49,6 +50,12 @@ class Cohort:
     def cells(self, patient: int) -> NDArray[np.float64]:
         """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
         return self.features.read(self.rows[patient])
+
+    def averaging(self, n_rows: int) -> sp.csr_array:
+        """Matrix that takes the mean of the cells of each patient, shape (p, n_rows)."""
+        patient = np.repeat(np.arange(len(self)), self.sizes)
+        shares = (1.0 / self.sizes)[patient]
+        return sp.csr_array((shares, (patient, np.concatenate(self.rows))), shape=(len(self), n_rows))
 
     def halves(self, rng: np.random.Generator) -> Self:
         """Each patient of two or more cells as two: a random half of their cells, and the rest."""

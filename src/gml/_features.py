@@ -48,9 +48,7 @@ class Features:
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """Features of some cells, shape (len(rows), d), float64."""
-        block: Any = self.matrix[rows]
-        if self.columns is not None:
-            block = block[:, self.columns]
+        block = self._block(rows)
         if self.basis is not None:
             block = block @ self.basis
         is_sparse: bool = sp.issparse(block)
@@ -61,12 +59,14 @@ class Features:
 
     def project(self, rows: NDArray[np.intp], components: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features of some cells times ``components.T``, shape (len(rows), k), without their dense features."""
-        block: Any = self.matrix[rows]
-        if self.columns is not None:
-            block = block[:, self.columns]
         image = components.T if self.basis is None else self.basis @ components.T
-        projected = np.asarray(block @ image, dtype=np.float64)
+        projected = np.asarray(self._block(rows) @ image, dtype=np.float64)
         return projected if self.offset is None else projected - components @ self.offset
+
+    def _block(self, rows: NDArray[np.intp]) -> Any:
+        """The columns that are read, of some cells, as they are stored."""
+        block = self.matrix[rows]
+        return block if self.columns is None else block[:, self.columns]
 
     def surely_finite(self) -> bool:
         """Whether no number in the whole matrix is NaN or infinite, told by its sum, without a copy."""

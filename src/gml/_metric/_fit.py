@@ -18,3 +18,10 @@ class Fit:
     """The map L, shape (k, d)."""
     loss: NDArray[np.float64]
     """Loss of each pass, shape (n_passes,)."""
+
+
+def check_apart(distances: NDArray[np.float64]) -> None:
+    """Whether the patients differ at all."""
+    if not distances.any():
+        msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
+        raise ValueError(msg)

@@ -10,7 +10,7 @@ from scipy.linalg import eigh, svd
 
 from gml._ot import Clouds, Ground, all_pairs, scatter, transport
 
-from ._fit import Fit
+from ._fit import Fit, check_apart
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +47,7 @@ def fit_spectral(
     for _ in range(settings.rounds):
         clouds = Clouds(x @ components.T, points.weights, points.start)
         plans = transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)
-        if not plans.distances.any():
-            msg = (
-                "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
-            )
-            raise ValueError(msg)
+        check_apart(plans.distances)
         within = scatter(plans, same / same.sum(), x)
         between = scatter(plans, ~same / (~same).sum(), x)
         components = _directions(within, between, shrinkage=settings.shrinkage, n_components=n_components)

@@ -15,7 +15,7 @@ from gml._parallel import progress
 from gml._warn import warn
 from gml.methods import Spectral
 
-from ._fit import Fit
+from ._fit import Fit, check_apart
 from ._penalty import penalty
 from ._spectral import fit_spectral
 from ._triplets import sample_triplets, sampled_triplet_loss, triplet_loss
@@ -124,11 +124,9 @@ def _centred(points: Points) -> Points:
 
 def _mean_distance(objective: Objective, components: NDArray[np.float64] | None = None) -> float:
     """Mean distance between the patients that are compared, under a map or Euclidean."""
-    distance = float(objective.solve(components, power=1, plans=False).distances.mean())
-    if distance == 0:
-        msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
-        raise ValueError(msg)
-    return distance
+    distances = objective.solve(components, power=1, plans=False).distances
+    check_apart(distances)
+    return float(distances.mean())
 
 
 def _start(

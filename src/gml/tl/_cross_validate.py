@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_int, check_n_jobs, check_seed
+from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
 from gml._cohort import Cohort, labels_of_patients, patients_of_cells
 from gml._evaluate import (
     READOUTS,
@@ -133,8 +133,7 @@ def cross_validate(
     """
     check_anndata(adata)
     check_n_jobs(n_jobs)
-    if n_points is not None:
-        check_int(n_points, name="n_points")
+    check_n_points(n_points)
     settings = _name_metrics(metrics)
     solver = resolve_solver(solver)
     seed = check_seed(rng)

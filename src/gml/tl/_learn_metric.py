@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from gml._checks import check_int, check_n_jobs, check_seed
+from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._cohort import Cohort
 from gml._features import find_features, find_gene_map
 from gml._metric import GroundMetric, check_labels, learn
@@ -110,8 +110,7 @@ def learn_metric(
     method_settings, solver_settings = resolve_method(method), resolve_solver(solver)
     check_key_added(key_added)
     check_n_jobs(n_jobs)
-    if n_points is not None:
-        check_int(n_points, name="n_points")
+    check_n_points(n_points)
     seed = check_seed(rng)
 
     features = find_features(adata, use_rep=use_rep, layer=layer)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from gml._checks import check_choice, check_int, check_n_jobs, check_seed
+from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
 from gml._cohort import constant_columns
 from gml._features import numeric_matrix
 from gml._mds import classical_mds
@@ -173,8 +173,7 @@ def compare_patients(
         check_choice(power, name="power", choices=[1, 2])
     check_key_added(key_added)
     check_n_jobs(n_jobs)
-    if n_points is not None:
-        check_int(n_points, name="n_points")
+    check_n_points(n_points)
     seed = check_seed(rng)
 
     stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata))
@@ -226,18 +225,15 @@ def compare_patients(
 def patients_from(adata: AnnData, one: Measured) -> AnnData:
     """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
     cohort = one.cohort
-    n_patients = len(cohort)
     patient_of_cell = np.empty(adata.n_obs, dtype=np.intp)
-    patient_of_cell[np.concatenate(cohort.rows)] = np.repeat(np.arange(n_patients), cohort.sizes)
-    obs = constant_columns(adata, patient_of_cell, n_patients)
+    patient_of_cell[np.concatenate(cohort.rows)] = np.repeat(np.arange(len(cohort)), cohort.sizes)
+    obs = constant_columns(adata, patient_of_cell, len(cohort))
     obs = obs.set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
     obs = obs.assign(**{N_CELLS: cohort.sizes})
     x = None
     if adata.X is not None:
         matrix = numeric_matrix(adata.X, name="adata.X")
-        shares = (1.0 / cohort.sizes)[patient_of_cell]
-        averaging = sp.csr_array((shares, (patient_of_cell, np.arange(adata.n_obs))), shape=(n_patients, adata.n_obs))
-        means: Any = averaging @ matrix
+        means: Any = cohort.averaging(adata.n_obs) @ matrix
         is_sparse: bool = sp.issparse(means)
         x = means.toarray() if is_sparse else np.asarray(means)
         x = x.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 import gml.get
 from gml._features import gene_matrix, numeric_matrix
@@ -15,7 +14,8 @@ from gml._ot import all_pairs, edge_weights, laplacian_product, transport
 from gml._slots import check_anndata
 from gml.solvers import Exact
 
-from ._measure import DISEASE, PATIENT, measure_against, yardstick
+from ._measure import DISEASE, PATIENT, Yardstick, measure_against
+from ._store import spread_loadings
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -74,13 +74,14 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
     'signal'
     """
     metric = gml.get.metric(check_anndata(adata), key=key)
-    if metric.gene_map is None or metric.loadings is None:
+    loadings = spread_loadings(adata, metric)
+    if loadings is None:
         msg = (
             f"The metric {key!r} was learned on {metric.params['use_rep']!r} and has no map to genes. "
             "Learn it on genes (use_rep='X'), or on an `X_pca` whose adata.varm['PCs'] belong to adata.X."
         )
         raise ValueError(msg)
-    stick = yardstick(key, holders=(adata,))
+    stick = Yardstick(key, metric, adata)
     settings = Exact(**metric.params["solver_settings"])
     measured, _ = measure_against(
         adata,
@@ -105,9 +106,6 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
     moved = laplacian_product(plans, weights, measured.clouds.z)  # (n, k)
 
     genes = numeric_matrix(gene_matrix(adata, metric.params["layer"]), name="genes")
-    loadings = np.zeros((adata.n_vars, len(metric.components)))
-    position = adata.var_names.get_indexer(pd.Index(metric.gene_map.names))
-    loadings[position[position >= 0]] = metric.loadings[position >= 0]
     averaging = measured.points.averaging(adata.n_obs)
     parts = loadings * (genes.T @ (averaging.T @ moved))  # (n_genes, k)
 
@@ -120,10 +118,7 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
 
 def _directions(genes: Any, cohort: Cohort) -> dict[str, NDArray[np.float64]]:
     """Per disease, the mean of its patients less the mean of the others, each (n_genes,)."""
-    rows = np.concatenate(cohort.rows)
-    patient = np.repeat(np.arange(len(cohort)), cohort.sizes)
-    shares = (1.0 / cohort.sizes)[patient]
-    averaging = sp.csr_array((shares, (patient, rows)), shape=(len(cohort), genes.shape[0]))
+    averaging = cohort.averaging(genes.shape[0])
     directions = {}
     for code, name in enumerate(cohort.classes):
         mine = cohort.labels == code

@@ -29,11 +29,11 @@ def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> NDArr
 
 def check_key_is_free(adata: AnnData, key_added: str, features: Features) -> None:
     """Whether a result of this name leaves alone the features that it is made of, and results that are not of gml."""
-    if Keys(key_added).embedding == features.rep or Keys(key_added).loadings == PCA_LOADINGS:
+    keys = Keys(key_added)
+    if keys.embedding == features.rep or keys.loadings == PCA_LOADINGS:
         taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{features.rep!r}]"
         msg = f"`key_added` must not be {key_added!r}: the result would overwrite {taken}, from which it is made."
         raise ValueError(msg)
-    keys = Keys(key_added)
     earlier = adata.uns.get(keys.run)
     is_ours = hasattr(earlier, "keys") and "format" in earlier
     if not is_ours and (keys.run in adata.uns or keys.embedding in adata.obsm):
@@ -42,12 +42,18 @@ def check_key_is_free(adata: AnnData, key_added: str, features: Features) -> Non
         raise ValueError(msg)
 
 
+def spread_loadings(adata: AnnData, metric: GroundMetric) -> NDArray[np.float64] | None:
+    """Loadings of every gene of `adata`, shape (n_vars, k), 0 for genes that the metric does not know."""
+    if metric.gene_map is None:
+        return None
+    position = adata.var_names.get_indexer(pd.Index(metric.gene_map.names))
+    found = position >= 0
+    loadings = np.zeros((adata.n_vars, len(metric.components)))
+    loadings[position[found]] = metric.gene_map.loadings(metric.components)[found]
+    return loadings
+
+
 def store_metric(adata: AnnData, metric: GroundMetric, embedding: NDArray[np.float64], *, key_added: str) -> None:
     """Write all slots of a metric."""
-    loadings = None
-    if metric.gene_map is not None and metric.loadings is not None:
-        position = adata.var_names.get_indexer(pd.Index(metric.gene_map.names))
-        found = position >= 0
-        loadings = np.zeros((adata.n_vars, len(metric.components)))
-        loadings[position[found]] = metric.loadings[found]
+    loadings = spread_loadings(adata, metric)
     write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)
