@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 OUT ?= demo
 
-.PHONY: demo test lint docs bench clean
+.PHONY: demo test lint docs bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -47,6 +47,10 @@ docs: $(VENV)/.docs
 
 bench: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench_transport.py
+
+bench-accuracy: $(VENV)/.demo
+	$(BIN)/python benchmarks/bench_generalisation.py
+	$(BIN)/python benchmarks/bench_generalisation.py --null 50
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/generated

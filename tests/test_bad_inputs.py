@@ -92,6 +92,26 @@ def set_obs(column: str, value: object, *patients: str, rows: slice | None = Non
     return edit
 
 
+def categories(change: Edit) -> Edit:
+    """The change, and then the disease as a categorical column."""
+
+    def edit(adata: AnnData) -> None:
+        change(adata)
+        adata.obs["disease"] = adata.obs["disease"].astype("category")
+
+    return edit
+
+
+def numbers(*values: float) -> Edit:
+    """These in turn as the disease of the patients."""
+
+    def edit(adata: AnnData) -> None:
+        number = adata.obs["patient"].astype(str).str[1:].astype(int)
+        adata.obs["disease"] = np.resize(values, 100)[number]
+
+    return edit
+
+
 def set_genes(value: float, dense: bool = True) -> Edit:
     def edit(adata: AnnData) -> None:
         x = adata.X.toarray()
@@ -232,10 +252,28 @@ BAD: dict[str, Row] = {
     "cells of no patient": (
         set_obs("patient", np.nan, rows=slice(3)), learn(), ValueError, ["3 of ", "NaN", "adata.obs['patient']"],
     ),
-    "patients of no disease": (
-        set_obs("disease", None, "P01", "P04"), learn(), ValueError,
-        ["2 of 6 patients", "NaN", "'P01'", "drop or label"],
+    "nobody has a disease": (set_obs("disease", np.nan, *ALL), learn(), ValueError, ["two diseases", "metric=None"]),
+    "one disease is left": (
+        categories(set_obs("disease", None, "P01", "P03", "P05")), learn(), ValueError,
+        ["two diseases", "'disease_1': 3"],
     ),
+    "one disease is left, as objects": (
+        set_obs("disease", None, "P01", "P03", "P05"), learn(), ValueError, ["two diseases", "'disease_1': 3"],
+    ),
+    "cells of no donor": (
+        set_obs("donor", np.nan, "P01", "P04"), learn(donor_key="donor"), ValueError,
+        ["2 patients have no donor", "NaN", "adata.obs['donor']", "'P01'"],
+    ),
+    "patients of no batch": (
+        set_obs("batch", None, "P02"), learn(batch_key="batch"), ValueError,
+        ["1 patients have no batch", "adata.obs['batch']", "'P02'"],
+    ),
+    "batch of some cells": (
+        set_obs("batch", "b9", rows=slice(2)), learn(batch_key="batch"), ValueError, ["'batch'", "'P00'", "'b9'"],
+    ),
+    "no such donors": (nothing, learn(donor_key="person"), KeyError, ["'person'", "'donor'", "`donor_key`"]),
+    "no such batches": (nothing, learn(batch_key="run"), KeyError, ["'run'", "'batch'", "`batch_key`"]),
+    "batch key is a number": (nothing, learn(batch_key=3), TypeError, ["strings", "3"]),
     "disease of some cells": (
         set_obs("disease", np.nan, rows=slice(2)), learn(), ValueError, ["'disease'", "'P00'", "NaN", "'disease_1'"],
     ),
@@ -310,9 +348,27 @@ BAD: dict[str, Row] = {
     "key overwrites PCs": (nothing, learn(key_added="pca"), ValueError, ["'pca'", "adata.obsm['X_pca']"]),
     "key overwrites loadings": (nothing, learn(key_added="PCs"), ValueError, ["'PCs'", "adata.varm['PCs']"]),
     "unknown method": (
-        nothing, learn(method="tripelt"), ValueError, ["`method`", "'triplet', 'spectral'", "'tripelt'"],
+        nothing, learn(method="tripelt"), ValueError,
+        ["`method`", "'auto', 'spectral', 'triplet', 'euclidean'", "'tripelt'"],
     ),
     "method is a class": (nothing, learn(method=Triplet), TypeError, ["`method`", "Triplet"]),
+    "fixed metric that is no map": (
+        nothing, learn(method=Fixed("cityblock")), ValueError,
+        ["`method`", "Euclidean", "'cityblock'", "gml.tl.patient_distances"],
+    ),
+    "components of the Euclidean metric": (
+        nothing, learn(method="euclidean", n_components=2), ValueError, ["`n_components`", "None", "got 2"],
+    ),
+    "names in an order": (
+        nothing, learn(method=Triplet(target="ordered")), ValueError,
+        ["target='ordered'", "ordered categories", "names"],
+    ),
+    "names in an order, spectral": (
+        nothing, learn(method=Spectral(target="ordered")), ValueError, ["target='ordered'", "ordered categories"],
+    ),
+    "one value in order": (
+        numbers(2.5, 2.5), learn(method=Spectral(target="ordered")), ValueError, ["two different values", "2.5"],
+    ),
     "unknown solver": (nothing, learn(solver="emd"), ValueError, ["`solver`", "'exact'", "'emd'"]),
     "misspelt keyword": (nothing, learn(disease_kye="disease"), TypeError, ["disease_kye"]),
     "positional argument": (nothing, lambda a: gml.tl.learn_metric(a, "patient"), TypeError, ["positional"]),
@@ -324,6 +380,14 @@ BAD: dict[str, Row] = {
     "negative penalty": (nothing, lambda _: Triplet(reg=-0.1), ValueError, ["`reg`", "at least 0", "-0.1"]),
     "unknown penalty": (nothing, lambda _: Triplet(penalty="l2"), ValueError, ["`penalty`", "'frobenius'", "'l2'"]),
     "no triplets": (nothing, lambda _: Triplet(n_triplets=0), ValueError, ["`n_triplets`", "got 0"]),
+    "drawn triplets in order": (
+        nothing, lambda _: Triplet(target="ordered", n_triplets=3), ValueError, ["`n_triplets`", "'ordered'", "got 3"],
+    ),
+    "unknown target": (nothing, lambda _: Triplet(target="age"), ValueError, ["`target`", "'ordered'", "'age'"]),
+    "target is unknown to both": (nothing, lambda _: Spectral(target="age"), ValueError, ["`target`", "'age'"]),
+    "early stopping is a number": (
+        nothing, lambda _: Triplet(early_stopping=3), ValueError, ["`early_stopping`", "True, False", "got 3"],
+    ),
     "no passes": (nothing, lambda _: Triplet(max_iter=0), ValueError, ["`max_iter`", "got 0"]),
     "passes are a float": (nothing, lambda _: Triplet(max_iter=3.0), TypeError, ["`max_iter`", "3.0"]),
     "infinite step": (nothing, lambda _: Triplet(learning_rate=np.inf), ValueError, ["`learning_rate`", "inf"]),
@@ -332,6 +396,13 @@ BAD: dict[str, Row] = {
     "setting of another method": (nothing, lambda _: Spectral(margin=1.0), TypeError, ["margin"]),
     "too much shrinkage": (nothing, lambda _: Spectral(shrinkage=1.5), ValueError, ["`shrinkage`", "at most 1", "1.5"]),
     "shrinkage is NaN": (nothing, lambda _: Spectral(shrinkage=np.nan), ValueError, ["`shrinkage`", "nan"]),
+    "shrinkage is a word": (nothing, lambda _: Spectral(shrinkage="none"), TypeError, ["`shrinkage`", "'none'"]),
+    "negative weight": (nothing, lambda _: Spectral(whitening=-1.0), ValueError, ["`whitening`", "at least 0", "-1.0"]),
+    "weight is bool": (nothing, lambda _: Spectral(euclidean=True), TypeError, ["`euclidean`", "True"]),
+    "nothing to sum": (
+        nothing, lambda _: Spectral(excess=0.0), ValueError, ["`excess`", "`whitening`", "`euclidean`", "above 0"],
+    ),
+    "balance is a number": (nothing, lambda _: Spectral(balanced=1), ValueError, ["`balanced`", "True, False"]),
     "no rounds": (nothing, lambda _: Spectral(rounds=0), ValueError, ["`rounds`", "got 0"]),
     "no pivots": (nothing, lambda _: Exact(max_iter=0), ValueError, ["`max_iter`", "got 0"]),
     # measuring
@@ -475,6 +546,13 @@ GOOD: dict[str, tuple[Edit, set[str]]] = {
         lambda a: gml.tl.learn_metric(a, method=Triplet(max_iter=2), key_added="new", n_points=5),
         {"uns/new", "obsm/X_new", "varm/new"},
     ),
+    "learn with donors and batches": (
+        learn(donor_key="donor", batch_key="batch", key_added="new"), {"uns/new", "obsm/X_new", "varm/new"},
+    ),
+    "learn by any method": (
+        lambda a: gml.tl.learn_metric(a, n_points=4, key_added="new"), {"uns/new", "obsm/X_new", "varm/new"},
+    ),
+    "learn nothing": (learn(method="euclidean", key_added="new"), {"uns/new", "obsm/X_new", "varm/new"}),
     "learn on genes": (learn(use_rep="X", key_added="new"), {"uns/new", "obsm/X_new", "varm/new"}),
     "learn on a layer": (learn(layer="log", key_added="new"), {"uns/new", "obsm/X_new", "varm/new"}),
     "learn without genes": (learn(use_rep="latent"), {"uns/gml", "obsm/X_gml", "varm/gml"}),

@@ -21,7 +21,10 @@ COLUMNS = [
     "macro_f1",
     "auroc",
     "fit_seconds",
+    "silhouette",
+    "ari",
 ]
+READOUTS = ("knn", "energy", "svm", "logistic")
 SCORES = ["balanced_accuracy", "auroc"]
 FAST = ["euclidean", "spectral"]
 
@@ -52,8 +55,8 @@ def predictions_of(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_columns_and_rows(table: pd.DataFrame) -> None:
     assert table.columns.tolist() == COLUMNS
-    learned = ["euclidean", "spectral", repr(Triplet(max_iter=2))]
-    expected = {(name, readout) for name in learned for readout in ("knn", "energy", "svm")}
+    measured = ["euclidean", "spectral", repr(Triplet(max_iter=2)), "lda"]
+    expected = {(name, readout) for name in measured for readout in READOUTS}
     expected |= {("majority", "direct"), ("pseudobulk", "direct")}
     assert table["split"].unique().tolist() == [0, 1, 2, 3]
     for _, fold in table.groupby("split"):
@@ -65,11 +68,15 @@ def test_columns_and_rows(table: pd.DataFrame) -> None:
     assert (table["fit_seconds"] >= 0).all()
     learns = ~table["metric"].isin(["euclidean", "majority", "pseudobulk"])
     assert (table.loc[learns, "fit_seconds"] > 0).all()
+    has_distances = table["readout"] != "direct"
+    assert table.loc[has_distances, ["silhouette", "ari"]].notna().all(axis=None)
+    assert table.loc[~has_distances, ["silhouette", "ari"]].isna().all(axis=None)
 
 
 def test_easy_patients_are_told_apart(table: pd.DataFrame) -> None:
     mean = table.groupby("metric")["balanced_accuracy"].mean()
     assert mean.pop("majority") == 0.5
+    assert mean.pop("lda") < 0.9  # cells of one patient are not independent samples of a disease
     assert (mean > 0.9).all()
 
 
@@ -107,13 +114,52 @@ def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
 def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
     metrics = (Fixed("cityblock"), Spectral(shrinkage=0.9), "spectral", "euclidean")
     found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
-    assert found == [repr(metrics[0]), repr(metrics[1]), "spectral", "euclidean", "majority", "pseudobulk"]
+    assert found == [repr(metrics[0]), repr(metrics[1]), "spectral", "euclidean", "majority", "pseudobulk", "lda"]
 
 
 def test_baselines_are_always_there(cells: AnnData) -> None:
     for metrics in (["euclidean"], [Triplet(max_iter=1)]):
         found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)
-        assert {"majority", "pseudobulk"} < set(found["metric"])
+        assert {"majority", "pseudobulk", "lda"} < set(found["metric"])
+    assert "composition" not in set(found["metric"])
+
+
+def test_baselines_of_cell_types(cells: AnnData) -> None:
+    found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode")
+    readouts = found.groupby("metric")["readout"].agg(set)
+    assert readouts["composition"] == {"direct"}
+    assert readouts["composition_ot"] == set(READOUTS)
+    mean = found.groupby("metric")["balanced_accuracy"].mean()
+    assert (mean[["composition", "composition_ot"]] <= 0.5).all()  # the modes are equally frequent everywhere
+    with pytest.raises(KeyError, match="`cell_type_key`"):
+        gml.tl.cross_validate(cells, metrics=["euclidean"], splits=1, cell_type_key="type")
+
+
+def test_batches_are_asked_for(cells: AnnData) -> None:
+    """A batch that shifts all cells is read off Euclidean distances; one that does nothing is not."""
+    adata = cells.copy()
+    number = adata.obs["patient"].astype(str).str[1:].astype(int)
+    adata.obs["batch"] = np.where(number % 4 < 2, "a", "b")  # both diseases in both
+    none = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch")
+    adata.X = adata.X + 100 * (adata.obs["batch"] == "b").to_numpy()[:, None]
+    much = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch")
+    asked = [
+        table[table["metric"] == "euclidean"].groupby("readout")["batch_accuracy"].mean() for table in (none, much)
+    ]
+    assert (asked[1] == 1.0).all()
+    assert asked[0]["knn"] < 0.8
+    assert much.loc[much["readout"] == "direct", "batch_accuracy"].isna().all()
+    adata.obs["batch"] = adata.obs["batch"].where(adata.obs["patient"] != "P00")
+    with pytest.raises(ValueError, match=r"1 patients have no batch \(NaN\) in adata.obs\['batch'\], e.g. 'P00'"):
+        gml.tl.cross_validate(adata, metrics=["euclidean"], splits=1, batch_key="batch")
+
+
+def test_unlabelled_patients_are_left_out(cells: AnnData) -> None:
+    adata = cells.copy()
+    some = adata.obs["patient"].isin(["P03", "P08"])
+    adata.obs["disease"] = adata.obs["disease"].astype(str).where(~some)
+    found, expected = predictions(adata, splits=3), predictions(cells[~some.to_numpy()].copy(), splits=3)
+    pd.testing.assert_frame_equal(found, expected)
 
 
 # the splits
@@ -170,29 +216,70 @@ def test_one_class_in_the_test_set(cells: AnnData) -> None:
 # honesty
 
 
-@pytest.mark.filterwarnings("ignore:Patients of different diseases are nowhere further apart")
-def test_permuted_labels_are_at_chance() -> None:
-    """Half of each class swaps its label: what is left differs between patients, but not between diseases."""
-    adata = gml.datasets.simulated_cohort(n_patients=16, n_cells=8, n_genes=40, n_disease_genes=5, n_cell_types=1)
+def swap_half(truth: pd.Series, seed: int) -> pd.Series:
+    """Half of each class gets the other disease: what is left differs between patients, but not between diseases."""
+    rng = np.random.default_rng(seed)
+    swapped = np.concatenate([rng.permutation(mine.index)[: len(mine) // 2] for _, mine in truth.groupby(truth)])
+    other = {"disease_1": "disease_2", "disease_2": "disease_1"}
+    return truth.where(~truth.index.isin(swapped), truth.map(other))
+
+
+@pytest.fixture(scope="module")
+def simulated() -> AnnData:
+    """24 patients whose disease is plain to see, 4 PCs; read only."""
+    adata = gml.datasets.simulated_cohort(n_patients=24, n_cells=12, n_genes=40, n_disease_genes=5, n_cell_types=1)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=4)
-    metrics = ["euclidean", "spectral", Triplet(max_iter=2)]
-    truth = adata.obs.groupby("patient", observed=True)["disease"].first()
-    real = gml.tl.cross_validate(adata, metrics=metrics, splits=3)
+    return adata
+
+
+@pytest.mark.filterwarnings("ignore:Patients of different diseases are nowhere further apart")
+def test_permuted_labels_are_at_chance(simulated: AnnData) -> None:
+    """|z| < 4 in every row over five seeds; `benchmarks/bench_generalisation.py --null 50` does the same with fifty."""
+    adata = simulated.copy()
+    metrics = ["euclidean", "spectral", Triplet(max_iter=2), "auto"]
+    truth = adata.obs.groupby("patient", observed=True)["disease"].first().astype(str)
     permuted = []
-    for seed in range(6):
-        swapped = np.concatenate(
-            [np.random.default_rng(seed).permutation(mine.index)[:4] for _, mine in truth.groupby(truth, observed=True)]
-        )
-        labels = truth.astype(str)
-        labels[swapped] = labels[swapped].map({"disease_1": "disease_2", "disease_2": "disease_1"})
-        adata.obs["shuffled"] = adata.obs["patient"].astype(str).map(labels)
-        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=metrics, splits=3, rng=seed)
-        permuted.append(table)
-    by_chance = pd.concat(permuted).groupby(["metric", "readout"])[SCORES].mean().drop("majority")
-    assert ((by_chance > 0.15) & (by_chance < 0.65)).all(axis=None)  # half of the neighbours have the other label
-    assert by_chance.mean().between(0.3, 0.55).all()
-    assert (real.groupby(["metric", "readout"])[SCORES].mean().drop("majority") > 0.75).all(axis=None)
+    for seed in range(5):
+        adata.obs["shuffled"] = adata.obs["patient"].astype(str).map(swap_half(truth, seed))
+        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=metrics, splits=4, rng=seed)
+        permuted.append(table.groupby(["metric", "readout"])["balanced_accuracy"].mean())
+    scores = pd.DataFrame(permuted).drop(columns="majority")
+    assert (at_chance(scores) < 4).all()
+    real = gml.tl.cross_validate(adata, metrics=metrics, splits=4)
+    assert (real.groupby("metric")["balanced_accuracy"].mean().drop("majority") > 0.75).all()
+
+
+def at_chance(scores: pd.DataFrame) -> pd.Series:
+    """|z| of the mean over seeds (rows) against 0.5; no smaller spread is believed than four patients a side have."""
+    return (scores.mean() - 0.5).abs() / (scores.std().clip(lower=0.05) / np.sqrt(len(scores)))
+
+
+@pytest.mark.parametrize("leak", ["scaling", "sketch"])
+def test_a_leak_would_be_seen(simulated: AnnData, leak: str) -> None:
+    """The test above with features that were made with all labels, those of the test patients too."""
+    adata = simulated.copy()
+    truth = adata.obs.groupby("patient", observed=True)["disease"].first().astype(str)
+    scores = []
+    for seed in range(5):
+        shuffled = swap_half(truth, seed)
+        labels = adata.obs["patient"].astype(str).map(shuffled)
+        adata.obs["shuffled"] = labels
+        x = simulated.obsm["X_pca"].copy()
+        if leak == "scaling":  # a direction of noise, stretched because it tells the labels of all patients apart
+            noise = np.random.default_rng(seed).normal(size=(len(truth), 200))
+            means = pd.DataFrame(noise, index=truth.index)
+            contrast = (means[shuffled == "disease_1"].mean() - means[shuffled == "disease_2"].mean()).to_numpy()
+            by_patient = pd.Series(noise @ contrast, index=truth.index)
+            x[:, 0] = 10 * adata.obs["patient"].astype(str).map(by_patient).to_numpy()
+        else:  # cells are drawn towards the mean of all cells with the same label
+            means = pd.DataFrame(x).groupby(labels.to_numpy()).transform("mean").to_numpy()
+            x = 0.1 * x + 5 * means
+        adata.obsm["X_pca"] = x
+        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=FAST, splits=4, rng=seed)
+        scores.append(table.groupby(["metric", "readout"])["balanced_accuracy"].mean())
+    z = at_chance(pd.DataFrame(scores))
+    assert (z[["euclidean", "spectral"]] > 4).any()
 
 
 @pytest.mark.parametrize("change", ["cells", "labels", "number of cells"])

@@ -41,7 +41,7 @@ def metric(cells: AnnData, request: pytest.FixtureRequest) -> gml.GroundMetric:
 
 
 def assert_same(one: gml.GroundMetric, two: gml.GroundMetric) -> None:
-    for name in ("components", "feature_names", "classes", "loss"):
+    for name in ("components", "feature_names", "classes", "loss", "spectrum", "patients"):
         first, second = getattr(one, name), getattr(two, name)
         np.testing.assert_array_equal(first, second)
         assert first.dtype == second.dtype
@@ -222,6 +222,9 @@ def test_what_it_says(cells: AnnData) -> None:
     assert metric.feature_names.tolist() == [f"X_pca_{i}" for i in range(1, 6)]
     assert metric.power == 1
     assert metric.loss.shape == (2,)
+    assert metric.spectrum.shape == (0,)
+    assert metric.patients.tolist() == [f"P0{i}" for i in range(6)]
+    assert metric.choice is None
     assert metric.loadings is not None
     np.testing.assert_array_equal(metric.loadings, cells.varm["pcs"])
     assert gml.get.metric(cells, key="latent_space").loadings is None

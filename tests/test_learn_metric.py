@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import gml
-from gml.methods import Spectral, Triplet
+from gml.methods import Fixed, Spectral, Triplet
 
 zarr_v2 = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 
@@ -66,17 +66,33 @@ def test_default_call() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=20, n_features=3)
     assert gml.tl.learn_metric(adata) is None
     run = adata.uns["gml"]
-    assert set(run) == {"format", "components", "feature_names", "classes", "loss", "params", "gene_map"}
+    assert set(run) == {
+        "format",
+        "components",
+        "feature_names",
+        "classes",
+        "loss",
+        "spectrum",
+        "patients",
+        "params",
+        "gene_map",
+    }
     assert run["components"].shape == (3, 3)
     assert run["feature_names"].tolist() == ["signal", "noise_1", "noise_2"]
     assert run["classes"].tolist() == ["class_1", "class_2", "class_3"]
+    assert run["patients"].tolist() == ["P00", "P01", "P02", "P03", "P04", "P05"]
+    learned = Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True)  # six patients are too few to choose
     assert run["params"] == {
         "patient_key": "patient",
         "disease_key": "disease",
+        "donor_key": None,
+        "batch_key": None,
         "use_rep": "X",
         "layer": None,
-        "method": "triplet",
-        "method_settings": {name: getattr(Triplet(), name) for name in Triplet.__slots__},
+        "method": "auto",
+        "method_settings": {"n_splits": 10, "triplet": False},
+        "learned_by": "spectral",
+        "learned_settings": {name: getattr(learned, name) for name in Spectral.__slots__},
         "solver": "exact",
         "solver_settings": {"max_iter": 1_000_000},
         "n_components": None,
@@ -87,6 +103,16 @@ def test_default_call() -> None:
     }
     np.testing.assert_allclose(adata.obsm["X_gml"], adata.X @ run["components"].T, rtol=1e-12)
     np.testing.assert_array_equal(adata.varm["gml"], run["components"].T)
+
+
+@pytest.mark.parametrize("method", ["triplet", "spectral", Triplet(max_iter=2, power=2)])
+def test_settings_that_were_asked_for_are_those_that_learned(pcs: AnnData, method: Any) -> None:
+    params = learn(pcs, method=method).params
+    settings = gml.methods.resolve_method(method)
+    assert params["method"] == params["learned_by"] == type(settings).__name__.lower()
+    assert params["method_settings"] == {name: getattr(settings, name) for name in settings.__slots__}
+    assert params["learned_settings"] == params["method_settings"]
+    assert params["power"] == settings.power
 
 
 def test_embedding_and_loadings_through_pcs(pcs: AnnData) -> None:
@@ -360,6 +386,134 @@ def test_a_disease_with_one_patient_is_allowed(genes: AnnData) -> None:
     assert np.isfinite(learn(adata).components).all()
 
 
+# patients without a disease
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
+@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=2), "auto"])
+def test_patients_without_a_disease_teach_nothing(pcs: AnnData, method: Any, missing: Any) -> None:
+    """They get an embedding, and all else is as without their cells."""
+    unknown = pcs.obs["patient"].isin(["P01", "P04"]).to_numpy()
+    labelled = pcs[~unknown].copy()
+    expected = learn(labelled, method=method, n_points=8)
+    disease = pcs.obs["disease"].astype(object)
+    disease[unknown] = missing
+    pcs.obs["disease"] = disease.astype("category")
+    metric = learn(pcs, method=method, n_points=8)
+    for name in ("components", "classes", "loss", "patients", "spectrum"):
+        np.testing.assert_array_equal(getattr(metric, name), getattr(expected, name))
+    assert metric.patients.tolist() == ["P00", "P02", "P03", "P05"]
+    np.testing.assert_allclose(pcs.obsm["X_gml"], pcs.obsm["X_pca"] @ metric.components.T, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(pcs.obsm["X_gml"][~unknown], labelled.obsm["X_gml"])
+    assert unknown.any()
+
+
+def test_a_missing_disease_is_no_class(genes: AnnData) -> None:
+    disease = genes.obs["disease"].astype(object)
+    disease[genes.obs["patient"].isin(["P01"]).to_numpy()] = np.nan
+    genes.obs["disease"] = disease
+    assert learn(genes).classes.tolist() == ["disease_1", "disease_2"]
+
+
+def test_those_left_out_are_logged(pcs: AnnData, caplog: pytest.LogCaptureFixture) -> None:
+    pcs.obs["disease"] = pcs.obs["disease"].where(pcs.obs["patient"] != "P02")
+    with caplog.at_level("INFO", logger="gml"):
+        learn(pcs)
+    assert "1 of 6 patients have no disease (NaN) and teach nothing" in caplog.text
+
+
+# without learning
+
+
+@pytest.mark.parametrize("method", ["euclidean", Fixed("euclidean")])
+def test_euclidean_metric(pcs: AnnData, method: Any) -> None:
+    metric = learn(pcs, method=method)
+    np.testing.assert_array_equal(metric.components, np.eye(8))
+    np.testing.assert_array_equal(pcs.obsm["X_gml"], pcs.obsm["X_pca"].astype(np.float64))
+    assert (metric.params["method"], metric.params["learned_by"]) == ("euclidean", "euclidean")
+    assert metric.params["learned_settings"] == {"name": "euclidean"}
+    learned, plain = (gml.tl.patient_distances(pcs, metric=key).obsp["gml_distances"] for key in ("gml", None))
+    np.testing.assert_allclose(learned, plain, rtol=1e-9)
+
+
+def test_euclidean_metric_of_many_features(genes: AnnData) -> None:
+    """The fifty longest axes, on which distances are those of all sixty genes but for little."""
+    metric = learn(genes, method="euclidean", n_points=None)
+    x = dense(genes) - dense(genes).mean(axis=0)
+    axes = np.linalg.eigh(x.T @ x)[1][:, -50:]
+    np.testing.assert_allclose(metric.mahalanobis(), axes @ axes.T, atol=1e-8)
+    assert genes.obsm["X_gml"].shape == (genes.n_obs, 50)
+
+
+# an ordered disease
+
+
+@pytest.fixture(scope="module")
+def severity() -> AnnData:
+    """Feature 0 grows with severity, feature 1 is wider and has nothing to do with it; read only."""
+    rng = np.random.default_rng(0)
+    steps = np.arange(12) % 4
+    clouds = [rng.normal([step, 3 * rng.standard_normal(), 0, 0], 0.5, (8, 4)) for step in steps]
+    names = np.array(["none", "mild", "severe", "fatal"])
+    obs = pd.DataFrame(
+        {"patient": [f"P{i:02d}" for i in range(12)], "severity": 0.5 * steps + 1, "stage": names[steps]}
+    )
+    obs["stage"] = pd.Categorical(obs["stage"], categories=names, ordered=True)
+    obs = obs.loc[np.repeat(range(12), 8)]
+    obs.index = [f"c{i}" for i in range(96)]
+    return AnnData(np.concatenate(clouds), obs=obs)
+
+
+ORDERED = [
+    Spectral(target="ordered"),
+    Spectral(target="ordered", whitening=1.0),
+    Triplet(target="ordered", max_iter=8),
+    Triplet(target="ordered", max_iter=6, init="orthogonal", early_stopping=True, learning_rate=0.3),
+]
+
+
+@pytest.mark.parametrize("key", ["severity", "stage"])
+@pytest.mark.parametrize("method", ORDERED)
+def test_severity_finds_its_feature(severity: AnnData, method: Any, key: str) -> None:
+    adata = severity.copy()
+    metric = learn(adata, method=method, disease_key=key)
+    weight = np.linalg.norm(metric.components, axis=0)
+    assert weight[0] > 2 * weight[1]
+    assert metric.params["learned_settings"]["target"] == "ordered"
+    if not isinstance(method, Spectral) or not method.whitening:
+        assert weight.argmax() == 0
+
+
+@pytest.mark.parametrize("method", ORDERED[::2])
+def test_order_of_the_categories_counts_not_their_names(severity: AnnData, method: Any) -> None:
+    """Equal steps of a number are the steps of a category; the other way round nothing changes either."""
+    adata = severity.copy()
+    by_number = learn(adata, method=method, disease_key="severity").components
+    by_stage = learn(adata, method=method, disease_key="stage").components
+    adata.obs["turned"] = -7 * adata.obs["severity"]
+    turned = learn(adata, method=method, disease_key="turned").components
+    np.testing.assert_allclose(by_stage.T @ by_stage, by_number.T @ by_number, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(turned.T @ turned, by_number.T @ by_number, rtol=1e-6, atol=1e-9)
+
+
+def test_every_patient_may_have_another_value(severity: AnnData) -> None:
+    adata = severity.copy()
+    adata.obs["age"] = adata.obs["severity"] + adata.obs["patient"].str[1:].astype(float) / 100
+    weight = np.linalg.norm(learn(adata, method=Spectral(target="ordered"), disease_key="age").components, axis=0)
+    assert weight.argmax() == 0
+    with pytest.raises(ValueError, match="at least one disease with two patients"):
+        learn(adata, disease_key="age")
+
+
+def test_unknown_severity_teaches_nothing(severity: AnnData) -> None:
+    adata = severity.copy()
+    known = adata.obs["patient"] != "P03"
+    expected = learn(adata[known].copy(), method=Spectral(target="ordered"), disease_key="severity")
+    adata.obs["severity"] = adata.obs["severity"].where(known)
+    metric = learn(adata, method=Spectral(target="ordered"), disease_key="severity")
+    np.testing.assert_array_equal(metric.components, expected.components)
+
+
 # repeatable
 
 
@@ -389,6 +543,8 @@ def test_generator_leaves_a_seed_that_repeats_the_call(pcs: AnnData) -> None:
         pcs,
         patient_key=params["patient_key"],
         disease_key=params["disease_key"],
+        donor_key=params["donor_key"],
+        batch_key=params["batch_key"],
         use_rep=params["use_rep"],
         layer=params["layer"],
         method={"triplet": Triplet, "spectral": Spectral}[params["method"]](**params["method_settings"]),
@@ -505,7 +661,7 @@ def test_survives_the_disk(genes: AnnData, tmp_path: Path, features: str, form: 
     assert {name: type(value) for name, value in found.params.items()} == {
         name: type(value) for name, value in metric.params.items()
     }
-    for name in ("components", "feature_names", "classes", "loss"):
+    for name in ("components", "feature_names", "classes", "loss", "spectrum", "patients"):
         np.testing.assert_array_equal(getattr(found, name), getattr(metric, name))
     assert (found.gene_map is None) == (features == "latent")
     if features != "latent":

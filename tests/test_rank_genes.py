@@ -185,3 +185,37 @@ def test_after_the_pcs_were_dropped(cells: AnnData) -> None:
     expected = gml.tl.rank_genes(adata)
     del adata.varm["PCs"]
     pd.testing.assert_frame_equal(gml.tl.rank_genes(adata), expected)
+
+
+def test_patients_without_a_disease_have_no_part(cells: AnnData) -> None:
+    """The ranking is that of the others, on cells of all."""
+    adata = cells.copy()
+    known = (adata.obs["patient"] != "P03").to_numpy()
+    labelled = adata[known].copy()
+    adata.obs["disease"] = adata.obs["disease"].where(known)
+    for some in (adata, labelled):
+        gml.tl.learn_metric(some, method="spectral", n_points=None)
+    one, two = gml.tl.rank_genes(adata), gml.tl.rank_genes(labelled)
+    pd.testing.assert_frame_equal(one, two.loc[one.index], rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["number", "category"])
+def test_ordered_disease(cells: AnnData, kind: str) -> None:
+    """Pairs count by their gap, and the direction is the slope of the means of patients."""
+    adata = cells.copy()
+    patients = adata.obs["patient"].cat.categories
+    values = pd.Series([1.0, 3.0, 2.0, 2.0, 3.0, 1.0], index=patients)
+    of_cell = adata.obs["patient"].astype(str).map(values)
+    adata.obs["disease"] = of_cell if kind == "number" else pd.Categorical(of_cell.astype(int), ordered=True)
+    gml.tl.learn_metric(adata, method=Triplet(max_iter=2, target="ordered", power=2), n_points=None)
+    table = gml.tl.rank_genes(adata)
+    assert table.columns[-1] == "direction"
+    assert not any(name.startswith("direction_") for name in table.columns)
+    means = adata.to_df().astype(float).groupby(adata.obs["patient"].to_numpy(dtype=str)).mean()
+    slopes = [np.polyfit(values.loc[means.index], means[gene], 1)[0] for gene in table.index]
+    np.testing.assert_allclose(table["direction"], slopes, rtol=1e-5, atol=1e-7)
+    distances = gml.tl.patient_distances(adata, n_points=None).obsp["gml_distances"]
+    upper = np.triu(np.ones((6, 6), dtype=bool), 1)
+    gaps = np.abs(values.to_numpy()[:, None] - values.to_numpy())[upper] / 2
+    whole = np.average(distances[upper], weights=gaps) - np.average(distances[upper], weights=1 - gaps)
+    assert table["importance"].sum() == pytest.approx(whole, rel=1e-4)

@@ -38,7 +38,7 @@ def accuracy_of_neighbours(distances: np.ndarray, labels: np.ndarray, n_neighbor
     return float((np.unique(labels)[votes.argmax(axis=1)] == labels).mean())
 
 
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=10)])
+@pytest.mark.parametrize("method", ["auto", "spectral", Triplet(max_iter=10)])
 def test_aml_on_held_out_patients(method: Any) -> None:
     cells = read("aml_flowcap2_cytodx")
     trains = (cells.obs["split"] == "train").to_numpy()
@@ -70,7 +70,7 @@ def test_cortex_regions_separate() -> None:
     assert (accuracy >= 0.9).all()
 
 
-@pytest.mark.parametrize("method", ["spectral", "triplet"])
+@pytest.mark.parametrize("method", ["auto", "spectral", "triplet"])
 def test_interferon_genes_lead(method: str) -> None:
     cells = read("kang_muscat_4samples")
     gml.tl.learn_metric(cells, method=method, use_rep="X", **KEYS)
@@ -135,3 +135,31 @@ def test_paired_donors_stay_together() -> None:
     )
     assert (scores.drop_duplicates("split")["n_test"] % 2 == 0).all()
     assert scores.loc[scores["metric"] == "spectral", "balanced_accuracy"].mean() > 0.7
+
+
+def test_default_choice_prefers_learning() -> None:
+    """Ten patients per class, told apart by a few markers: every learned candidate with directions of disease wins."""
+    cells = read("aml_flowcap2_cytodx")
+    gml.tl.learn_metric(cells, n_points=16, **KEYS)
+    metric = gml.get.metric(cells)
+    auc = metric.choice.set_index("candidate")["auc"]
+    learned = [name for name in auc.index if name.startswith("spectral")]
+    assert len(learned) == 3
+    assert (auc[learned] > auc["euclidean"]).all()
+    assert metric.params["learned_by"] == "spectral"
+
+
+@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=5)])
+def test_paired_donors_are_compared_within(method: Any) -> None:
+    """Stimulated and not, eight donors: learned within donors, the stimulus outweighs what donors differ in."""
+    cells = read("bcrxl_bodenmiller_cytof")
+    small = cells[np.random.default_rng(0).permutation(cells.n_obs)[:3000]].copy()
+    labels, ratios = truth(small), []
+    donor = small.obs.groupby(small.obs["patient"].astype(str))["donor"].first().sort_index().to_numpy(dtype=str)
+    same, paired = labels[:, None] == labels, donor[:, None] == donor
+    for learner in ("euclidean", method):
+        gml.tl.learn_metric(small, method=learner, donor_key="donor", n_points=16, **KEYS)
+        distances = gml.tl.patient_distances(small, n_points=16).obsp["gml_distances"]
+        ratios.append(distances[paired & ~same].mean() / distances[~paired & same].mean())
+    assert accuracy_of_neighbours(distances, labels, 1) == 1
+    assert ratios[1] > 2 * ratios[0]

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from gml import _sketch
 from gml._cohort import Cohort
+from gml._design import Design
 from gml._features import Features, find_features
 from gml._sketch import Points, sketch
 
@@ -38,7 +39,7 @@ def cohort_of(clouds: Sequence[np.ndarray], rng: np.random.Generator | None = No
     features = Features(matrix, np.array([f"f{i}" for i in range(cells.shape[1])]), "X_pca")
     rows = tuple(np.split(place, np.cumsum([len(x) for x in clouds])[:-1]))
     patients = np.array([f"P{i}" for i in range(len(clouds))])
-    return Cohort(features, patients, rows, np.array(["a"]), np.zeros(len(clouds), dtype=np.intp))
+    return Cohort(features, patients, rows, np.array(["a"]), Design(np.zeros(len(clouds), dtype=np.intp)))
 
 
 def make(cohort: Cohort, n_points: int | None = N_POINTS, seed: int = 0, n_jobs: int | None = 1) -> Points:
@@ -204,7 +205,7 @@ def test_one_thread_per_worker(clouds: list[np.ndarray], monkeypatch: pytest.Mon
     class Watched(KMeans):
         def fit_predict(self, cells: np.ndarray) -> np.ndarray:
             counts = thread_counts()  # of all libraries, also those that came after gml
-            seen.extend(counts[pool["filepath"]] for pool in _sketch._threads().info())
+            seen.extend(counts[pool["filepath"]] for pool in _sketch.thread_pools().info())
             return super().fit_predict(cells)
 
     monkeypatch.setattr(_sketch, "KMeans", Watched)
@@ -218,7 +219,7 @@ def test_rows_that_are_not_of_the_cohort(clouds: list[np.ndarray]) -> None:
     """Rows are those of the AnnData, of which the cohort may hold a part."""
     whole = cohort_of(clouds)
     part = Cohort(
-        whole.features, whole.patients[[1, 3]], (whole.rows[1], whole.rows[3]), whole.classes, np.zeros(2, int)
+        whole.features, whole.patients[[1, 3]], (whole.rows[1], whole.rows[3]), whole.classes, Design(np.zeros(2, int))
     )
     points = make(part)
     np.testing.assert_array_equal(points.rows, np.concatenate([whole.rows[1], whole.rows[3]]))
@@ -254,3 +255,34 @@ def test_averaging(clouds: list[np.ndarray], rng: np.random.Generator, n_points:
     gene = rng.random(sum(SIZES))
     expected = [gene[points.rows[points.point_of_row == i]].mean() for i in range(len(points.x))]
     np.testing.assert_allclose(matrix @ gene, expected)
+
+
+def test_coarser_points_are_means_of_cells(clouds: list[np.ndarray], rng: np.random.Generator) -> None:
+    """A sketch of a sketch stands for the same cells: weights and means come out as from the cells themselves."""
+    cohort = cohort_of(clouds, rng)
+    fine = make(cohort, n_points=8)
+    coarse = fine.coarser(3, seed=0)
+    assert np.diff(coarse.start).tolist() == [min(3, size) for size in np.diff(fine.start)]
+    np.testing.assert_array_equal(coarse.rows, fine.rows)
+    for point in range(len(coarse.x)):
+        rows = coarse.rows[coarse.point_of_row == point]
+        patient = int(np.searchsorted(coarse.start, point, side="right")) - 1
+        assert set(rows) <= set(cohort.rows[patient])
+        np.testing.assert_allclose(coarse.x[point], cohort.features.matrix[rows].mean(axis=0))
+        assert coarse.weights[point] == pytest.approx(len(rows) / len(cohort.rows[patient]))
+    np.testing.assert_allclose(coarse.means(), fine.means())
+
+
+def test_coarser_clusters_weigh_points() -> None:
+    """Two heavy points far apart keep a centre each, whatever the many light ones between them do."""
+    x = np.concatenate([[[-10.0], [10.0]], np.linspace(-1, 1, 20)[:, None]])
+    weights = np.concatenate([[0.45, 0.45], np.full(20, 0.005)])
+    points = Points(x, weights, np.array([0, 22]), np.arange(22), np.arange(22))
+    coarse = points.coarser(3, seed=0)
+    assert np.abs(coarse.x.ravel()).max() > 9
+    assert sorted(coarse.weights.round(6)) == [0.1, 0.45, 0.45]
+
+
+def test_no_more_points_than_there_are(clouds: list[np.ndarray]) -> None:
+    fine = make(cohort_of(clouds), n_points=8)
+    check_same(fine.coarser(8, seed=0), fine)

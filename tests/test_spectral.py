@@ -1,15 +1,17 @@
 """The closed form against a generalised eigenproblem that is built by loops."""
 
+import warnings
 from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from gml._metric import Fit, learn
+from gml._design import Design
+from gml._metric import Displacements, Fit, learn
 from gml._metric._spectral import fit_spectral
 from gml._sketch import Points
-from gml.methods import Spectral
+from gml.methods import Fixed, Spectral
 from gml.solvers import Exact
 
 LABELS = {
@@ -18,6 +20,8 @@ LABELS = {
     "single": np.array([0, 0, 1, 0, 0]),
     "two singles": np.array([1, 2, 2, 0, 2]),
 }
+#: weights of the directions of disease, of whitening and of the Euclidean metric
+SUMS = [(1.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.5), (0.0, 2.0, 3.0), (1.0, 2.0, 0.5)]
 NOWHERE = "nowhere further apart"
 
 labelled = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS.keys())
@@ -38,7 +42,7 @@ def fit(
     n_jobs: int = 1,
 ) -> Fit:
     settings = Spectral(shrinkage=shrinkage, rounds=rounds)
-    return fit_spectral(points, labels, settings, n_components=n_components, solver=Exact(), n_jobs=n_jobs)
+    return fit_spectral(points, Design(labels), settings, n_components=n_components, solver=Exact(), n_jobs=n_jobs)
 
 
 def rotation(d: int, rng: np.random.Generator) -> np.ndarray:
@@ -211,15 +215,19 @@ def test_features_that_add_nothing(
         np.testing.assert_allclose(found.components[:, 3], 0, atol=1e-12)
 
 
-@pytest.mark.parametrize("d", [1, 2, 50])
-def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
-    """Each disease has one patient at either place: pairs of one disease are the furthest apart."""
+def crossed(reference: ModuleType, rng: np.random.Generator, d: int) -> tuple[Points, np.ndarray]:
+    """Each disease has one patient at either place of every axis: no direction has an excess between diseases."""
     corners = 100 * np.concatenate([np.eye(d), -np.eye(d)])
     clouds = [corner + 1e-3 * rng.standard_normal((3, d)) for _ in range(2) for corner in corners]
-    labels = np.repeat([0, 1], len(corners))
-    points = reference.make_points(clouds)
+    return reference.make_points(clouds), np.repeat([0, 1], len(corners))
+
+
+@pytest.mark.parametrize("d", [1, 2, 50])
+def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
+    """Pairs of one disease are the furthest apart."""
+    points, labels = crossed(reference, rng, d)
     with pytest.warns(UserWarning, match=NOWHERE):
-        learned = learn(points, labels, Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+        learned = learn(points, Design(labels), Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
     np.testing.assert_array_equal(learned.components, np.eye(d))
     found = fit(points, labels)
     assert found.components.shape == (0, d)
@@ -282,7 +290,7 @@ def test_learn_pads_with_zeros(reference: ModuleType) -> None:
     points = reference.make_points(list(map(np.array, clouds)))
     assert fit(points, labels).components.shape == (1, 2)
     for n_components, n_rows in [(None, 2), (2, 2), (1, 1)]:
-        found = learn(points, labels, Spectral(), n_components=n_components, solver=Exact(), seed=0, n_jobs=1)
+        found = learn(points, Design(labels), Spectral(), n_components=n_components, solver=Exact(), seed=0, n_jobs=1)
         assert found.components.shape == (n_rows, 2)
         assert not found.components[1:].any()
         check_same_metric(found.components, fit(points, labels).components)
@@ -294,6 +302,232 @@ def test_default_number_of_components(
 ) -> None:
     """As many as there are classes, at least two."""
     points = reference.random_points(rng, labels, 20)
-    found = learn(points, labels, Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    found = learn(points, Design(labels), Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
     assert found.components.shape == (expected, 20)
     check_same_metric(found.components, fit(points, labels, n_components=expected).components)
+
+
+# diseases of different size
+
+
+@labelled
+def test_balanced_scatters(reference: ModuleType, rng: np.random.Generator, labels: np.ndarray) -> None:
+    points = reference.random_points(rng, labels, 3)
+    displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+    everyone, basis = np.arange(len(labels)), displacements.basis
+    expected = reference.balanced_moments(reference.second_moments(points, np.eye(3)), labels)
+    found = displacements.scatters(Design(labels), everyone, Spectral(balanced=True))
+    for scatter, moment in zip(found, expected, strict=True):
+        np.testing.assert_allclose(basis.T @ scatter @ basis, moment, atol=1e-12)
+
+
+def test_balance_matters_only_with_different_sizes(reference: ModuleType, rng: np.random.Generator) -> None:
+    for name, is_even in [("two", True), ("three", False), ("single", True), ("two singles", False)]:
+        labels = LABELS[name]
+        points = reference.random_points(rng, labels, 3)
+        plain, balanced = (
+            fit_spectral(points, Design(labels), settings, n_components=2, solver=Exact(), n_jobs=1)
+            for settings in (Spectral(), Spectral(balanced=True))
+        )
+        assert np.allclose(plain.components, balanced.components, rtol=1e-9) == is_even
+
+
+def test_patients_that_are_there_twice(reference: ModuleType, rng: np.random.Generator) -> None:
+    """Balanced, the mean over pairs of one disease with another does not change when all its patients are doubled."""
+    labels = np.array([0, 0, 1, 1, 2, 2])
+    points = reference.random_points(rng, labels, 3)
+    more = np.array([0, 1, 2, 3, 4, 5, 4, 5])
+    betweens = []
+    for patients in (np.arange(6), more):
+        displacements = Displacements.solve(points.of(patients), solver=Exact(), n_jobs=1)
+        design = Design(labels[patients])
+        _, between = displacements.scatters(design, np.arange(len(patients)), Spectral(balanced=True))
+        betweens.append(displacements.basis.T @ between @ displacements.basis)
+    np.testing.assert_allclose(betweens[1], betweens[0], atol=1e-12)
+
+
+# the sum of three metrics
+
+
+def fit_sum(
+    points: Points,
+    labels: np.ndarray,
+    weights: tuple[float, float, float],
+    *,
+    n_components: int | None = None,
+    **settings: object,
+) -> Fit:
+    excess, whitening, euclidean = weights
+    settings = Spectral(excess=excess, whitening=whitening, euclidean=euclidean, **settings)
+    return fit_spectral(points, Design(labels), settings, n_components=n_components, solver=Exact(), n_jobs=1)
+
+
+@pytest.mark.parametrize("n_components", [None, 1, 2, 4])
+@pytest.mark.parametrize("weights", SUMS)
+@pytest.mark.parametrize("name", ["two", "three"])
+def test_sum_by_hand(
+    reference: ModuleType,
+    rng: np.random.Generator,
+    name: str,
+    weights: tuple[float, float, float],
+    n_components: int | None,
+) -> None:
+    labels = LABELS[name]
+    points = reference.random_points(rng, labels, 4)
+    within, between = reference.scatters(points, labels, np.eye(4))
+    expected = reference.sum_of_metrics(
+        within,
+        between,
+        points.x,
+        shrinkage=0.3,
+        weights=weights,
+        n_directions=len(np.unique(labels)) if n_components is None else n_components,
+        n_components=n_components,
+    )
+    found = fit_sum(points, labels, weights, shrinkage=0.3, n_components=n_components)
+    np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
+    assert np.linalg.matrix_rank(found.components) == (4 if n_components is None else n_components)
+    assert found.loss.tolist() == pytest.approx([np.trace(expected @ within) / np.trace(expected @ between)])
+
+
+@pytest.mark.parametrize("weights", SUMS)
+def test_the_unit_is_the_mean_squared_distance(
+    reference: ModuleType, rng: np.random.Generator, weights: tuple[float, float, float]
+) -> None:
+    """Every part moves patients as far as the first; the weights are their shares of the squared distance."""
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    moments = reference.second_moments(points, np.eye(3))
+
+    def mean_square(fitted: Fit) -> float:
+        metric, squares = fitted.components.T @ fitted.components, ([], [])
+        for (p, q), moment in moments.items():
+            squares[int(labels[p] != labels[q])].append(np.trace(metric @ moment))
+        return float(np.mean(squares[0]) + np.mean(squares[1]))
+
+    first = next(i for i, weight in enumerate(weights) if weight)
+    alone = tuple(float(i == first) for i in range(3))
+    expected = sum(weights) * mean_square(fit_sum(points, labels, alone))
+    assert mean_square(fit_sum(points, labels, weights)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_one_part_alone_is_scaled_by_its_weight(reference: ModuleType, rng: np.random.Generator, weight: float) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    expected = fit(points, labels, n_components=2).components
+    found = fit_sum(points, labels, (weight, 0.0, 0.0)).components
+    np.testing.assert_allclose(found, np.sqrt(weight) * expected, rtol=1e-12)
+    euclidean = fit_sum(points, labels, (0.0, 0.0, weight)).components
+    np.testing.assert_allclose(euclidean.T @ euclidean, weight * np.eye(3), atol=1e-12)
+
+
+def test_whitening_is_the_inverse_scatter(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    within, _ = reference.scatters(points, labels, np.eye(4))
+    rows = fit_sum(points, labels, (0.0, 1.0, 0.0), shrinkage=0.0).components
+    np.testing.assert_allclose(rows.T @ rows, np.linalg.inv(within), rtol=1e-8)
+
+
+def test_rounds_of_a_sum(reference: ModuleType, rng: np.random.Generator) -> None:
+    """The second plans are those under the sum."""
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    options = {"shrinkage": 0.5, "weights": (1.0, 1.0, 0.5), "n_directions": 2}
+    metric = np.eye(3)
+    for _ in range(2):
+        values, vectors = np.linalg.eigh(metric)
+        scatters = reference.scatters(points, labels, np.sqrt(values)[:, None] * vectors.T)
+        metric = reference.sum_of_metrics(*scatters, points.x, **options)
+    found = fit_sum(points, labels, (1.0, 1.0, 0.5), rounds=2)
+    np.testing.assert_allclose(found.components.T @ found.components, metric, rtol=1e-7, atol=1e-9)
+    assert found.loss.shape == (2,)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 0.0), (1.0, 0.0, 1.0), (1.0, 1.0, 1.0)])
+def test_no_excess_leaves_the_other_parts(
+    reference: ModuleType, rng: np.random.Generator, weights: tuple[float, float, float]
+) -> None:
+    points, labels = crossed(reference, rng, 3)
+    within, between = reference.scatters(points, labels, np.eye(3))
+    expected = reference.sum_of_metrics(
+        within, between, points.x, shrinkage=0.5, weights=(0.0, *weights[1:]), n_directions=0
+    )
+    settings = Spectral(excess=1.0, whitening=weights[1], euclidean=weights[2])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = learn(points, Design(labels), settings, n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
+    assert (found.spectrum < 1e-8).all()
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 2.0)])
+def test_many_features_keep_fifty_axes(
+    reference: ModuleType, rng: np.random.Generator, weights: tuple[float, float, float]
+) -> None:
+    """Whitening and the Euclidean metric live on the leading axes of the points, the disease anywhere."""
+    d, labels = 60, np.arange(6) % 2
+    clouds = [rng.standard_normal((12, d)) * np.geomspace(1, 5, d) for _ in labels]
+    for x, label in zip(clouds, labels, strict=True):
+        x[:, 0] += 6 * label  # a short axis
+    points = reference.make_points(clouds)
+    within, between = reference.scatters(points, labels, np.eye(d))
+    expected = reference.sum_of_metrics(within, between, points.x, shrinkage=0.5, weights=weights, n_directions=2)
+    found = fit_sum(points, labels, weights)
+    metric = found.components.T @ found.components
+    np.testing.assert_allclose(metric, expected, rtol=1e-6, atol=1e-9 * np.abs(expected).max())
+    rank = np.linalg.matrix_rank(metric, tol=1e-9 * np.abs(metric).max(), hermitian=True)
+    assert rank == (52 if weights[0] else 50)
+
+
+@pytest.mark.parametrize("d", [40, 50, 70])
+def test_euclidean_method(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
+    labels = np.arange(6) % 2
+    points = reference.make_points([rng.standard_normal((15, d)) * np.geomspace(1, 3, d) for _ in labels])
+    found = learn(points, Design(labels), Fixed("euclidean"), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    assert found.loss.shape == (0,)
+    if d <= 50:
+        np.testing.assert_array_equal(found.components, np.eye(d))
+    else:
+        centred = points.x - points.x.mean(axis=0)
+        axes = np.linalg.eigh(centred.T @ centred)[1][:, -50:]
+        np.testing.assert_allclose(found.components.T @ found.components, axes @ axes.T, atol=1e-9)
+
+
+# an ordered disease
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.5])
+def test_ordered_target(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+    """Pairs count within by one less their gap, and between by their gap."""
+    values = np.array([0.0, 3.0, 1.0, 2.5, 0.5, 4.0])
+    points = reference.random_points(rng, values, 3)
+    design = Design(np.argsort(np.argsort(values)), values)
+    moments = reference.second_moments(points, np.eye(3))
+    within, between = (reference.weighted_moments(moments, some) for some in reference.ordered_weights(values))
+    settings = Spectral(target="ordered", shrinkage=shrinkage)
+    found = fit_spectral(points, design, settings, n_components=None, solver=Exact(), n_jobs=1)
+    expected = reference.sum_of_metrics(
+        within, between, points.x, shrinkage=shrinkage, weights=(1.0, 0.0, 0.0), n_directions=2
+    )
+    np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_two_ordered_classes_are_two_classes(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["two"]
+    points = reference.random_points(rng, labels, 3)
+    design = Design(labels, 10.0 * labels)
+    classes, ordered = (
+        fit_spectral(points, design, Spectral(target=target), n_components=None, solver=Exact(), n_jobs=1)
+        for target in ("classes", "ordered")
+    )
+    np.testing.assert_allclose(ordered.components, classes.components, rtol=1e-10)
+    np.testing.assert_allclose(ordered.loss, classes.loss, rtol=1e-12)
+
+
+def test_spectrum_has_all_eigenvalues(reference: ModuleType, rng: np.random.Generator) -> None:
+    labels = LABELS["three"]
+    points = reference.random_points(rng, labels, 4)
+    _, _, mu = reference.fit_spectral(points, labels, shrinkage=0.5, n_components=2)
+    np.testing.assert_allclose(fit(points, labels, n_components=1).spectrum, mu, rtol=1e-8)

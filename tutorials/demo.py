@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = 20
-NAMES = {"euclidean": "Euclidean", "spectral": "learned, spectral", "triplet": "learned, triplet"}
+NAMES = {"euclidean": "Euclidean", "auto": "learned, auto", "triplet": "learned, triplet"}
 
 
 def main() -> None:
@@ -67,8 +67,12 @@ def run(h5ad: Path | None, patient: str, disease: str, *, out: Path) -> None:
         "patients.png": draw_before_and_after(euclidean, patients, scores),
         "heatmap.png": gml.pl.patient_heatmap(patients).figure,
         "umap.png": gml.pl.patient_embedding(patients, basis="umap").figure,
-        "loss.png": gml.pl.loss(adata).figure,
+        "spectrum.png": gml.pl.spectrum(adata).figure,
     }
+    if scores is not None:
+        figures["scores.png"] = gml.pl.cross_validation(scores).figure
+    if gml.get.metric(adata).choice is not None:
+        figures["choice.png"] = gml.pl.tune(adata).figure
     for name, figure in figures.items():
         figure.savefig(out / name, dpi=150, bbox_inches="tight")
     plt.close("all")
@@ -105,7 +109,7 @@ def is_counts(adata: ad.AnnData) -> bool:
     return bool((values >= 0).all() and (values == np.round(values)).all() and values.max(initial=0) > 1)
 
 
-def held_out(adata: ad.AnnData, *, patient_key: str, disease_key: str) -> pd.Series | None:
+def held_out(adata: ad.AnnData, *, patient_key: str, disease_key: str) -> pd.DataFrame | None:
     """Print the accuracy of each metric on patients that it was not learned on."""
     keys = {"patient_key": patient_key, "disease_key": disease_key}
     try:
@@ -121,16 +125,21 @@ def held_out(adata: ad.AnnData, *, patient_key: str, disease_key: str) -> pd.Ser
     )
     for name, row in summary.iterrows():
         print(f"  {name:<18} {row['mean']:.2f} ± {row['std']:.2f}")
-    return summary["mean"]
+    gain = gml.get.scores(table).set_index(["metric", "readout"]).loc[("auto", "knn")]
+    low, high = gain["difference_low"], gain["difference_high"]
+    print(f"  auto less Euclidean: {gain['difference']:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
+    return table
 
 
-def draw_before_and_after(euclidean: ad.AnnData, learned: ad.AnnData, scores: pd.Series | None) -> plt.Figure:
+def draw_before_and_after(euclidean: ad.AnnData, learned: ad.AnnData, scores: pd.DataFrame | None) -> plt.Figure:
     """Patients under the Euclidean and under the learned metric."""
+    if scores is not None:
+        means = gml.get.scores(scores).set_index(["metric", "readout"])["mean"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
-    panels = [("Euclidean", euclidean, "Euclidean"), ("Learned", learned, NAMES["triplet"])]
+    panels = [("Euclidean", euclidean, "euclidean"), ("Learned", learned, "auto")]
     for ax, (title, patients, name) in zip(axes, panels, strict=True):
         gml.pl.patient_embedding(patients, basis="mds", ax=ax)
-        accuracy = "" if scores is None else f"\nheld-out accuracy {scores[name]:.2f}"
+        accuracy = "" if scores is None else f"\nheld-out accuracy {means[name, 'knn']:.2f}"
         ax.set_title(f"{title} ground metric{accuracy}")
     if (legend := axes[0].get_legend()) is not None:
         legend.remove()

@@ -8,12 +8,14 @@ Symbols used in this package: ``n`` cells or points, ``p`` patients, ``d`` featu
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from ._design import Design
 from ._slots import check_anndata, get_column
 
 if TYPE_CHECKING:
@@ -35,17 +37,32 @@ class Cohort:
     """Rows of the cells of each patient, at least one, in the order of their names (not of the rows)."""
     classes: NDArray[np.str_]
     """Class names, sorted; empty for an unlabelled cohort."""
-    labels: NDArray[np.intp]
-    """Class of each patient, shape (p,), as a position in `classes`; -1 where there is none."""
+    design: Design
+    """Disease of each patient, as a position in `classes`, donor and batch."""
 
     def __len__(self) -> int:
         """Number of patients."""
         return len(self.patients)
 
     @property
+    def labels(self) -> NDArray[np.intp]:
+        """Class of each patient, shape (p,), as a position in `classes`; -1 where there is none."""
+        return self.design.labels
+
+    @property
+    def known(self) -> NDArray[np.intp]:
+        """The patients that have a disease."""
+        return np.flatnonzero(self.labels >= 0)
+
+    @property
     def sizes(self) -> NDArray[np.intp]:
         """Cells per patient, shape (p,)."""
         return np.array([len(rows) for rows in self.rows], dtype=np.intp)
+
+    def of(self, patients: NDArray[np.intp]) -> Self:
+        """The cohort of some patients, in their order."""
+        rows = tuple(self.rows[patient] for patient in patients)
+        return replace(self, patients=self.patients[patients], rows=rows, design=self.design.of(patients))
 
     def cells(self, patient: int) -> NDArray[np.float64]:
         """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
@@ -70,12 +87,19 @@ class Cohort:
             self,
             patients=np.repeat(self.patients[kept], 2),
             rows=tuple(rows),
-            labels=np.repeat(self.labels[kept], 2),
+            design=self.design.of(np.repeat(kept, 2)),
         )
 
     @classmethod
     def from_anndata(
-        cls, adata: AnnData, features: Features, *, patient_key: str = "patient", disease_key: str | None = None
+        cls,
+        adata: AnnData,
+        features: Features,
+        *,
+        patient_key: str = "patient",
+        disease_key: str | None = None,
+        donor_key: str | None = None,
+        batch_key: str | None = None,
     ) -> Self:
         """Read and validate a cohort.
 
@@ -84,7 +108,7 @@ class Cohort:
         KeyError
             If a key is missing from ``adata.obs``.
         ValueError
-            If a cell has no patient, a feature is not finite, or a patient carries two labels.
+            If a cell has no patient, a feature is not finite, a patient carries two labels, or has no donor or batch.
         """
         check_anndata(adata)
         patient_of_cell, patients = patients_of_cells(adata, patient_key)
@@ -92,11 +116,16 @@ class Cohort:
         by_patient = by_name[np.argsort(patient_of_cell[by_name], kind="stable")]
         edges = np.cumsum(np.bincount(patient_of_cell, minlength=len(patients)))[:-1]
         rows = tuple(np.split(by_patient, edges))
-        if disease_key is None:
-            classes, labels = np.array([], dtype=str), np.full(len(patients), -1, dtype=np.intp)
-        else:
-            labels, classes = labels_of_patients(adata, disease_key, patient_of_cell=patient_of_cell, patients=patients)
-        cohort = cls(features, patients, rows, classes, labels)
+        read = partial(_labels_of_patients, adata, patient_of_cell=patient_of_cell, patients=patients)
+        classes, labels, values = np.array([], dtype=str), np.full(len(patients), -1, dtype=np.intp), None
+        if disease_key is not None:
+            labels, classes = read(disease_key, role="disease")
+            values = _values(adata.obs[disease_key].iloc[[cells[0] for cells in rows]])
+        donors, batches = (
+            None if key is None else _complete(read(key, role=role)[0], key, role=role, patients=patients)
+            for key, role in ((donor_key, "donor"), (batch_key, "batch"))
+        )
+        cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches))
         if not features.surely_finite():
             for name, cells in zip(patients, rows, strict=True):
                 features.check_finite(cells, where=f"patient {str(name)!r}")
@@ -117,14 +146,14 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
     return codes, names
 
 
-def labels_of_patients(
-    adata: AnnData, key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_], role: str = "disease"
+def _labels_of_patients(
+    adata: AnnData, key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_], role: str
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN.
 
-    `role` is what the classes are: the disease, or the donor of several samples.
+    `role` is what the classes are: the disease, the donor of several samples, or the batch.
     """
-    column = get_column(adata, key, hint=f"Pass the column of {role}s as `{role}_key`.")
+    column = get_column(adata, key, hint=f"Pass the column of each patient's {role} as `{role}_key`.")
     codes, classes = _sorted_codes(column)
     low, high = (np.full(len(patients), start) for start in (len(classes), -1))
     np.minimum.at(low, patient_of_cell, codes)
@@ -140,6 +169,27 @@ def labels_of_patients(
         )
         raise ValueError(msg)
     return low.astype(np.intp), classes
+
+
+def _complete(codes: NDArray[np.intp], key: str, *, role: str, patients: NDArray[np.str_]) -> NDArray[np.intp]:
+    """The donors or batches, if every patient has one."""
+    if (unknown := np.flatnonzero(codes < 0)).size:
+        name = str(patients[unknown[0]])
+        msg = f"{unknown.size} patients have no {role} (NaN) in adata.obs[{key!r}], e.g. {name!r}; name them."
+        raise ValueError(msg)
+    return codes
+
+
+def _values(column: pd.Series[Any]) -> NDArray[np.float64] | None:
+    """The disease of each patient as a number, if it is one or an ordered category; NaN where it is missing."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        if not column.cat.ordered:
+            return None
+        codes = column.cat.codes.to_numpy(dtype=np.float64)
+        return np.where(codes < 0, np.nan, codes)
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(dtype=np.float64, na_value=np.nan)
+    return None
 
 
 def constant_columns(adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int) -> pd.DataFrame:
@@ -162,9 +212,11 @@ def _sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.
     """Values of a column as positions in their sorted names, which come second; -1 for missing values."""
     values: Any
     if column.dtype == object:  # where 1, 1.0 and True would count as one value
-        codes, pairs = pd.factorize(pd.Index([(type(v).__name__, v) for v in column], tupleize_cols=False))
+        known = column.notna().to_numpy()
+        typed = pd.Index([(type(value).__name__, value) for value in column[known]], tupleize_cols=False)
+        codes = np.full(len(column), -1)
+        codes[known], pairs = pd.factorize(typed)
         values = [value for _, value in pairs]
-        codes = np.where(column.isna(), -1, codes)
     else:
         codes, values = pd.factorize(column)
     names = np.array([str(value) for value in values], dtype=str)

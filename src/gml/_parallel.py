@@ -5,12 +5,15 @@ Work inside of such work is sequential and silent: folds run side by side, the t
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
+from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
+
+from ._warn import inside_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +24,10 @@ T = TypeVar("T")
 BAR_AFTER = 2.0  # seconds
 TASKS_PER_WORKER = 8  # so that no worker waits long for the last one
 
-_inside: ContextVar[bool] = ContextVar("gml_inside_parallel", default=False)
-
 
 def n_workers(n_jobs: int | None) -> int:
     """Workers that `n_jobs` asks for: `None` is what ``joblib.parallel_config`` says, else all cores."""
-    if _inside.get():
+    if inside_parallel.get():
         return 1
     if n_jobs is None:
         _, n_jobs = get_active_backend()
@@ -35,26 +36,35 @@ def n_workers(n_jobs: int | None) -> int:
 
 def parallel(function: Callable[[S], T], tasks: Sequence[S], *, n_jobs: int | None, description: str) -> Iterator[T]:
     """``function(task)`` for every task, in their order, in threads unless joblib is configured otherwise."""
-    if _inside.get():
+    if inside_parallel.get():
         yield from map(function, tasks)
         return
     backend, _ = get_active_backend(prefer="threads")
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
     run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as=return_as, batch_size=1)
-    results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
-    yield from progress(results, total=len(tasks), description=description)
+    # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
+    # do so at once would not restore it, so it is limited, and restored, here.
+    with thread_pools().limit(limits=1, user_api="blas"):
+        results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
+        yield from progress(results, total=len(tasks), description=description)
+
+
+@cache
+def thread_pools() -> ThreadpoolController:
+    """Handle on the thread pools of BLAS and OpenMP; looking for them takes milliseconds, so once."""
+    return ThreadpoolController()
 
 
 def progress(items: Iterable[T], *, total: int, description: str) -> Iterator[T]:
     """The items, with a bar once they take longer than a moment."""
-    yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=_inside.get())
+    yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
 
 
 def _call(function: Callable[[S], T], task: S) -> T:
     """Run one task, so that it knows where it runs."""
-    token = _inside.set(True)
+    token = inside_parallel.set(True)
     try:
         return function(task)
     finally:
-        _inside.reset(token)
+        inside_parallel.reset(token)

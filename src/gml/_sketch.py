@@ -6,16 +6,16 @@ cells. They are found per patient, without labels, so a sketch of one patient ne
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.cluster import KMeans
-from threadpoolctl import ThreadpoolController
 
-from ._parallel import parallel
+from ._parallel import parallel, thread_pools
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,27 @@ class Points:
         start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
         return Points(self.x[taken], self.weights[taken], start, self.rows[point >= 0], point[point >= 0])
 
+    def coarser(self, n_points: int, *, seed: int) -> Points:
+        """At most `n_points` points per patient, found among these by weighted k-means."""
+        x, weights, member = [], [], []
+        n_found = 0
+        for first, last in itertools.pairwise(self.start):
+            some, mass = self.x[first:last], self.weights[first:last]
+            cluster: NDArray[np.intp] = np.arange(last - first)
+            if len(some) > n_points:
+                _, cluster = np.unique(_cluster(some, n_points, seed, weights=mass), return_inverse=True)
+                total: NDArray[np.float64] = np.bincount(cluster, mass).astype(np.float64)
+                sums = np.zeros((len(total), some.shape[1]))
+                np.add.at(sums, cluster, mass[:, None] * some)
+                some, mass = sums / total[:, None], total
+            x.append(some)
+            weights.append(mass)
+            member.append(n_found + cluster)
+            n_found += len(some)
+        start = np.cumsum([0, *map(len, x)])
+        point_of_row = np.concatenate(member)[self.point_of_row]
+        return Points(np.concatenate(x), np.concatenate(weights), start, self.rows, point_of_row)
+
     def averaging(self, n_rows: int) -> sp.csr_array:
         """Matrix that takes the mean of the cells of each point, shape (n, n_rows)."""
         share = 1.0 / np.bincount(self.point_of_row, minlength=len(self.x))
@@ -67,9 +88,7 @@ class Points:
 def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | None) -> Points:
     """At most `n_points` weighted points per patient; all cells for `None` and for patients that have no more."""
     one = partial(_sketch_patient, cohort=cohort, n_points=n_points, seed=seed)
-    # scikit-learn limits BLAS inside k-means; many threads that do so at once would not restore it, so we do
-    with _threads().limit(limits=1, user_api="blas"):
-        parts = list(parallel(one, range(len(cohort)), n_jobs=n_jobs, description="sketching patients"))
+    parts = list(parallel(one, range(len(cohort)), n_jobs=n_jobs, description="sketching patients"))
     x, weights, members = zip(*parts, strict=True)
     start = np.cumsum([0, *map(len, x)])
     point_of_row = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
@@ -92,20 +111,17 @@ def _sketch_patient(
     return sums / count[:, None], count / n, member
 
 
-def _cluster(cells: NDArray[np.float64], n_points: int, seed: int) -> NDArray[np.intp]:
+def _cluster(
+    cells: NDArray[np.float64], n_points: int, seed: int, *, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.intp]:
     """Cluster of each cell, shape (n,)."""
     if len(np.unique(cells.sum(axis=1))) <= n_points:  # perhaps too few different cells for k-means
         distinct, member = np.unique(cells, axis=0, return_inverse=True)
         if len(distinct) <= n_points:
             return member.reshape(-1)
     # one thread: the order in which threads add up would show in the last digits
-    with _threads().limit(limits=1, user_api="openmp"):
+    with thread_pools().limit(limits=1, user_api="openmp"):
         kmeans = KMeans(n_points, n_init=1, max_iter=MAX_ITER, random_state=seed, copy_x=False)
-        labels: NDArray[np.intp] = kmeans.fit_predict(cells - cells.mean(axis=0)).astype(np.intp)
+        weighted = {} if weights is None else {"sample_weight": weights}
+        labels: NDArray[np.intp] = kmeans.fit_predict(cells - cells.mean(axis=0), **weighted).astype(np.intp)
     return labels
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Handle on the thread pools of BLAS and OpenMP; looking for them takes milliseconds, so once."""
-    return ThreadpoolController()

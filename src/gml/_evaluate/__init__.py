@@ -1,20 +1,46 @@
 """Judging distances between patients on patients that were held out."""
 
-from ._baselines import majority_scores, pseudobulk_scores
+from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
+from ._composition import Composition
+from ._fold import Result, Study, read_out, run_fold, split_distances
 from ._knn import knn_probabilities
+from ._permutation import STATISTICS, anosim, mantel, permanova, permute
 from ._predictions import Predictions
-from ._readouts import READOUTS
-from ._scores import score
+from ._select import Candidate, inner_folds, judge, learn_any, pick, refit, search
 from ._splits import Split, named_splits, random_splits
+from ._table import summarise, tabulate
 
 __all__ = [
-    "READOUTS",
+    "STATISTICS",
+    "Calibration",
+    "Candidate",
+    "Composition",
     "Predictions",
+    "Result",
     "Split",
+    "Study",
+    "anosim",
+    "cross_fit",
+    "fit_calibration",
+    "inner_folds",
+    "judge",
     "knn_probabilities",
-    "majority_scores",
+    "learn_any",
+    "mantel",
     "named_splits",
-    "pseudobulk_scores",
+    "permanova",
+    "permute",
+    "pick",
     "random_splits",
-    "score",
+    "read_out",
+    "refit",
+    "reject_distance",
+    "run_fold",
+    "search",
+    "smooth_votes",
+    "split_distances",
+    "summarise",
+    "tabulate",
+    "temper",
+    "without_self",
 ]

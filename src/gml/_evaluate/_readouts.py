@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from sklearn.svm import SVC
 
+from ._baselines import logistic_scores
 from ._knn import knn_probabilities
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def svm_scores(
     return scores
 
 
+def logistic_on_distances(
+    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
+) -> NDArray[np.float64]:
+    """Logistic regression; the features of a patient are the distances to all training patients."""
+    return logistic_scores(among_train, labels, to_train, n_classes=n_classes)
+
+
 class Readout(Protocol):
     """A classifier on distances."""
 
@@ -69,4 +77,9 @@ class Readout(Protocol):
         ...
 
 
-READOUTS: dict[str, Readout] = {"knn": knn_scores, "energy": energy_scores, "svm": svm_scores}
+READOUTS: dict[str, Readout] = {
+    "knn": knn_scores,
+    "energy": energy_scores,
+    "svm": svm_scores,
+    "logistic": logistic_on_distances,
+}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -18,6 +19,8 @@ class Fit:
     """The map L, shape (k, d)."""
     loss: NDArray[np.float64]
     """Loss of each pass, shape (n_passes,)."""
+    spectrum: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Eigenvalues of the closed form, falling; empty for other methods."""
 
 
 def check_apart(distances: NDArray[np.float64]) -> None:

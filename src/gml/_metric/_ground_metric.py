@@ -11,6 +11,7 @@ from uuid import uuid4
 from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
+import pandas as pd
 
 from gml._features import GeneMap
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _GENE = "gene_map"
+_CHOICE = "choice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -54,6 +56,12 @@ class GroundMetric:
     """Everything needed to repeat the call that learned it."""
     loss: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Loss of each pass that was made."""
+    spectrum: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Eigenvalues of the closed form, falling; empty for other methods."""
+    patients: NDArray[np.str_] = field(default_factory=lambda: np.empty(0, dtype=str))
+    """Names of the patients that it was learned from."""
+    choice: pd.DataFrame | None = None
+    """With ``method="auto"``: what was compared, its mean score on held-out patients and the standard error."""
     gene_map: GeneMap | None = field(default=None, repr=False)
     """How the features are computed from genes; `None` if there is no such way."""
 
@@ -119,14 +127,15 @@ class GroundMetric:
         (2, 2)
         """
         path = _with_suffix(path)
-        run = self.to_dict()
-        gene_map = {f"{_GENE}.{name}": value for name, value in run.pop(_GENE, {}).items()}
-        arrays = run | gene_map | {"params": json.dumps(run["params"])}
+        arrays = self.to_dict()
+        for part in (_GENE, _CHOICE):
+            arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
+        arrays["params"] = json.dumps(arrays["params"])
         # a file that cannot be written to its end never takes the place of a good one
         unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
         try:
             with unfinished.open("xb") as file:
-                np.savez(file, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+                np.savez(file, allow_pickle=False, **{name: _array(value) for name, value in arrays.items()})
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
@@ -154,9 +163,12 @@ class GroundMetric:
         except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
             msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
-        prefix = f"{_GENE}."
-        gene_map = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
-        return cls.from_dict(run | ({_GENE: gene_map} if gene_map else {}), name=str(path))
+        for part in (_GENE, _CHOICE):
+            prefix = f"{part}."
+            found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
+            if found:
+                run[part] = found
+        return cls.from_dict(run, name=str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Only arrays, scalars and str-keyed dicts, as ``adata.uns`` holds them."""
@@ -166,8 +178,12 @@ class GroundMetric:
             "feature_names": self.feature_names,
             "classes": self.classes,
             "loss": self.loss,
+            "spectrum": self.spectrum,
+            "patients": self.patients,
             "params": self.params,
         }
+        if self.choice is not None:
+            run[_CHOICE] = self.choice
         if (genes := self.gene_map) is not None:
             run[_GENE] = {"names": genes.names, "means": genes.means}
             optional = {"basis": genes.basis, "offset": genes.offset}
@@ -196,6 +212,9 @@ class GroundMetric:
             classes=_strings(run["classes"]),
             params=_plain(run["params"]),
             loss=np.asarray(run["loss"], dtype=np.float64),
+            spectrum=np.asarray(run.get("spectrum", []), dtype=np.float64),
+            patients=_strings(run.get("patients", [])),
+            choice=pd.DataFrame(run[_CHOICE]) if _CHOICE in run else None,
             gene_map=gene_map,
         )
 
@@ -208,6 +227,12 @@ def _with_suffix(path: str | PathLike[str]) -> Path:
 def _strings(values: Any) -> NDArray[np.str_]:
     """Array of str; from zarr it comes with a dtype of variable length, which numpy does not cast at once."""
     return np.asarray(values, dtype=object).astype(str)
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """Array without objects, which would need pickle."""
+    array = np.asarray(value)
+    return array.astype(str) if array.dtype == object else array
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""From the points and labels of patients to a map, by any method."""
+"""From the points and the design of patients to a map, by any method but ``"auto"``."""
 
 from __future__ import annotations
 
@@ -7,49 +7,57 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._warn import warn
-from gml.methods import Spectral
+from gml.methods import Fixed, Spectral, Triplet
 
+from ._displacements import principal_axes
 from ._fit import Fit
-from ._spectral import fit_spectral
+from ._spectral import MOST_AXES, fit_spectral
 from ._triplet import fit_triplet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gml._design import Design
     from gml._sketch import Points
-    from gml.methods import Method
+    from gml.methods import AnyMethod, Method
     from gml.solvers import Solver
 
 DEFAULT_K = 5  # of the triplet learner, as published
+WITHOUT = "Distances without learning still work: gml.tl.patient_distances(adata, metric=None)."
 
 
-def check_labels(labels: NDArray[np.intp], classes: NDArray[np.str_], patients: NDArray[np.str_]) -> None:
-    """Whether the labels can teach a metric: two diseases, at least one of them with two patients."""
-    if (unlabelled := np.flatnonzero(labels < 0)).size:
-        msg = (
-            f"{unlabelled.size} of {len(labels)} patients have no disease (NaN), "
-            f"e.g. {str(patients[unlabelled[0]])!r}; drop or label them to learn a metric."
-        )
-        raise ValueError(msg)
-    counts = np.bincount(labels, minlength=len(classes))
-    found = ", ".join(f"{str(name)!r}: {count}" for name, count in zip(classes, counts, strict=True))
+def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod | None = None) -> None:
+    """Whether labels can teach a metric: two diseases, at least one of them with two patients, or two numbers."""
+    if isinstance(method, Spectral | Triplet) and method.target == "ordered":
+        if design.values is None:
+            msg = (
+                "An ordered disease (target='ordered', statistic='mantel') needs a column of numbers or of ordered "
+                f"categories, got the unordered names {', '.join(map(repr, map(str, classes[:3])))}."
+            )
+            raise ValueError(msg)
+        if len(np.unique(design.values)) < 2 or len(design) < 3:
+            msg = f"Learning an order needs three patients with two different values, got {design.values.tolist()}."
+            raise ValueError(msg)
+        return
+    counts = np.bincount(design.labels, minlength=len(classes))
+    found = ", ".join(f"{str(name)!r}: {count}" for name, count in zip(classes, counts, strict=True)) or "none"
     if len(classes) < 2:
-        msg = (
-            f"Learning needs patients of at least two diseases, got {found} (patients). "
-            "Distances without learning still work: gml.tl.patient_distances(adata, metric=None)."
-        )
+        msg = f"Learning needs patients of at least two diseases, got {found} (patients). {WITHOUT}"
         raise ValueError(msg)
     if counts.max() < 2:
-        msg = (
-            f"Learning needs at least one disease with two patients, got {found} (patients). "
-            "Distances without learning still work: gml.tl.patient_distances(adata, metric=None)."
-        )
+        msg = f"Learning needs at least one disease with two patients, got {found} (patients). {WITHOUT}"
         raise ValueError(msg)
+
+
+def can_teach(labels: NDArray[np.intp]) -> bool:
+    """Whether there are two diseases, and one of them has two patients."""
+    _, counts = np.unique(labels, return_counts=True)
+    return len(counts) > 1 and bool(counts.max() > 1)
 
 
 def learn(
     points: Points,
-    labels: NDArray[np.intp],
+    design: Design,
     method: Method,
     *,
     n_components: int | None,
@@ -58,26 +66,38 @@ def learn(
     n_jobs: int | None,
 ) -> Fit:
     """Learn the map, its rows in their canonical basis: orthogonal, the longest first, the largest entry positive."""
-    d = points.x.shape[1]
+    if isinstance(method, Fixed):
+        return euclidean(points)
     if isinstance(method, Spectral):
-        k = min(max(2, len(np.unique(labels))), d) if n_components is None else n_components
-        fit = fit_spectral(points, labels, method, n_components=k, solver=solver, n_jobs=n_jobs)
-        if len(fit.components) == 0:
-            warn(
-                "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
-                "is no metric to learn; the Euclidean one is kept."
-            )
-            return Fit(np.eye(d), fit.loss)
-        n_rows = max(len(fit.components), min(2, k, d))  # two columns, so that the embedding can be drawn
+        fit = fit_spectral(points, design, method, n_components=n_components, solver=solver, n_jobs=n_jobs)
     else:
-        k = min(DEFAULT_K, d) if n_components is None else n_components
-        fit = fit_triplet(points, labels, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)
-        n_rows = k
-    return Fit(_canonical(fit.components, n_rows), fit.loss)
+        k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
+        fit = fit_triplet(points, design, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)
+    return finish(fit, n_components=n_components)
+
+
+def finish(fit: Fit, *, n_components: int | None) -> Fit:
+    """What is stored of a fit; the Euclidean metric, with a warning, if it found nothing."""
+    d = fit.components.shape[1]
+    if len(fit.components) == 0:
+        warn(
+            "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
+            "is no metric to learn; the Euclidean one is kept."
+        )
+        return Fit(np.eye(d), fit.loss, fit.spectrum)
+    at_least = min(2, d) if n_components is None else min(2, n_components)  # so that the embedding can be drawn
+    n_rows = max(min(len(fit.components), d), at_least)
+    return Fit(_canonical(fit.components, n_rows), fit.loss, fit.spectrum)
+
+
+def euclidean(points: Points) -> Fit:
+    """The metric without learning: the identity, or the leading axes of the points where there are many features."""
+    d = points.x.shape[1]
+    return Fit(np.eye(d) if d <= MOST_AXES else principal_axes(points.x)[:MOST_AXES], np.empty(0))
 
 
 def _canonical(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
-    """The same metric by orthogonal rows of falling length, zeros at the end, shape (n_rows, d)."""
+    """The same metric by orthogonal rows of falling length, zeros at the end, shape (at most n_rows, d)."""
     _, s, vt = np.linalg.svd(components, full_matrices=False)
     rows = s[:, None] * vt
     largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import eigh, svd
+from scipy.linalg import eigh
 
-from gml._ot import Clouds, Ground, all_pairs, scatter, transport
-
-from ._fit import Fit, check_apart
+from ._displacements import Displacements
+from ._fit import Fit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gml._design import Design
     from gml._sketch import Points
     from gml.methods import Spectral
     from gml.solvers import Solver
@@ -22,65 +23,143 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MIN_EXCESS = 1e-8  # eigenvalues below it are rounding
+MOST_AXES = 50  # on which whitening and the Euclidean metric are kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """What one round of plans gives, on the axes of the displacements."""
+
+    components: NDArray[np.float64]
+    """Rows of the map, shape (k, r); none if nothing was found."""
+    spectrum: NDArray[np.float64]
+    """All eigenvalues, falling, shape (r,)."""
+    loss: float
+    """Mean squared distance within diseases over that between diseases."""
 
 
 def fit_spectral(
     points: Points,
-    labels: NDArray[np.intp],
+    design: Design,
     settings: Spectral,
     *,
-    n_components: int,
+    n_components: int | None,
     solver: Solver,
     n_jobs: int | None,
 ) -> Fit:
     """Solve the generalised eigenproblem of :class:`gml.methods.Spectral`, once per round of plans.
 
-    Fewer than `n_components` rows may be found, or none; the loss of a round is the mean squared distance within
-    diseases over that between diseases, under the metric of the round (the Euclidean one, if nothing was found).
+    `n_components` is an upper bound: fewer rows may be found, or none. `None` takes as many directions of disease as
+    there are diseases, at least two, and all rows of what is put below them. The loss of a round is the mean squared
+    distance within diseases over that between diseases, under the metric of the round (the Euclidean one, if nothing
+    was found).
     """
-    basis = _principal_axes(points.x)  # (r, d)
-    x = (points.x - points.x.mean(axis=0)) @ basis.T  # (n, r)
-    pairs = all_pairs(len(points))
-    same = labels[pairs[:, 0]] == labels[pairs[:, 1]]
-    components = np.eye(len(basis))
+    euclidean = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
+    return fit_displacements(
+        euclidean,
+        points,
+        design,
+        patients=np.arange(len(points)),
+        settings=settings,
+        n_components=n_components,
+        solver=solver,
+        n_jobs=n_jobs,
+    )
+
+
+def fit_displacements(
+    euclidean: Displacements,
+    points: Points,
+    design: Design,
+    *,
+    patients: NDArray[np.intp],
+    settings: Spectral,
+    n_components: int | None,
+    solver: Solver,
+    n_jobs: int | None,
+) -> Fit:
+    """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
     loss: list[float] = []
+    displacements, part = euclidean, None
     for _ in range(settings.rounds):
-        clouds = Clouds(x @ components.T, points.weights, points.start)
-        plans = transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)
-        check_apart(plans.distances)
-        within = scatter(plans, same / same.sum(), x)
-        between = scatter(plans, ~same / (~same).sum(), x)
-        components = _directions(within, between, shrinkage=settings.shrinkage, n_components=n_components)
-        if len(components) == 0:
-            loss.append(float(np.trace(within) / np.trace(between)))
+        if part is not None:
+            displacements = euclidean.under(part.components, points, solver=solver, n_jobs=n_jobs)
+        part = _solve(displacements, design, patients=patients, settings=settings, n_components=n_components)
+        loss.append(part.loss)
+        if len(part.components) == 0:
             break
-        loss.append(_trace(components, within) / _trace(components, between))
-        logger.info("spectral: %d components, within / between %.4g", len(components), loss[-1])
-    return Fit(components @ basis, np.array(loss))
+        logger.debug("spectral: %d components, within / between %.4g", len(part.components), loss[-1])
+    found = np.empty((0, len(euclidean.basis))) if part is None else part.components
+    spectrum = np.empty(0) if part is None else part.spectrum
+    return Fit(found @ euclidean.basis, np.array(loss), spectrum)
 
 
-def _principal_axes(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal rows that span the centred points, shape (r, d): the problem has no answer outside of them."""
-    centred = x - x.mean(axis=0)
-    if centred.shape[0] > centred.shape[1]:
-        centred = np.linalg.qr(centred, mode="r")
-    _, s, vt = svd(centred, full_matrices=False)
-    tolerance = s[0] * max(x.shape) * np.finfo(np.float64).eps
-    return np.asarray(vt[s > tolerance])
+def _solve(
+    displacements: Displacements,
+    design: Design,
+    *,
+    patients: NDArray[np.intp],
+    settings: Spectral,
+    n_components: int | None,
+) -> Part:
+    """One round: the directions of disease, and what is put below them."""
+    within, between = displacements.scatters(design, patients, settings)
+    shrinkage = settings.shrinkage
+    if shrinkage == "auto":
+        shrinkage = displacements.shrinkage(design, patients, settings)
+        logger.debug("spectral: shrinkage %.3f", shrinkage)
+    right = _shrunk(within, between, shrinkage)
+    n_classes = len(np.unique(design.labels)) if settings.target == "classes" else 0
+    n_directions = max(2, n_classes) if n_components is None else n_components
+    components, spectrum = _directions(between - within, right, n_components=n_directions)
+    parts = [(settings.excess, components)] if settings.excess and len(components) else []
+    leading = np.eye(len(within))[:MOST_AXES]  # the axes of the displacements are principal ones
+    if settings.whitening:
+        values, vectors = eigh(right[:MOST_AXES, :MOST_AXES])
+        parts.append((settings.whitening, (vectors / np.sqrt(values)).T @ leading))
+    if settings.euclidean:
+        parts.append((settings.euclidean, leading))
+    if not parts:
+        return Part(components, spectrum, float(np.trace(within) / np.trace(between)))
+    components = _sum(parts, within + between)
+    if settings.whitening or settings.euclidean:
+        components = _longest(components, within + between, n_components)
+    return Part(components, spectrum, _trace(components, within) / _trace(components, between))
 
 
-def _directions(
-    within: NDArray[np.float64], between: NDArray[np.float64], *, shrinkage: float, n_components: int
-) -> NDArray[np.float64]:
-    r"""Rows :math:`\sqrt{\mu} v` of the largest :math:`\mu > 0`, at most `n_components`, shape (k, r)."""
+def _shrunk(within: NDArray[np.float64], between: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
     r = len(within)
     sphere = np.trace(within) / r * np.eye(r)
     # patients of a disease may be exactly alike, or span fewer directions than there are
     floor = np.finfo(np.float64).eps * r * np.trace(within + between) * np.eye(r)
-    mu, v = eigh(between - within, (1 - shrinkage) * within + shrinkage * sphere + floor)
-    best = np.argsort(mu)[::-1][:n_components]
-    best = best[mu[best] > MIN_EXCESS]
-    return np.asarray((np.sqrt(mu[best]) * v[:, best]).T)
+    return np.asarray((1 - shrinkage) * within + shrinkage * sphere + floor)
+
+
+def _directions(
+    excess: NDArray[np.float64], right: NDArray[np.float64], *, n_components: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    r"""Rows :math:`\sqrt{\mu} v` of the largest :math:`\mu > 0`, at most `n_components`, and all :math:`\mu`."""
+    mu, v = eigh(excess, right)
+    mu, v = mu[::-1], v[:, ::-1]
+    n_kept = int((mu[:n_components] > MIN_EXCESS).sum())
+    return np.asarray((np.sqrt(mu[:n_kept]) * v[:, :n_kept]).T), mu
+
+
+def _sum(parts: list[tuple[float, NDArray[np.float64]]], scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Map of the weighted sum of metrics, each in the unit of the first: the mean squared distance of patients."""
+    unit = _trace(parts[0][1], scatter)
+    scaled = [np.sqrt(weight * unit / _trace(rows, scatter)) * rows for weight, rows in parts]
+    return np.asarray(np.vstack(scaled))
+
+
+def _longest(
+    components: NDArray[np.float64], scatter: NDArray[np.float64], n_components: int | None
+) -> NDArray[np.float64]:
+    """The map of fewer rows that keeps most of the mean squared distance of patients."""
+    if n_components is None:
+        return components
+    _, vectors = eigh(components @ scatter @ components.T)
+    return np.asarray(vectors[:, ::-1][:, :n_components].T @ components)
 
 
 def _trace(components: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:

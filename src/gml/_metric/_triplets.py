@@ -9,9 +9,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ._comparison import Comparison
+
 
 def triplet_loss(
-    distances: NDArray[np.float64], labels: NDArray[np.intp], *, margin: float
+    distances: NDArray[np.float64], comparison: Comparison, *, margin: float
 ) -> tuple[float, NDArray[np.float64]]:
     r"""Mean hinge over all triplets, :math:`\operatorname{mean} \max(0, D_{ij} - D_{jk} + \alpha)`.
 
@@ -22,8 +24,8 @@ def triplet_loss(
     ----------
     distances
         Symmetric, shape (p, p).
-    labels
-        Class of each patient, shape (p,).
+    comparison
+        Who should be near, and who far.
     margin
         The margin :math:`\alpha`.
 
@@ -31,13 +33,12 @@ def triplet_loss(
     -------
     The loss, and its derivative with respect to each entry of `distances` with the anchor in the row, shape (p, p).
     """
+    if comparison.gaps is not None:
+        return _ordered_loss(distances, comparison, comparison.gaps, margin=margin)
     total, n_triplets = 0.0, 0
     derivative = np.zeros_like(distances)
-    for anchor, label in enumerate(labels):
-        same = labels == label
-        negatives = np.flatnonzero(~same)
-        same[anchor] = False
-        positives = np.flatnonzero(same)
+    for anchor in range(len(distances)):
+        positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
         if not (len(positives) and len(negatives)):
             continue
         n_triplets += len(positives) * len(negatives)
@@ -49,6 +50,49 @@ def triplet_loss(
         derivative[anchor, positives] = n_too_near
         derivative[anchor, negatives] = np.searchsorted(np.sort(limit), far, side="right") - len(positives)
     return total / n_triplets, derivative / n_triplets
+
+
+def _ordered_loss(
+    distances: NDArray[np.float64], comparison: Comparison, gaps: NDArray[np.float64], *, margin: float
+) -> tuple[float, NDArray[np.float64]]:
+    r"""Mean hinge over triplets whose negative differs more from the anchor than the positive does.
+
+    The margin of a triplet is :math:`\alpha` times the difference of its two gaps over the mean difference, so two
+    classes, coded as 0 and 1, give the loss of classes.
+    """
+    p = len(distances)
+    n_triplets, sum_of_rises = 0, 0.0
+    for anchor in range(p):
+        _, _, rise = _rises(comparison, gaps, anchor)
+        n_triplets += int((rise > 0).sum())
+        sum_of_rises += float(rise[rise > 0].sum())
+    if n_triplets == 0:
+        return 0.0, np.zeros_like(distances)
+    unit = margin * n_triplets / sum_of_rises
+    total, derivative = 0.0, np.zeros_like(distances)
+    for anchor in range(p):
+        positives, negatives, rise = _rises(comparison, gaps, anchor)
+        hinge = distances[anchor, positives][:, None] - distances[anchor, negatives] + unit * rise
+        active = (rise > 0) & (hinge > 0)
+        total += float(hinge[active].sum())
+        derivative[anchor, positives] += active.sum(axis=1)
+        derivative[anchor, negatives] -= active.sum(axis=0)
+    return total / n_triplets, derivative / n_triplets
+
+
+def _rises(
+    comparison: Comparison, gaps: NDArray[np.float64], anchor: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Positives and negatives of an anchor, and how much more the latter differ from it, shape (n_pos, n_neg)."""
+    positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
+    return positives, negatives, gaps[anchor, negatives] - gaps[anchor, positives][:, None]
+
+
+def has_triplets(comparison: Comparison) -> bool:
+    """Whether any anchor has a near and a far patient, of which the far one differs more."""
+    if comparison.gaps is None:
+        return bool((comparison.near.any(axis=1) & comparison.far.any(axis=1)).any())
+    return any((_rises(comparison, comparison.gaps, anchor)[2] > 0).any() for anchor in range(len(comparison.near)))
 
 
 def sampled_triplet_loss(
@@ -64,14 +108,11 @@ def sampled_triplet_loss(
     return float(hinge[active].sum() / len(triplets)), derivative / len(triplets)
 
 
-def sample_triplets(labels: NDArray[np.intp], n_triplets: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def sample_triplets(comparison: Comparison, n_triplets: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """At most `n_triplets` different triplets (anchor, positive, negative) per anchor, shape (t, 3)."""
     drawn = []
-    for anchor, label in enumerate(labels):
-        same = labels == label
-        negatives = np.flatnonzero(~same)
-        same[anchor] = False
-        positives = np.flatnonzero(same)
+    for anchor in range(len(comparison.near)):
+        positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
         n_all = len(positives) * len(negatives)
         if n_all == 0:
             continue

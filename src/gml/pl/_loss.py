@@ -78,4 +78,5 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
 
 def _method(params: Mapping[str, Any]) -> str:
     """Name of the method, kept one level further down by distances."""
-    return str(params.get("method") or params.get("metric_params", {}).get("method"))
+    learned = params if "method" in params else params.get("metric_params", {})
+    return str(learned.get("learned_by", learned.get("method")))

@@ -1,5 +1,6 @@
-"""Preprocessing of patients for scanpy."""
+"""Preprocessing of cells and patients."""
 
+from ._equalize_cells import equalize_cells
 from ._neighbors import neighbors
 
-__all__ = ["neighbors"]
+__all__ = ["equalize_cells", "neighbors"]

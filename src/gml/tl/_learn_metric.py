@@ -6,21 +6,22 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
-from gml._cohort import Cohort
-from gml._features import find_features, find_gene_map
-from gml._metric import GroundMetric, check_labels, learn
+from gml._evaluate import learn_any
+from gml._features import find_gene_map
+from gml._metric import GroundMetric
 from gml._sketch import sketch
 from gml._slots import check_anndata, check_key_added
-from gml.methods import method_name, resolve_method
+from gml.methods import Fixed, method_name, resolve_method
 from gml.solvers import resolve_solver, solver_name
 
 from ._store import check_key_is_free, embed_cells, store_metric
+from ._study import read_study
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
 
-    from gml.methods import Method, MethodName
+    from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 
 
@@ -29,9 +30,11 @@ def learn_metric(
     *,
     patient_key: str = "patient",
     disease_key: str = "disease",
+    donor_key: str | None = None,
+    batch_key: str | None = None,
     use_rep: str | None = None,
     layer: str | None = None,
-    method: MethodName | Method = "triplet",
+    method: MethodName | AnyMethod = "auto",
     solver: SolverName | Solver = "exact",
     n_components: int | None = None,
     n_points: int | None = 64,
@@ -44,8 +47,9 @@ def learn_metric(
     Each patient is the distribution of their cells. Only the disease of the patients is used, never a label of cells.
     The metric is a linear map :math:`L`, the ground distance of two cells :math:`\lVert L (x - x') \rVert_2`.
 
-    With few patients a learned metric can do worse on new patients than no learning; look at held-out patients
-    before you trust it.
+    The default chooses between the Euclidean metric and learned ones on patients that it holds out; the table of the
+    choice is in ``uns[key_added]["choice"]``. How good the metric is on new patients,
+    :func:`gml.tl.cross_validate` tells.
 
     Parameters
     ----------
@@ -54,19 +58,29 @@ def learn_metric(
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
-        Column of ``adata.obs`` with the disease, constant within a patient.
+        Column of ``adata.obs`` with the disease, constant within a patient. Patients without one (NaN) teach nothing.
+        Numbers and ordered categories are taken as classes unless the method has ``target="ordered"``.
+    donor_key
+        Column of ``adata.obs`` that names the donor, where one donor gave several patients (samples). Patients of
+        different diseases are then compared within a donor, and patients of the same disease between donors, wherever
+        there are such pairs, so that differences between people are not learned.
+    batch_key
+        Column of ``adata.obs`` with the batch of each patient: compared within and between in the same way, so that
+        differences between batches are not learned.
     use_rep
         Features to learn on: a key of ``adata.obsm``, or ``"X"`` for genes (the highly variable ones, if marked).
         `None` takes ``"X_pca"`` if it is there, else genes. What was taken is stored.
     layer
         Layer with the genes, instead of ``adata.X``.
     method
-        ``"triplet"`` or ``"spectral"``, or :class:`gml.methods.Triplet` or :class:`gml.methods.Spectral` with settings.
+        ``"auto"``, ``"triplet"``, ``"spectral"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
+        :class:`gml.methods.Triplet`, :class:`gml.methods.Spectral`.
     solver
         ``"exact"``, or :class:`gml.solvers.Exact` with settings.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
-        of diseases for spectral, for which it is an upper bound.
+        of diseases for spectral (all, if it includes whitening or the Euclidean metric), for which it is an upper
+        bound.
     n_points
         Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
     key_added
@@ -82,8 +96,9 @@ def learn_metric(
     `None`; it writes
 
     ``adata.uns[key_added]``
-        The metric: `components` (k, d), `feature_names` (d,), `classes`, `loss` per pass, `params`, and `gene_map`,
-        the way from genes to features, if there is one. Read it with :func:`gml.get.metric`.
+        The metric: `components` (k, d), `feature_names` (d,), `classes`, `patients` it was learned from, `loss` per
+        pass, `spectrum` of the closed form, `params`, `choice` with ``"auto"``, and `gene_map`, the way from genes to
+        features, if there is one. Read it with :func:`gml.get.metric`.
     ``adata.obsm["X_" + key_added]``
         Cells in the learned space, shape (n_cells, k).
     ``adata.varm[key_added]``
@@ -95,8 +110,8 @@ def learn_metric(
     KeyError
         If a column, layer or representation is missing.
     ValueError
-        If a cell has no patient, a patient no or two diseases, the features are not finite, there are not two diseases
-        of which one has two patients, or a setting is out of range.
+        If a cell has no patient, a patient two diseases, the features are not finite, there are not two diseases of
+        which one has two patients, or a setting is out of range.
 
     Examples
     --------
@@ -113,18 +128,24 @@ def learn_metric(
     check_n_points(n_points)
     seed = check_seed(rng)
 
-    features = find_features(adata, use_rep=use_rep, layer=layer)
+    cohort = read_study(
+        adata,
+        patient_key=patient_key,
+        disease_key=disease_key,
+        donor_key=donor_key,
+        batch_key=batch_key,
+        use_rep=use_rep,
+        layer=layer,
+        method=method_settings,
+    )
+    features = cohort.features
     check_key_is_free(adata, key_added, features)
-    if n_components is not None and check_int(n_components, name="n_components") > len(features.names):
-        msg = f"`n_components` must be at most the number of features, {len(features.names)}, got {n_components}."
-        raise ValueError(msg)
-    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease_key)
-    check_labels(cohort.labels, cohort.classes, cohort.patients)
+    _check_method(method_settings, n_components, n_features=len(features.names))
     gene_map = find_gene_map(adata, features)
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
-    fit = learn(
+    fit, learned, choice = learn_any(
         points,
-        cohort.labels,
+        cohort.design,
         method_settings,
         n_components=n_components,
         solver=solver_settings,
@@ -134,16 +155,20 @@ def learn_metric(
     params = {
         "patient_key": patient_key,
         "disease_key": disease_key,
+        "donor_key": donor_key,
+        "batch_key": batch_key,
         "use_rep": features.rep,
         "layer": layer,
         "method": method_name(method_settings),
         "method_settings": asdict(method_settings),
+        "learned_by": method_name(learned),
+        "learned_settings": asdict(learned),
         "solver": solver_name(solver_settings),
         "solver_settings": asdict(solver_settings),
         "n_components": n_components,
         "n_points": n_points,
         "rng": seed,
-        "power": method_settings.power,
+        "power": learned.power,
         "transformed": False,
     }
     metric = GroundMetric(
@@ -152,6 +177,27 @@ def learn_metric(
         classes=cohort.classes,
         params=params,
         loss=fit.loss,
+        spectrum=fit.spectrum,
+        patients=cohort.patients,
+        choice=choice,
         gene_map=gene_map,
     )
     store_metric(adata, metric, embed_cells(features, metric, adata.n_obs), key_added=key_added)
+
+
+def _check_method(method: AnyMethod, n_components: int | None, *, n_features: int) -> None:
+    """Whether the method makes a map, of so many rows."""
+    if isinstance(method, Fixed) and method.name != "euclidean":
+        msg = (
+            f"`method` must learn a map or be the Euclidean metric, got {method!r}, which is no map of features. "
+            "Distances under it: gml.tl.patient_distances(adata, metric=gml.methods.Fixed(...))."
+        )
+        raise ValueError(msg)
+    if n_components is None:
+        return
+    if check_int(n_components, name="n_components") > n_features:
+        msg = f"`n_components` must be at most the number of features, {n_features}, got {n_components}."
+        raise ValueError(msg)
+    if isinstance(method, Fixed):
+        msg = f"`n_components` must be None with {method!r}, which is not learned, got {n_components}."
+        raise ValueError(msg)

@@ -277,24 +277,3 @@ def distances_between(
     )
     solved = transport(both, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
     return solved.distances.reshape(n, m)
-
-
-def noise_floor(
-    one: Measured,
-    stick: Yardstick,
-    *,
-    ground: Ground,
-    solver: Solver,
-    n_points: int | None,
-    seed: int,
-    n_jobs: int | None,
-) -> NDArray[np.float64]:
-    """Distance between two random halves of each patient, shape (p,); NaN for a patient of one cell."""
-    floor = np.full(len(one.cohort), np.nan)
-    several = one.cohort.sizes > 1
-    if several.any():
-        points = sketch(one.cohort.halves(np.random.default_rng(seed)), n_points, seed=seed, n_jobs=n_jobs)
-        clouds = Clouds(stick.embed(points.x), points.weights, points.start)
-        pairs = np.arange(len(points)).reshape(-1, 2)
-        floor[several] = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
-    return floor

@@ -24,9 +24,9 @@ from ._measure import (
     distances_within,
     keys_of,
     measure_against,
-    noise_floor,
     yardstick,
 )
+from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -108,7 +108,8 @@ def patient_distances(
     ``.obsm["X_" + key_added + "_mds"]``
         Classical multidimensional scaling of the distances (of their roots for q = 2), shape (p, at least 2).
     ``.uns[key_added]``
-        `params`, everything needed to repeat the call, and `loss` of the learned metric.
+        `params`, everything needed to repeat the call, `loss` of the learned metric, and `sketch_error`: the mean
+        ground cost from a cell to the point that stands for it, 0 without a sketch.
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
@@ -121,6 +122,12 @@ def patient_distances(
         If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, or the
         solver stops early.
 
+    Warns
+    -----
+    UserWarning
+        If distances follow the noise of few cells (`noise_floor`) more than the disease, or if the sketch error
+        exceeds twice the median distance.
+
     Examples
     --------
     >>> import gml
@@ -129,7 +136,7 @@ def patient_distances(
     >>> patients.obsp["gml_distances"].shape
     (6, 6)
     """
-    patients, _, _ = compare_patients(
+    patients, *_ = compare_patients(
         adata,
         reference,
         metric=metric,
@@ -163,8 +170,8 @@ def compare_patients(
     rng: int | np.random.Generator | None,
     n_jobs: int | None,
     labelled: bool = True,
-) -> tuple[AnnData, Yardstick, Measured | None]:
-    """The result of :func:`patient_distances`, what it was measured with, and the measured reference."""
+) -> tuple[AnnData, Yardstick, Measured, Measured | None]:
+    """The result of :func:`patient_distances`, what it was measured with, and the measured patients and reference."""
     check_anndata(adata)
     if reference is not None:
         check_anndata(reference, name="reference")
@@ -192,7 +199,8 @@ def compare_patients(
     )
     patients = patients_from(adata, one)
     solve: dict[str, Any] = {"ground": ground, "solver": solver_settings, "n_jobs": n_jobs}
-    patients.obs[NOISE_FLOOR] = noise_floor(one, stick, ground=ground, solver=solver_settings, **settings)
+    floor = noise_floor(one, stick, ground=ground, solver=solver_settings, **settings)
+    patients.obs[NOISE_FLOOR] = floor
     keys = Keys(key_added)
     patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
     params = {
@@ -209,17 +217,20 @@ def compare_patients(
         "n_points": n_points,
         "rng": seed,
     }
-    patients.uns[keys.run] = {"params": params}
+    error = sketch_error(one, stick, ground=ground)
+    patients.uns[keys.run] = {"params": params, "sketch_error": error}
     if stick.learned is not None:
         patients.uns[keys.run]["loss"] = stick.learned.loss
     if other is None:
         distances = distances_within(one, **solve)
+        warn_of_sizes(distances, floor, one.cohort)
+        warn_of_sketch(distances, error, n_points=n_points)
         patients.obsp[keys.distances] = distances
         patients.obsm[keys.mds] = classical_mds(distances ** (1 / ground.power))
     else:
         patients.obsm[keys.distances] = distances_between(one, other, **solve)
         patients.uns[keys.run]["reference"] = other.cohort.patients
-    return patients, stick, other
+    return patients, stick, one, other
 
 
 def patients_from(adata: AnnData, one: Measured) -> AnnData:

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_int
-from gml._evaluate import knn_probabilities
+from gml._checks import check_choice, check_int
+from gml._cohort import Cohort
+from gml._evaluate import (
+    cross_fit,
+    fit_calibration,
+    knn_probabilities,
+    reject_distance,
+    smooth_votes,
+    temper,
+    without_self,
+)
+from gml._ot import Clouds, Ground
 from gml._slots import Keys, check_anndata
+from gml._warn import warn
+from gml.methods import Spectral, Triplet
 from gml.solvers import resolve_solver
 
-from ._measure import DISEASE, PATIENT, distances_within, keys_of
+from ._measure import DISEASE, PATIENT, distances_between, distances_within, keys_of
 from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._design import Design
     from gml.solvers import Solver, SolverName
 
-    from ._measure import Measured, Metric
+    from ._measure import Measured, Metric, Yardstick
+
+LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet": Triplet}
 
 
 def predict(
@@ -34,6 +50,7 @@ def predict(
     use_rep: str | None = None,
     layer: str | None = None,
     n_neighbors: int = 5,
+    calibrate: bool = True,
     solver: SolverName | Solver = "exact",
     n_points: int | None = 64,
     key_added: str = "gml",
@@ -42,7 +59,10 @@ def predict(
 ) -> AnnData:
     """Predict the disease of unseen patients from their nearest reference patients :cite:p:`Kuehn2025`.
 
-    The nearest patients vote, each with a weight of one over its distance.
+    The nearest patients vote, each with a weight of one over its distance. How far the votes are to be trusted, and how
+    far from all reference patients a new one may be, is found on reference patients that are held out, five times a
+    fifth of them, each time with a metric that was learned again without them. A metric that no patient of `reference`
+    has taught needs no learning again.
 
     Parameters
     ----------
@@ -58,6 +78,10 @@ def predict(
         Column of diseases in `reference`. Patients without a disease (NaN) have no vote.
     n_neighbors
         Reference patients that vote; all, if there are fewer.
+    calibrate
+        Whether to hold out reference patients, which takes about as long as learning the metric and all distances among
+        them, with ``method="triplet"`` five times as long as learning. The metric is learned again with the settings
+        that were chosen, with its donors and batches.
     key_added
         Name of the result.
 
@@ -70,12 +94,22 @@ def predict(
     ``.obs[key_added + "_predicted"]``
         The class with the most votes, for every patient, as str.
     ``.obsm[key_added + "_probabilities"]``
-        Share of the votes, DataFrame (p, n_classes) with one column per class, a ``/`` in its name as ``_``.
-        Not calibrated.
+        Calibrated probabilities, DataFrame (p, n_classes) with one column per class, a ``/`` in its name as ``_``. One
+        vote more is shared by all classes, and one temperature for all patients :cite:p:`Guo2017` makes the votes
+        flatter or sharper; the class with most votes stays the most probable. Without `calibrate`, the mere shares of
+        the votes.
     ``.obs[key_added + "_rejected"]``
-        Whether the nearest reference patient is further away than any reference patient is from its own nearest one:
-        a patient unlike those that are known, whose predicted class means little. A learned metric draws the patients
-        that it was learned on together, so with few of them this rejects too many.
+        Whether the patient is unlike all reference patients, so that the predicted class means little: further from
+        the nearest one than held-out patients were, or further in the features themselves, under the Euclidean metric,
+        which see what the learned metric is blind to. The limit is the largest distance of a reference patient from
+        its nearest other one, and a standard deviation of these distances. The second test takes once more the
+        distances among all patients, and is the only one without `calibrate`. A metric that was not learned has only
+        the first.
+    ``.uns[key_added]["calibration"]``
+        `temperature` (above 1 if the votes promised too much), `n_held_out` patients, their `log_loss` with this
+        temperature, `log_loss_chance` of giving all of them the shares of their classes, and `reject_distance`, the
+        limit under the metric. A `log_loss` that is not below chance says that diseases are not recognised. Absent
+        without calibration.
 
     Raises
     ------
@@ -83,6 +117,12 @@ def predict(
         If the metric, a column, layer or representation is missing.
     ValueError
         If no reference patient has a disease, or as :func:`gml.tl.patient_distances`.
+
+    Warns
+    -----
+    UserWarning
+        If too few reference patients have a disease to hold some out, or the metric does not say how it was learned.
+        Probabilities are then the shares of the votes with one vote more for all classes.
 
     Examples
     --------
@@ -98,43 +138,118 @@ def predict(
     check_anndata(query, name="query")
     check_anndata(reference, name="reference")
     check_int(n_neighbors, name="n_neighbors")
-    solver = resolve_solver(solver)
-    patients, stick, known = compare_patients(
-        query,
-        reference,
-        metric=metric,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=use_rep,
-        layer=layer,
-        solver=solver,
-        power=None,
-        n_points=n_points,
-        key_added=key_added,
-        rng=rng,
-        n_jobs=n_jobs,
-        labelled=False,
+    check_choice(calibrate, name="calibrate", choices=[True, False])
+    solve: dict[str, Any] = {"solver": resolve_solver(solver), "n_jobs": n_jobs}
+    read: dict[str, Any] = {
+        "patient_key": patient_key,
+        "disease_key": disease_key,
+        "use_rep": use_rep,
+        "layer": layer,
+        "n_points": n_points,
+        "labelled": False,
+    }
+    patients, stick, new, measured = compare_patients(
+        query, reference, metric=metric, power=None, key_added=key_added, rng=rng, **read, **solve
     )
-    known = cast("Measured", known)  # there is a reference
-    cohort = known.cohort
-    voters = np.flatnonzero(cohort.labels >= 0)
-    if voters.size == 0:
-        _, column = keys_of(reference, stick, patient_key=patient_key, disease_key=disease_key)
+    known = cast("Measured", measured)  # there is a reference
+    labels, classes = known.cohort.labels, known.cohort.classes
+    patient_key, column = keys_of(reference, stick, patient_key=patient_key, disease_key=disease_key)
+    if (labels < 0).all():
         msg = f"No patient of `reference` has a disease in reference.obs[{column or disease_key!r}]."
         raise ValueError(msg)
-    among = distances_within(known, ground=stick.ground(stick.power), solver=solver, n_jobs=n_jobs)
     keys = Keys(key_added)
     distances = patients.obsm[keys.distances]
-    probabilities = knn_probabilities(
-        distances[:, voters], cohort.labels[voters], n_classes=len(cohort.classes), n_neighbors=n_neighbors
-    )
-    predicted = pd.Categorical(cohort.classes[probabilities.argmax(axis=1)], categories=cohort.classes)
-    patients.obs[keys.predicted] = predicted
-    patients.obs[keys.rejected] = _is_far(distances, among)
+    vote: dict[str, Any] = {"n_classes": len(classes), "n_neighbors": n_neighbors}
+    probabilities = knn_probabilities(distances[:, labels >= 0], labels[labels >= 0], **vote)
+    predicted = classes[probabilities.argmax(axis=1)]
+    rejected = np.zeros(len(patients), dtype=bool)
+    if calibrate or stick.learned is None:
+        design = _design(reference, known, stick, patient_key=patient_key, disease_key=column)
+        held_out = _held_out(known, design, stick, at_home=stick.holder is reference, **solve)
+        if held_out is not None:
+            rejected |= distances.min(axis=1) > reject_distance(held_out)
+        if calibrate:
+            calibration = None if held_out is None else fit_calibration(held_out, labels, **vote)
+            probabilities = smooth_votes(probabilities, min(n_neighbors, int((labels >= 0).sum())))
+            if calibration is None:
+                warn(f"Probabilities are not calibrated but smoothed shares of the votes: {_why_not(stick)}.")
+            else:
+                probabilities = temper(probabilities, calibration.temperature)
+                patients.uns[keys.run]["calibration"] = asdict(calibration)
+    if stick.learned is not None:
+        rejected |= _is_odd(new, known, **solve)
+    patients.obs[keys.predicted] = pd.Categorical(predicted, categories=classes)
+    patients.obs[keys.rejected] = rejected
     patients.obsm[keys.probabilities] = pd.DataFrame(
-        probabilities, index=patients.obs_names, columns=_column_names(cohort.classes)
+        probabilities, index=patients.obs_names, columns=_column_names(classes)
     )
     return patients
+
+
+def _design(
+    reference: AnnData, known: Measured, stick: Yardstick, *, patient_key: str, disease_key: str | None
+) -> Design:
+    """Diseases of the reference patients, and the donors and batches that the metric was learned with."""
+    params = {} if stick.learned is None else stick.learned.params
+    also = {name: params[name] for name in ("donor_key", "batch_key") if params.get(name) in reference.obs}
+    if not also:
+        return known.cohort.design
+    features = known.cohort.features
+    return Cohort.from_anndata(reference, features, patient_key=patient_key, disease_key=disease_key, **also).design
+
+
+def _held_out(
+    known: Measured, design: Design, stick: Yardstick, *, at_home: bool, solver: Solver, n_jobs: int | None
+) -> NDArray[np.float64] | None:
+    """Distances of each reference patient as if they were new, shape (p, p); `None` if that is not possible.
+
+    `at_home`: the metric lies in the reference.
+    """
+    teachers = _teachers(known, stick, at_home=at_home)
+    if stick.learned is None or not teachers.any():
+        ground = stick.ground(stick.power)
+        return without_self(distances_within(known, ground=ground, solver=solver, n_jobs=n_jobs))
+    params = stick.learned.params
+    learner = LEARNERS.get(params.get("learned_by", ""))
+    if learner is None:
+        return None
+    return cross_fit(
+        known.points,
+        design,
+        learner(**params["learned_settings"]),
+        teachers=teachers,
+        n_components=params["n_components"],
+        solver=solver,
+        seed=params["rng"],
+        n_jobs=n_jobs,
+    )
+
+
+def _teachers(known: Measured, stick: Yardstick, *, at_home: bool) -> NDArray[np.bool_]:
+    """The reference patients that the metric was learned from, by name, shape (p,)."""
+    labelled = known.cohort.labels >= 0
+    if stick.learned is None or stick.learned.params.get("learned_by") == "euclidean":
+        return np.zeros_like(labelled)
+    named = labelled & np.isin(known.cohort.patients, stick.learned.patients)
+    was_here = at_home and not stick.learned.params.get("transformed", False)
+    return labelled if was_here and not named.any() else named
+
+
+def _why_not(stick: Yardstick) -> str:
+    """Why there is no calibration."""
+    if stick.learned is not None and stick.learned.params.get("learned_by") not in {*LEARNERS, "euclidean"}:
+        return "the metric does not say how it was learned, so it cannot be learned again without some patients"
+    return "too few patients of `reference` have a disease to hold some of them out"
+
+
+def _is_odd(new: Measured, known: Measured, *, solver: Solver, n_jobs: int | None) -> NDArray[np.bool_]:
+    """Which new patients lie further from the reference patients than those from each other, before any map."""
+    new, known = (
+        replace(one, clouds=Clouds(one.points.x, one.points.weights, one.points.start)) for one in (new, known)
+    )
+    call: dict[str, Any] = {"ground": Ground(), "solver": solver, "n_jobs": n_jobs}
+    limit = reject_distance(without_self(distances_within(known, **call)))
+    return np.asarray(distances_between(new, known, **call).min(axis=1) > limit)
 
 
 def _column_names(classes: NDArray[np.str_]) -> pd.Index[str]:
@@ -143,11 +258,3 @@ def _column_names(classes: NDArray[np.str_]) -> pd.Index[str]:
     for name in (str(name).replace("/", "_") for name in classes):
         names.append(name if name not in names else f"{name}_{len(names)}")
     return pd.Index(names)
-
-
-def _is_far(distances: NDArray[np.float64], among: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Query patients further from every reference patient than those are from each other, shape (p,)."""
-    if len(among) < 2:
-        return np.zeros(len(distances), dtype=bool)
-    others = among + np.where(np.eye(len(among), dtype=bool), np.inf, 0.0)
-    return np.asarray(distances.min(axis=1) > others.min(axis=1).max())

@@ -9,9 +9,10 @@ import pandas as pd
 
 import gml.get
 from gml._features import gene_matrix, numeric_matrix
-from gml._metric import check_labels
+from gml._metric import check_design, excess_weights
 from gml._ot import all_pairs, edge_weights, laplacian_product, transport
 from gml._slots import check_anndata
+from gml.methods import Spectral
 from gml.solvers import Exact
 
 from ._measure import DISEASE, PATIENT, Yardstick, measure_against
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
+    from gml.methods import Target
 
 
 def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -> pd.DataFrame:
@@ -56,7 +58,8 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
         Signed entries of the map from genes, one column per component; 0 for genes that were not used.
     `direction_<disease>`
         Mean of the gene over the patients of the disease less its mean over all other patients, each patient being
-        the mean of their cells, in units of the genes.
+        the mean of their cells, in units of the genes. With an ordered target instead `direction`: the slope of the
+        patients' means on the disease.
 
     Raises
     ------
@@ -96,13 +99,16 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
         n_jobs=n_jobs,
     )
     cohort = measured.cohort
-    check_labels(cohort.labels, cohort.classes, cohort.patients)
-    pairs = all_pairs(len(cohort))
+    known = cohort.known
+    design = cohort.design.of(known)
+    is_ordered = metric.params["learned_settings"].get("target") == "ordered"
+    target: Target = "ordered" if is_ordered else "classes"
+    check_design(design, cohort.classes, method=Spectral(target=target))
+    pairs = all_pairs(len(known))
     plans = transport(
-        measured.clouds, pairs, ground=stick.ground(stick.power), solver=settings, plans=True, n_jobs=n_jobs
+        measured.clouds, known[pairs], ground=stick.ground(stick.power), solver=settings, plans=True, n_jobs=n_jobs
     )
-    same = cohort.labels[pairs[:, 0]] == cohort.labels[pairs[:, 1]]
-    weights = edge_weights(plans, ~same / (~same).sum() - same / same.sum())
+    weights = edge_weights(plans, excess_weights(design, pairs, target))
     moved = laplacian_product(plans, weights, measured.clouds.z)  # (n, k)
 
     genes = numeric_matrix(gene_matrix(adata, metric.params["layer"]), name="genes")
@@ -111,7 +117,7 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
 
     columns = {"importance": parts.sum(axis=1)}
     columns |= {f"loading_{c}": loadings[:, c - 1] for c in range(1, loadings.shape[1] + 1)}
-    columns |= _directions(genes, cohort)
+    columns |= _directions(genes, cohort) if target == "classes" else {"direction": _slope(genes, cohort)}
     table = pd.DataFrame(columns, index=adata.var_names.rename(None))
     return table.sort_values("importance", ascending=False, kind="stable")
 
@@ -121,7 +127,19 @@ def _directions(genes: Any, cohort: Cohort) -> dict[str, NDArray[np.float64]]:
     averaging = cohort.averaging(genes.shape[0])
     directions = {}
     for code, name in enumerate(cohort.classes):
-        mine = cohort.labels == code
-        contrast = mine / mine.sum() - ~mine / (~mine).sum()
+        mine, other = cohort.labels == code, (cohort.labels != code) & (cohort.labels >= 0)
+        contrast = mine / mine.sum() - other / other.sum()
         directions[f"direction_{name}"] = np.asarray(genes.T @ (averaging.T @ contrast)).ravel()
     return directions
+
+
+def _slope(genes: Any, cohort: Cohort) -> NDArray[np.float64]:
+    """Least-squares slope of the mean of a patient on the ordered disease, shape (n_genes,)."""
+    known = cohort.known
+    values = cohort.design.of(known).values  # noqa: PD011 (not of pandas)
+    if values is None:
+        return np.zeros(genes.shape[1])
+    centred = np.zeros(len(cohort))
+    centred[known] = values - values.mean()
+    averaging = cohort.averaging(genes.shape[0])
+    return np.asarray(genes.T @ (averaging.T @ (centred / (centred**2).sum()))).ravel()

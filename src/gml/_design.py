@@ -1,0 +1,43 @@
+"""What is known of the patients of a study besides their cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """Diseases, donors and batches, in the order of the patients."""
+
+    labels: NDArray[np.intp]
+    """Disease of each patient, shape (p,), from 0; -1 where it is unknown."""
+    values: NDArray[np.float64] | None = None
+    """The disease as a number, shape (p,), if it is a number or an ordered category."""
+    donors: NDArray[np.intp] | None = None
+    """Donor of each patient, shape (p,), if one donor gave several."""
+    batches: NDArray[np.intp] | None = None
+    """Batch of each patient, shape (p,), if it must not be learned."""
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.labels)
+
+    @property
+    def groups(self) -> NDArray[np.intp]:
+        """What is never split between training and test: donors, or else patients, shape (p,)."""
+        return np.arange(len(self)) if self.donors is None else self.donors
+
+    def of(self, patients: NDArray[np.intp]) -> Design:
+        """The same for some patients, in their order."""
+        return Design(
+            self.labels[patients],
+            None if self.values is None else self.values[patients],
+            None if self.donors is None else self.donors[patients],
+            None if self.batches is None else self.batches[patients],
+        )

@@ -1,0 +1,267 @@
+"""Choosing among candidates on patients that are held out of training."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
+from gml._ot import Clouds, Ground, square, transport
+from gml._parallel import parallel
+from gml.methods import Auto, Fixed, Spectral, Triplet
+
+from ._intervals import corrected_error
+from ._splits import random_splits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from gml._design import Design
+    from gml._sketch import Points
+    from gml.methods import AnyMethod, Method
+    from gml.solvers import Solver
+
+    from ._splits import Split
+
+logger = logging.getLogger(__name__)
+
+MOST_PATIENTS = 100  # that take part in a choice; with more, the candidates hardly differ
+MOST_POINTS = 32  # of a patient in a choice; exact transport of 64 takes four times as long
+FEWEST_PATIENTS = 12  # with fewer, held-out scores are noise and the first candidate is taken unseen
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """One way to learn."""
+
+    name: str
+    method: Method
+    n_components: int | None = None
+    n_points: int | None = None
+
+
+#: What ``method="auto"`` compares. The first one is kept unless another is better by more than one standard error.
+AUTO = (
+    Candidate("spectral + whitening + euclidean", Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True)),
+    Candidate("euclidean", Fixed("euclidean")),
+    Candidate("whitening", Spectral(shrinkage=0.3, excess=0, whitening=1, balanced=True)),
+    Candidate("spectral", Spectral(shrinkage=0.5, balanced=True)),
+    Candidate("spectral + whitening", Spectral(shrinkage=0.1, whitening=1, balanced=True)),
+)
+TRIPLET = Candidate("triplet", Triplet(max_iter=10))
+
+
+def learn_any(
+    points: Points,
+    design: Design,
+    method: AnyMethod,
+    *,
+    n_components: int | None,
+    solver: Solver,
+    seed: int,
+    n_jobs: int | None,
+) -> tuple[Fit, Method, pd.DataFrame | None]:
+    """Learn by any method; the method that was taken, and with ``"auto"`` what the choice was made from."""
+    call: dict[str, Any] = {"n_components": n_components, "solver": solver, "seed": seed, "n_jobs": n_jobs}
+    if not isinstance(method, Auto):
+        return learn(points, design, method, **call), method, None
+    chosen, table = choose(points, design, method, **call)
+    return learn(points, design, chosen, **call), chosen, table
+
+
+def choose(
+    points: Points,
+    design: Design,
+    auto: Auto,
+    *,
+    n_components: int | None,
+    solver: Solver,
+    seed: int,
+    n_jobs: int | None,
+) -> tuple[Method, pd.DataFrame | None]:
+    """The method that ``"auto"`` takes, and the table of the choice; no table if there are too few patients."""
+    compared = (*AUTO, TRIPLET) if auto.triplet else AUTO
+    candidates = [replace(candidate, n_components=n_components) for candidate in compared]
+    few = points.coarser(MOST_POINTS, seed=seed)
+    table, best = search(
+        {None: few}, design, candidates, n_splits=auto.n_splits, solver=solver, seed=seed, n_jobs=n_jobs
+    )
+    return candidates[best].method, table
+
+
+def search(
+    points: Mapping[int | None, Points],
+    design: Design,
+    candidates: Sequence[Candidate],
+    *,
+    n_splits: int,
+    solver: Solver,
+    seed: int,
+    n_jobs: int | None,
+) -> tuple[pd.DataFrame | None, int]:
+    """The table of the choice and the position of the chosen candidate; no table if there are too few patients.
+
+    `points` are those of the patients in `design`, by the `n_points` of the candidates.
+    """
+    rng = np.random.default_rng(seed)
+    some = np.arange(len(design))
+    if len(design) > MOST_PATIENTS:
+        some = _stratified(design, MOST_PATIENTS, rng)
+        logger.info("the choice is made on %d of %d patients", len(some), len(design))
+        design = design.of(some)
+    folds = inner_folds(design, n_splits, rng) if len(design) >= FEWEST_PATIENTS else []
+    if not folds:
+        logger.info("too few patients to hold some out; takes %s", candidates[0].name)
+        return None, 0
+    scores = np.empty((len(folds), len(candidates)))
+    for n_points, all_points in points.items():
+        mine = [number for number, candidate in enumerate(candidates) if candidate.n_points == n_points]
+        asked = [candidates[number] for number in mine]
+        call: dict[str, Any] = {"solver": solver, "seed": seed, "n_jobs": n_jobs}
+        scores[:, mine] = judge(all_points.of(some), design, candidates=asked, folds=folds, **call)
+    table, best = pick(scores, candidates, folds)
+    logger.info("takes %s\n%s", candidates[best].name, table.to_string(index=False, float_format="%.3f"))
+    return table, best
+
+
+def pick(
+    scores: NDArray[np.float64], candidates: Sequence[Candidate], folds: Sequence[Split]
+) -> tuple[pd.DataFrame, int]:
+    """The first candidate, unless another one is better by more than one standard error of their difference.
+
+    Of several, the one that is better by most standard errors. The error is corrected for splits that overlap. Plainly
+    the best mean would be a worse choice: it follows the noise of few patients.
+
+    Returns the table of the choice, and the position of the chosen one.
+    """
+    ratio = float(np.mean([len(fold.test) / len(fold.train) for fold in folds]))
+    gain = scores - scores[:, :1]
+    errors = np.array([corrected_error(column, ratio) for column in gain.T])
+    mean = gain.mean(axis=0)
+    z = np.divide(mean, errors, out=np.where(mean > 0, np.inf, 0.0), where=errors > 0)  # inf: the same gain everywhere
+    best = int(z.argmax()) if z.max() > 1 else 0
+    table = pd.DataFrame(
+        {
+            "candidate": [candidate.name for candidate in candidates],
+            "auc": scores.mean(axis=0),
+            "gain": mean,
+            "gain_error": np.nan_to_num(errors),
+            "chosen": np.arange(len(candidates)) == best,
+        }
+    )
+    return table, best
+
+
+def judge(
+    points: Points,
+    design: Design,
+    *,
+    candidates: Sequence[Candidate],
+    folds: Sequence[Split],
+    solver: Solver,
+    seed: int,
+    n_jobs: int | None,
+    displacements: Displacements | None = None,
+) -> NDArray[np.float64]:
+    """How often a held-out patient is nearer to a training patient of their own disease than to one of another.
+
+    Shape (n_folds, n_candidates): means over held-out patients of the share of pairs (alike, unlike) of training
+    patients in the right order. Donors and batches restrict the pairs as they do in learning.
+    """
+    if displacements is None and any(isinstance(candidate.method, Spectral) for candidate in candidates):
+        displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
+    tasks = [(fold, candidate) for fold in folds for candidate in candidates]
+    one = partial(_judge_one, points=points, design=design, displacements=displacements, solver=solver, seed=seed)
+    scores = list(parallel(one, tasks, n_jobs=n_jobs, description="choosing the method"))
+    return np.array(scores).reshape(len(folds), len(candidates))
+
+
+def _judge_one(
+    task: tuple[Split, Candidate],
+    *,
+    points: Points,
+    design: Design,
+    displacements: Displacements | None,
+    solver: Solver,
+    seed: int,
+) -> float:
+    fold, candidate = task
+    method = candidate.method
+    components = refit(
+        points,
+        design.of(fold.train),
+        candidate,
+        patients=fold.train,
+        displacements=displacements,
+        solver=solver,
+        seed=seed,
+    )
+    pairs = np.column_stack([np.repeat(fold.test, len(fold.train)), np.tile(fold.train, len(fold.test))])
+    z = points.x @ components.T
+    clouds = Clouds(z, points.weights, points.start)
+    solved = transport(clouds, pairs, ground=Ground(power=method.power), solver=solver, plans=False, n_jobs=1)
+    distances = square(solved.distances, pairs, len(points))
+    return _order(distances, design, fold)
+
+
+def refit(
+    points: Points,
+    design: Design,
+    candidate: Candidate,
+    *,
+    patients: NDArray[np.intp],
+    displacements: Displacements | None,
+    solver: Solver,
+    seed: int,
+) -> NDArray[np.float64]:
+    """The map that some `patients` teach, whose `design` it is, shape (k, d); it does not warn.
+
+    For :class:`gml.methods.Spectral` the plans in `displacements`, of all `points`, are used again.
+    """
+    method, k = candidate.method, candidate.n_components
+    if not isinstance(method, Spectral) or displacements is None:
+        return learn(points.of(patients), design, method, n_components=k, solver=solver, seed=seed, n_jobs=1).components
+    fit = fit_displacements(
+        displacements, points, design, patients=patients, settings=method, n_components=k, solver=solver, n_jobs=1
+    )
+    return finish(fit, n_components=k).components if len(fit.components) else euclidean(points).components
+
+
+def _order(distances: NDArray[np.float64], design: Design, fold: Split) -> float:
+    """Share of pairs of training patients in the right order, mean over held-out patients.
+
+    Each held-out patient is compared with training patients alone: those of its donor are held out, too.
+    """
+    shares = []
+    for anchor in fold.test:
+        comparison = compare(design.of(np.append(fold.train, anchor)))
+        near, far = (distances[anchor, fold.train[asked[-1, :-1]]] for asked in (comparison.near, comparison.far))
+        if len(near) and len(far):
+            shares.append(((near[:, None] < far).mean() + (near[:, None] <= far).mean()) / 2)
+    return float(np.mean(shares)) if shares else 0.5
+
+
+def inner_folds(design: Design, n_splits: int, rng: np.random.Generator) -> list[Split]:
+    """Splits of training patients; none if a training side could not teach, or nobody can be held out."""
+    try:
+        splits = random_splits(design.labels, design.groups, n_splits, rng=rng)
+    except ValueError:
+        return []
+    return splits if all(can_teach(design.labels[split.train]) for split in splits) else []
+
+
+def _stratified(design: Design, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """About n patients, donors together, every disease by its share."""
+    groups, first = np.unique(design.groups, return_index=True)
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(design.labels[first[order]], kind="stable")]
+    n_groups = max(2, round(n * len(groups) / len(design)))
+    taken = groups[order[np.unique(np.linspace(0, len(order) - 1, n_groups).astype(np.intp))]]
+    return np.flatnonzero(np.isin(design.groups, taken))

@@ -1,0 +1,121 @@
+"""How patients are displaced against each other: plans that are solved once, scatters of any patients among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import svd
+
+from gml._ot import Clouds, Ground, Transport, all_pairs, scatter, transport
+
+from ._comparison import compare, pair_weights
+from ._fit import check_apart
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml._design import Design
+    from gml._sketch import Points
+    from gml.methods import Spectral
+    from gml.solvers import Solver
+
+MOST_GROUPS = 16  # of patients that are left out in turn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Displacements:
+    """Points on the axes that they span, and the plans between all patients under one metric."""
+
+    basis: NDArray[np.float64]
+    """Orthonormal rows, the longest axis first, shape (r, d): no metric needs anything outside of them."""
+    x: NDArray[np.float64]
+    """Centred points on these axes, shape (n, r)."""
+    pairs: NDArray[np.intp]
+    """All pairs of patients, shape (n_pairs, 2)."""
+    plans: Transport
+
+    @classmethod
+    def solve(cls, points: Points, *, solver: Solver, n_jobs: int | None) -> Displacements:
+        """Euclidean plans with squared cost."""
+        basis = principal_axes(points.x)
+        x = (points.x - points.x.mean(axis=0)) @ basis.T
+        pairs = all_pairs(len(points))
+        displacements = cls(basis, x, pairs, _solve(points, x, pairs, solver=solver, n_jobs=n_jobs))
+        check_apart(displacements.plans.distances)
+        return displacements
+
+    def under(
+        self, components: NDArray[np.float64], points: Points, *, solver: Solver, n_jobs: int | None
+    ) -> Displacements:
+        """The same with the plans under a map of the axes, shape (k, r)."""
+        plans = _solve(points, self.x @ components.T, self.pairs, solver=solver, n_jobs=n_jobs)
+        check_apart(plans.distances)
+        return Displacements(self.basis, self.x, self.pairs, plans)
+
+    def scatters(
+        self, design: Design, patients: NDArray[np.intp], settings: Spectral
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Within and between diseases, each (r, r), of some patients, whose design it is."""
+        among, within, between = self._weights(design, patients, settings)
+        coefficients = np.zeros((2, len(self.pairs)))
+        coefficients[:, among] = within, between
+        return scatter(self.plans, coefficients[0], self.x), scatter(self.plans, coefficients[1], self.x)
+
+    def shrinkage(self, design: Design, patients: NDArray[np.intp], settings: Spectral) -> float:
+        r"""How far to shrink the scatter within diseases :math:`S` towards a sphere, as Ledoit and Wolf (2004).
+
+        .. math:: s = \min\bigl(1, \; \operatorname{Var}(S) / \lVert S - \operatorname{tr}(S) / r \, I \rVert^2\bigr)
+
+        The variance is that of the jackknife over groups of patients, since pairs that share a patient are not
+        independent.
+        """
+        members = np.arange(len(patients))
+        # patients of one disease are spread over the groups
+        rank = np.argsort(np.argsort(design.labels, kind="stable"), kind="stable")
+        group = rank % min(MOST_GROUPS, len(patients))
+        whole, _ = self.scatters(design, patients, settings)
+        left_out = []
+        for number in range(group.max() + 1):
+            rest = members[group != number]
+            part = design.of(rest)
+            if settings.target == "classes" and np.bincount(part.labels).max() < 2:
+                return 1.0  # of a scatter that needs these patients to be there at all nothing is known
+            if len(np.unique(part.labels)) < 2:
+                continue
+            left_out.append(self.scatters(part, patients[rest], settings)[0])
+        if len(left_out) < 2:
+            return 1.0
+        parts = np.array(left_out)
+        variance = (len(parts) - 1) / len(parts) * ((parts - parts.mean(axis=0)) ** 2).sum()
+        from_sphere = ((whole - np.trace(whole) / len(whole) * np.eye(len(whole))) ** 2).sum()
+        return float(min(1.0, variance / from_sphere)) if from_sphere > 0 else 1.0
+
+    def _weights(
+        self, design: Design, patients: NDArray[np.intp], settings: Spectral
+    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
+        """The pairs among the patients, and their weights."""
+        place = np.full(self.pairs.max() + 1, -1)
+        place[patients] = np.arange(len(patients))
+        among = np.flatnonzero((place[self.pairs] >= 0).all(axis=1))
+        comparison = compare(design, settings.target)
+        within, between = pair_weights(comparison, design, place[self.pairs[among]], balanced=settings.balanced)
+        return among, within, between
+
+
+def principal_axes(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Orthonormal rows that span the centred points, the longest axis first, shape (r, d)."""
+    centred = x - x.mean(axis=0)
+    if centred.shape[0] > centred.shape[1]:
+        centred = np.linalg.qr(centred, mode="r")
+    _, s, vt = svd(centred, full_matrices=False)
+    tolerance = s[0] * max(x.shape) * np.finfo(np.float64).eps
+    return np.asarray(vt[s > tolerance])
+
+
+def _solve(
+    points: Points, z: NDArray[np.float64], pairs: NDArray[np.intp], *, solver: Solver, n_jobs: int | None
+) -> Transport:
+    clouds = Clouds(z, points.weights, points.start)
+    return transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)

@@ -1,0 +1,157 @@
+"""Draw which diseases are taken for which."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from gml._checks import check_choice
+
+from ._axes import LETTER, add_colorbar, check_axes, drawing, shorten
+from ._rows import row_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+    from gml.methods import AnyMethod
+
+_DIRECT = "direct"
+_LARGEST, _SMALLEST = 9.0, 4.5  # font sizes
+_LONGEST = 30  # characters in the name of a disease
+
+
+def confusion_matrix(
+    table: pd.DataFrame,
+    *,
+    metric: str | AnyMethod | None = None,
+    readout: str = "knn",
+    normalize: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """True (rows) against predicted (columns) diseases of the held-out patients, summed over splits.
+
+    A cell tells which share of the patients of a disease was taken for which one, and below in small print how many
+    predictions these are. A patient counts once per split in which they were held out.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`gml.tl.cross_validate` or :func:`gml.tl.tune`, as it was returned: predictions of the patients
+        are in its ``.attrs``. Not modified.
+    metric
+        Which metric or baseline: a name in the column `metric`, or the settings that it stands for. `None` takes the
+        first of the table.
+    readout
+        How distances became classes. Of no account for baselines without distances.
+    normalize
+        Colours for shares of the rows, from 0 to 1; otherwise for numbers of predictions, and shares are not written.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes of the matrix. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    TypeError
+        If `table` is no DataFrame, or `ax` no axes.
+    ValueError
+        If the table holds no predictions, or not this metric or readout.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
+    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=3)
+    >>> ax = gml.pl.confusion_matrix(table, metric="spectral")
+    >>> [name.get_text() for name in ax.get_yticklabels()]
+    ['class_1', 'class_2', 'class_3']
+    """
+    check_axes(ax)
+    check_choice(normalize, name="normalize", choices=[True, False])
+    predictions = _predictions(table)
+    known = predictions["metric"].unique().tolist()
+    name = known[0] if metric is None else metric if isinstance(metric, str) else repr(metric)
+    check_choice(name, name="metric", choices=known)
+    predictions = predictions[predictions["metric"] == name]
+    readouts = predictions["readout"].unique().tolist()
+    readout = _DIRECT if readouts == [_DIRECT] else check_choice(readout, name="readout", choices=readouts)
+    counts, classes = _count(predictions[predictions["readout"] == readout])
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)  # (diseases, diseases)
+
+    side = float(np.clip(0.55 * len(classes), 1.6, 8.0))  # inches
+    with drawing(ax, width=side, height=side) as axes:
+        shown, highest = (shares, 1.0) if normalize else (counts, float(counts.max()))
+        image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=highest)
+        room = 72 * axes.get_window_extent().height / axes.figure.dpi / len(classes)  # points, of a cell
+        _name_classes(axes, classes, room=room)
+        _write_cells(axes, counts, shares if normalize else None, dark=shown > 0.55 * highest, room=room)
+        label = "share of the true disease" if normalize else "predictions"
+        add_colorbar(axes, image, label=label, left=1.05, bottom=0.0, height=1.0)
+        if not normalize:
+            axes.child_axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set(xlabel="predicted disease", ylabel="true disease")
+        title = row_name(name) if readout == _DIRECT else f"{row_name(name)}, {readout}"
+        axes.set_title(title, fontsize=_LARGEST, parse_math=False)
+    return axes
+
+
+def _predictions(table: pd.DataFrame) -> pd.DataFrame:
+    if not isinstance(table, pd.DataFrame):
+        msg = f"`table` must be a DataFrame from gml.tl.cross_validate or gml.tl.tune, got {type(table).__name__}."
+        raise TypeError(msg)
+    predictions = table.attrs.get("predictions")
+    if not isinstance(predictions, pd.DataFrame):
+        msg = (
+            "`table` has no predictions of patients (table.attrs['predictions']), which are lost when a table is "
+            "written to a file such as CSV; pass what gml.tl.cross_validate or gml.tl.tune returned."
+        )
+        raise ValueError(msg)
+    return predictions
+
+
+def _count(predictions: pd.DataFrame) -> tuple[NDArray[np.intp], list[str]]:
+    """Predictions by true and predicted disease, shape (diseases, diseases), and the diseases."""
+    true, predicted = (predictions[column].astype(str) for column in ("disease", "predicted"))
+    classes = sorted({*true, *predicted})
+    table = pd.crosstab(true, predicted).reindex(index=classes, columns=classes, fill_value=0)
+    return table.to_numpy(dtype=np.intp), classes
+
+
+def _name_classes(ax: Axes, classes: list[str], *, room: float) -> None:
+    """Names of the diseases, upright below the columns where they are wider than a cell (`room`, in points)."""
+    names = [shorten(name, _LONGEST) for name in classes]
+    size = min(_LARGEST, 0.8 * room)
+    too_wide = LETTER * size * max(len(name) for name in names) > room
+    ticks = np.arange(len(names))
+    ax.set_xticks(ticks, names, rotation=90 if too_wide else 0, fontsize=size, parse_math=False)
+    ax.set_yticks(ticks, names, fontsize=size, parse_math=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
+def _write_cells(
+    ax: Axes,
+    counts: NDArray[np.intp],
+    shares: NDArray[np.float64] | None,
+    *,
+    dark: NDArray[np.bool_],
+    room: float,
+) -> None:
+    """Share, and below it the number of predictions in small print; nothing where it could not be read."""
+    size = min(_LARGEST, 0.3 * room)
+    if size < _SMALLEST:
+        return
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if dark[row, column] else "0.15" if count else "0.65"
+        if shares is None:
+            ax.text(column, row, str(count), ha="center", va="center", fontsize=size, color=color)
+            continue
+        ax.text(column, row, f"{shares[row, column]:.2f}", ha="center", va="bottom", fontsize=size, color=color)
+        ax.text(column, row + 0.08, str(count), ha="center", va="top", fontsize=0.75 * size, color=color)

@@ -1,0 +1,96 @@
+"""Draw what was compared to choose a metric."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from gml.get import metric
+
+from ._axes import check_axes, drawing
+from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def tune(data: pd.DataFrame | AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
+    """Candidates that a search compared: a dot for the AUC of each, blue for the one that was chosen.
+
+    Bars are one standard error of the gain over the first candidate, whose AUC is the thin line: another candidate can
+    be chosen if its bar does not reach back to that line. A dashed line marks chance. The AUC is of patients that the
+    choice was made with, so it flatters the chosen one.
+
+    Parameters
+    ----------
+    data
+        Result of :func:`gml.tl.tune`, or cells after :func:`gml.tl.learn_metric` with ``method="auto"``. Not modified.
+    key
+        `key_added` of the metric, if `data` are cells.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    KeyError
+        If there is no metric of that name.
+    TypeError
+        If `data` is neither a DataFrame nor an AnnData, or `ax` no axes.
+    ValueError
+        If the table or the metric does not come from a search.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method=gml.methods.Auto(n_splits=3))
+    >>> ax = gml.pl.tune(adata)
+    >>> [name.get_text() for name in ax.get_yticklabels()][1:3]
+    ['euclidean', 'whitening']
+    """
+    check_axes(ax)
+    table = _of_table(data) if isinstance(data, pd.DataFrame) else _of_cells(data, key)
+    auc, error = (table[column].to_numpy(dtype=np.float64) for column in ("auc", "gain_error"))  # (candidates,)
+    names = [row_name(str(candidate)) for candidate in table["candidate"]]
+    rows = np.arange(len(names))
+    colors = [BLUE if chosen else GREY for chosen in table["chosen"]]
+    with drawing(ax, width=3.5, height=row_height(names, at_least=0.26) * (len(names) + 0.5)) as axes:
+        name_rows(axes, names)
+        mark_chance(axes, 0.5)
+        axes.axvline(auc[0], color="0.85", lw=1, zorder=0)
+        axes.hlines(rows, auc - error, auc + error, colors=colors, lw=2)
+        axes.scatter(auc, rows, s=50, c=colors, edgecolors="white", linewidths=0.8, zorder=3)
+        axes.set_xlabel("AUC of held-out patients within training")
+    return axes
+
+
+def _of_table(table: pd.DataFrame) -> pd.DataFrame:
+    search = table.attrs.get("search")
+    if not isinstance(search, pd.DataFrame):
+        msg = (
+            "`data` has no search to draw (data.attrs['search']); pass the result of gml.tl.tune itself. A table loses "
+            "it in a file, and has none if too few patients were there to hold some out."
+        )
+        raise ValueError(msg)
+    return search
+
+
+def _of_cells(adata: AnnData, key: str) -> pd.DataFrame:
+    if not isinstance(adata, AnnData):
+        msg = f"`data` must be an AnnData or the table of gml.tl.tune, got {type(adata).__name__}."
+        raise TypeError(msg)
+    choice = metric(adata, key=key).choice
+    if choice is None:
+        msg = (
+            f"The metric in adata.uns[{key!r}] was not chosen by method='auto', or too few patients were there to "
+            "hold some out; nothing was compared."
+        )
+        raise ValueError(msg)
+    return choice

@@ -1,0 +1,107 @@
+"""How much of the distances between patients is the noise of few cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from gml._ot import Clouds, transport
+from gml._sketch import sketch
+from gml._warn import warn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml._cohort import Cohort
+    from gml._ot import Ground
+    from gml.solvers import Solver
+
+    from ._measure import Measured, Yardstick
+
+FEWEST_PATIENTS = 6  # with fewer, a correlation says little
+EXPLAINED = 0.5  # of the ranks of the distances
+SAMPLED_CELLS = 100  # per patient
+LARGE_ERROR = 2.0  # of a sketch, over the median distance; up to 1 the ranks of distances hardly change
+
+
+def noise_floor(
+    one: Measured,
+    stick: Yardstick,
+    *,
+    ground: Ground,
+    solver: Solver,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Distance between two random halves of each patient, shape (p,); NaN for a patient of one cell."""
+    floor = np.full(len(one.cohort), np.nan)
+    several = one.cohort.sizes > 1
+    if several.any():
+        points = sketch(one.cohort.halves(np.random.default_rng(seed)), n_points, seed=seed, n_jobs=n_jobs)
+        clouds = Clouds(stick.embed(points.x), points.weights, points.start)
+        pairs = np.arange(len(points)).reshape(-1, 2)
+        floor[several] = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
+    return floor
+
+
+def warn_of_sizes(distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort) -> None:
+    """Warn if numbers of cells, not diseases, say how far patients are apart, told by rank correlations."""
+    sizes = cohort.sizes
+    known = np.flatnonzero(np.isfinite(floor))
+    if len(known) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
+        return
+    first, second = known[np.column_stack(np.triu_indices(len(known), 1))].T
+    apart = distances[first, second]
+    by_size = _correlation(1 / sizes[first] + 1 / sizes[second], apart)
+    by_noise = max(by_size, _correlation(floor[first] + floor[second], apart))
+    if by_noise <= np.sqrt(EXPLAINED) or by_size <= 0:
+        return
+    labels = cohort.labels
+    both = (labels[first] >= 0) & (labels[second] >= 0)
+    by_disease = _correlation(labels[first[both]] != labels[second[both]], apart[both]) if both.any() else 0.0
+    if by_disease < by_noise:
+        warn(
+            f"Distances between patients follow the noise of few cells (rank correlation {by_noise:.2f} with "
+            f"numbers of cells or `noise_floor`) more than the disease ({by_disease:.2f}); patients have {sizes.min()} "
+            f"to {sizes.max()} cells. Give all the same number with `gml.pp.equalize_cells`, or drop small patients."
+        )
+
+
+def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
+    """Mean ground cost from cells to the points that stand for them, over some cells of each patient.
+
+    Replacing a patient by their points changes a distance by no more (for q = 1). NaN for metrics that are neither
+    learned nor Euclidean.
+    """
+    if ground.metric != "euclidean":
+        return float("nan")
+    points, first = one.points, 0
+    costs = []
+    for rows in one.cohort.rows:
+        some = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_CELLS).astype(np.intp))
+        cells = stick.embed(one.cohort.features.read(rows[some]))
+        centres = one.clouds.z[points.point_of_row[first + some]]
+        costs.append(float((np.linalg.norm(cells - centres, axis=1) ** ground.power).mean()))
+        first += len(rows)
+    return float(np.mean(costs))
+
+
+def warn_of_sketch(distances: NDArray[np.float64], error: float, *, n_points: int | None) -> None:
+    """Warn if cells are much further from the points that stand for them than patients are from each other."""
+    typical = float(np.median(distances[np.triu_indices(len(distances), 1)])) if len(distances) > 1 else 0.0
+    if error > LARGE_ERROR * typical > 0:
+        warn(
+            f"With n_points={n_points} cells lie {error:.3g} from the points that stand for them on average, and "
+            f"patients {typical:.3g} from each other (median): what makes patients differ may be lost. "
+            "Take more points, or every cell with n_points=None."
+        )
+
+
+def _correlation(x: NDArray[np.generic], y: NDArray[np.float64]) -> float:
+    """Rank correlation; 0 if one of both is constant."""
+    if len(y) < 2 or (x == x[0]).all() or (y == y[0]).all():
+        return 0.0
+    return float(spearmanr(np.asarray(x, dtype=np.float64), y)[0])
