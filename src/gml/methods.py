@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
 from ._checks import check_choice, check_float, check_int
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 __all__ = ["Auto", "Fixed", "Spectral", "Triplet"]
 
@@ -31,7 +28,7 @@ FIXED = (
 )
 
 
-def _changed_fields(settings: DataclassInstance) -> str:
+def _changed_fields(settings: Triplet | Spectral | Auto) -> str:
     """``Spectral(shrinkage=0.3)``: what differs from the defaults, as scikit-learn does."""
     values = ((field, getattr(settings, field.name)) for field in fields(settings))
     shown = ", ".join(f"{field.name}={value!r}" for field, value in values if value != field.default)

@@ -67,9 +67,9 @@ def permutation_test(
 ) -> pd.Series[Any]:
     r"""Test whether disease explains the distances between patients more than chance does.
 
-    Diseases are permuted across patients, never across cells; the metric is learned anew from the permuted diseases
-    each time, so that what learning makes of noise is in the null distribution as well. With :math:`b` of :math:`n`
-    permutations at least as large as the statistic of the true diseases,
+    Diseases are permuted across patients (those without one are left out), never across cells; the metric is learned
+    anew from the permuted diseases each time, so that what learning makes of noise is in the null distribution as well.
+    With :math:`b` of :math:`n` permutations at least as large as the statistic of the true diseases,
 
     .. math:: p = \frac{1 + b}{1 + n}.
 
@@ -78,7 +78,7 @@ def permutation_test(
     adata
         Cells × genes. Not modified.
     patient_key, disease_key, use_rep, layer, solver, n_points, rng
-        As in :func:`gml.tl.learn_metric`. Patients without a disease (NaN) are left out.
+        As in :func:`gml.tl.learn_metric`.
     donor_key
         Column of ``adata.obs`` that names the donor of each patient (sample). Samples of a donor with several diseases
         exchange them within the donor; a donor with one disease exchanges it as a whole.
