@@ -18,7 +18,7 @@ from gml._cohort import Cohort
 from gml._evaluate import Composition
 from gml._evaluate._baselines import lda_components, logistic_scores, majority_scores
 from gml._evaluate._composition import composition_distances
-from gml._evaluate._readouts import READOUTS, logistic_on_distances
+from gml._evaluate._readouts import READOUTS, logistic_on_coordinates
 from gml._evaluate._structure import structure
 from gml._sketch import Points
 from gml.solvers import Exact
@@ -126,9 +126,17 @@ def test_logistic_readout(rng: np.random.Generator) -> None:
     train, test = rng.standard_normal((8, 2)), rng.standard_normal((5, 2))
     labels = np.array([0, 1, 1, 0, 0, 1, 0, 0])
     to_train = np.linalg.norm(test[:, None] - train[None], axis=2)
-    assert READOUTS["logistic"] is logistic_on_distances
-    found = logistic_on_distances(to_train, apart(train), labels, n_classes=2)
-    np.testing.assert_allclose(found[:, 1], logistic_by_hand(apart(train), labels, to_train), atol=2e-4)
+    assert READOUTS["logistic"] is logistic_on_coordinates
+    found = logistic_on_coordinates(to_train, apart(train), labels, n_classes=2)
+    # Euclidean distances lead back to the points, turned so that their axes are uncorrelated
+    _, _, axes = np.linalg.svd(train - train.mean(axis=0))
+    coordinates = [(points - train.mean(axis=0)) @ axes.T for points in (train, test)]
+    np.testing.assert_allclose(found[:, 1], logistic_by_hand(coordinates[0], labels, coordinates[1]), atol=2e-4)
+
+
+def test_logistic_regression_where_all_are_alike() -> None:
+    found = logistic_on_coordinates(np.ones((2, 4)), np.zeros((4, 4)), np.array([0, 1, 0, 1]), n_classes=2)
+    np.testing.assert_array_equal(found, 0.0)
 
 
 # discriminant analysis of cells

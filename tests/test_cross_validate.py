@@ -199,6 +199,26 @@ def test_donors_are_on_one_side() -> None:
         gml.tl.cross_validate(adata, metrics=FAST, splits=[(train, ["P00", "P03"])], donor_key="donor")
 
 
+def test_donors_that_are_alone_with_their_diseases_are_tested() -> None:
+    """No two donors have the same set of diseases, and still everyone is tested, without a disease leaving training."""
+    adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=9, n_features=3, n_diseases=2)
+    patients = sorted(adata.obs["patient"].unique())
+    for column, values in {"disease": "abbcac", "donor": "001122"}.items():
+        adata.obs[column] = adata.obs["patient"].astype(str).map(dict(zip(patients, values, strict=True)))
+    tested = predictions(adata, donor_key="donor", splits=12)
+    assert set(tested["patient"]) == set(patients)
+    for _, fold in tested.groupby("split"):
+        rest = set(patients) - set(fold["patient"])
+        assert {"abbcac"[int(name[1:])] for name in rest} == set("abc")
+
+
+def test_continuous_diseases_are_no_classes(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.obs["disease"] = adata.obs["patient"].astype(str).str[1:].astype(float)
+    with pytest.raises(ValueError, match=r"12 diseases of one patient.*target='ordered'.*statistic='mantel'"):
+        gml.tl.cross_validate(adata, metrics=[Spectral(target="ordered")], splits=2)
+
+
 def test_a_disease_with_one_patient_trains_only(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["disease"] = np.where(adata.obs["patient"] == "P03", "rare", adata.obs["disease"].astype(str))

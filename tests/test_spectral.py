@@ -9,7 +9,7 @@ import pytest
 
 from gml._design import Design
 from gml._metric import Displacements, Fit, learn
-from gml._metric._spectral import fit_spectral
+from gml._metric._spectral import fit_displacements, fit_spectral
 from gml._sketch import Points
 from gml.methods import Fixed, Spectral
 from gml.solvers import Exact
@@ -531,3 +531,26 @@ def test_spectrum_has_all_eigenvalues(reference: ModuleType, rng: np.random.Gene
     points = reference.random_points(rng, labels, 4)
     _, _, mu = reference.fit_spectral(points, labels, shrinkage=0.5, n_components=2)
     np.testing.assert_allclose(fit(points, labels, n_components=1).spectrum, mu, rtol=1e-8)
+
+
+def test_held_out_cells_do_not_shape_the_leading_axes(reference: ModuleType, rng: np.random.Generator) -> None:
+    """Plans of all patients are solved once, but what some of them teach is theirs alone."""
+    labels = np.arange(8) % 2
+    clouds = [rng.standard_normal((12, 60)) * np.linspace(0.2, 2, 60) for _ in labels]
+    train, settings = np.arange(6), Spectral(whitening=1, euclidean=1)
+    maps = []
+    for factor in (1.0, 5.0):
+        points = reference.make_points([x * (factor if p > 5 else 1.0) for p, x in enumerate(clouds)])
+        displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+        part = fit_displacements(
+            displacements,
+            points,
+            Design(labels[train]),
+            patients=train,
+            settings=settings,
+            n_components=None,
+            solver=Exact(),
+            n_jobs=1,
+        )
+        maps.append(part.components)
+    check_same_metric(maps[0], maps[1], rtol=1e-6)

@@ -76,7 +76,7 @@ def scores(
         it, else by ``"knn"`` or ``"direct"``. `None`, or a metric that is not in the table, leaves the comparison
         empty.
     confidence
-        Level of the intervals, between 0 and 1.
+        Level of the intervals, above 0 and below 1.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def scores(
         msg = f"`table` must be a DataFrame from gml.tl.cross_validate or gml.tl.tune, got {type(table).__name__}."
         raise TypeError(msg)
     check_choice(score, name="score", choices=[name for name in SCORES if name in table] or SCORES)
-    check_float(confidence, name="confidence", low_allowed=False, high=1.0)
+    check_float(confidence, name="confidence", low_allowed=False, high=1 - 1e-9)
     if missing := {"split", "metric", "readout", "n_train", "n_test", score} - set(table):
         msg = (
             f"`table` must be a result of gml.tl.cross_validate or gml.tl.tune; it has no column "

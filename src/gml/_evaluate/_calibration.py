@@ -21,6 +21,7 @@ from gml.methods import Spectral
 
 from ._knn import knn_probabilities
 from ._select import Candidate, refit
+from ._splits import strata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -244,9 +245,12 @@ def cross_folds(design: Design, n_folds: int, rng: np.random.Generator) -> list[
 
     A disease of one donor stays in training, and in no fold. No folds if there are only such.
     """
-    strata: dict[tuple[int, ...], list[int]] = {}
-    for donor in np.unique(design.groups):
-        strata.setdefault(tuple(np.unique(design.labels[design.groups == donor])), []).append(int(donor))
-    dealt = [donor for members in strata.values() if len(members) > 1 for donor in rng.permutation(members)]
+    n_donors = {label: len(np.unique(design.groups[design.labels == label])) for label in np.unique(design.labels)}
+    dealt = [
+        donor
+        for members in strata(design.labels, design.groups)
+        for donor in rng.permutation(members)
+        if min(n_donors[label] for label in design.labels[design.groups == donor]) > 1
+    ]
     folds = [dealt[first::n_folds] for first in range(min(n_folds, len(dealt)))]
     return [np.flatnonzero(np.isin(design.groups, fold)) for fold in folds]

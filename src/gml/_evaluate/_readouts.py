@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_NEIGHBORS = 5
+MAX_COORDINATES = 10
 
 
 def knn_scores(
@@ -54,11 +55,19 @@ def svm_scores(
     return scores
 
 
-def logistic_on_distances(
+def logistic_on_coordinates(
     to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
 ) -> NDArray[np.float64]:
-    """Logistic regression; the features of a patient are the distances to all training patients."""
-    return logistic_scores(among_train, labels, to_train, n_classes=n_classes)
+    """Logistic regression on coordinates: multidimensional scaling of the training patients, the others put into it."""
+    squared = among_train**2
+    centred = -0.5 * (squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean())
+    values, vectors = np.linalg.eigh(centred)
+    kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-MAX_COORDINATES:]
+    if not len(kept):  # all training patients are alike
+        return np.zeros((len(to_train), n_classes))
+    axes = vectors[:, kept] / np.sqrt(values[kept])  # (r, k)
+    train, test = (-0.5 * (found - squared.mean(axis=0)) @ axes for found in (squared, to_train**2))
+    return logistic_scores(train, labels, test, n_classes=n_classes)
 
 
 class Readout(Protocol):
@@ -81,5 +90,5 @@ READOUTS: dict[str, Readout] = {
     "knn": knn_scores,
     "energy": energy_scores,
     "svm": svm_scores,
-    "logistic": logistic_on_distances,
+    "logistic": logistic_on_coordinates,
 }

@@ -231,7 +231,9 @@ def refit(
     fit = fit_displacements(
         displacements, points, design, patients=patients, settings=method, n_components=k, solver=solver, n_jobs=1
     )
-    return finish(fit, n_components=k).components if len(fit.components) else euclidean(points).components
+    if len(fit.components) == 0:
+        return euclidean(points.of(patients)).components
+    return finish(fit, n_components=k).components
 
 
 def _order(distances: NDArray[np.float64], design: Design, fold: Split) -> float:

@@ -54,7 +54,7 @@ def compare(design: Design, target: Target = "classes") -> Comparison:
 def pair_weights(
     comparison: Comparison, design: Design, pairs: NDArray[np.intp], *, balanced: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Weight of each pair in the scatter within and between diseases, each with sum 1, shapes (n_pairs,).
+    """Weight of each pair in the scatter within and between diseases, each with sum 1 (or 0), shapes (n_pairs,).
 
     A pair counts once for each of its patients that compares itself with the other. `balanced` gives every disease,
     and every pair of diseases, the same sum.
@@ -70,7 +70,8 @@ def pair_weights(
         low, high = np.sort(design.labels[pairs], axis=1).T
         kind = low * (design.labels.max() + 1) + high
         near, far = (weights / np.maximum(np.bincount(kind, weights), 1.0)[kind] for weights in (near, far))
-    return np.asarray(near / near.sum()), np.asarray(far / far.sum())
+    # with an order there may be no pair that is alike at all
+    return np.asarray(near / (near.sum() or 1.0)), np.asarray(far / (far.sum() or 1.0))
 
 
 def excess_weights(design: Design, pairs: NDArray[np.intp], target: Target) -> NDArray[np.float64]:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from gml.solvers import Solver
 
 DEFAULT_K = 5  # of the triplet learner, as published
+ORDERED = (
+    "For an ordered disease pass method=gml.methods.Spectral(target='ordered'). It cannot be scored as classes; bin "
+    "it, or test it with gml.tl.permutation_test(..., statistic='mantel')."
+)
 WITHOUT = "Distances without learning still work: gml.tl.patient_distances(adata, metric=None)."
 
 
@@ -35,6 +39,9 @@ def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod
                 f"categories, got the unordered names {', '.join(map(repr, map(str, classes[:3])))}."
             )
             raise ValueError(msg)
+        if not np.isfinite(design.values).all():
+            msg = "An ordered disease needs finite numbers; the column holds infinite ones."
+            raise ValueError(msg)
         if len(np.unique(design.values)) < 2 or len(design) < 3:
             msg = f"Learning an order needs three patients with two different values, got {design.values.tolist()}."
             raise ValueError(msg)
@@ -45,7 +52,9 @@ def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod
         msg = f"Learning needs patients of at least two diseases, got {found} (patients). {WITHOUT}"
         raise ValueError(msg)
     if counts.max() < 2:
-        msg = f"Learning needs at least one disease with two patients, got {found} (patients). {WITHOUT}"
+        shown = found if len(classes) < 10 else f"{len(classes)} diseases of one patient"
+        hint = WITHOUT if design.values is None else ORDERED
+        msg = f"Learning needs at least one disease with two patients, got {shown} (patients). {hint}"
         raise ValueError(msg)
 
 
@@ -67,33 +76,34 @@ def learn(
 ) -> Fit:
     """Learn the map, its rows in their canonical basis: orthogonal, the longest first, the largest entry positive."""
     if isinstance(method, Fixed):
-        return euclidean(points)
+        return euclidean(points, n_components)
     if isinstance(method, Spectral):
         fit = fit_spectral(points, design, method, n_components=n_components, solver=solver, n_jobs=n_jobs)
     else:
         k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
         fit = fit_triplet(points, design, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)
-    return finish(fit, n_components=n_components)
-
-
-def finish(fit: Fit, *, n_components: int | None) -> Fit:
-    """What is stored of a fit; the Euclidean metric, with a warning, if it found nothing."""
-    d = fit.components.shape[1]
     if len(fit.components) == 0:
         warn(
             "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
             "is no metric to learn; the Euclidean one is kept."
         )
-        return Fit(np.eye(d), fit.loss, fit.spectrum)
+        return Fit(euclidean(points).components, fit.loss, fit.spectrum)
+    return finish(fit, n_components=n_components)
+
+
+def finish(fit: Fit, *, n_components: int | None) -> Fit:
+    """What is stored of a fit that found something: rows in their canonical basis."""
+    d = fit.components.shape[1]
     at_least = min(2, d) if n_components is None else min(2, n_components)  # so that the embedding can be drawn
     n_rows = max(min(len(fit.components), d), at_least)
     return Fit(_canonical(fit.components, n_rows), fit.loss, fit.spectrum)
 
 
-def euclidean(points: Points) -> Fit:
-    """The metric without learning: the identity, or the leading axes of the points where there are many features."""
+def euclidean(points: Points, n_components: int | None = None) -> Fit:
+    """The metric without learning: the identity, or leading axes of the points if that would have too many rows."""
     d = points.x.shape[1]
-    return Fit(np.eye(d) if d <= MOST_AXES else principal_axes(points.x)[:MOST_AXES], np.empty(0))
+    most = MOST_AXES if n_components is None else n_components
+    return Fit(np.eye(d) if d <= most else principal_axes(points.x)[:most], np.empty(0))
 
 
 def _canonical(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:

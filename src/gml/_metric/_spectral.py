@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh
 
-from ._displacements import Displacements
+from ._displacements import Displacements, principal_axes
 from ._fit import Fit
 
 if TYPE_CHECKING:
@@ -79,12 +79,18 @@ def fit_displacements(
     n_jobs: int | None,
 ) -> Fit:
     """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
+    leading = np.eye(len(euclidean.basis))
+    if len(leading) > MOST_AXES:  # of these patients, others have no part in it
+        mine = np.concatenate([np.arange(*points.start[patient : patient + 2]) for patient in patients])
+        leading = principal_axes(euclidean.x[mine])[:MOST_AXES]
     loss: list[float] = []
     displacements, part = euclidean, None
     for _ in range(settings.rounds):
         if part is not None:
             displacements = euclidean.under(part.components, points, solver=solver, n_jobs=n_jobs)
-        part = _solve(displacements, design, patients=patients, settings=settings, n_components=n_components)
+        part = _solve(
+            displacements, design, patients=patients, settings=settings, leading=leading, n_components=n_components
+        )
         loss.append(part.loss)
         if len(part.components) == 0:
             break
@@ -100,9 +106,10 @@ def _solve(
     *,
     patients: NDArray[np.intp],
     settings: Spectral,
+    leading: NDArray[np.float64],
     n_components: int | None,
 ) -> Part:
-    """One round: the directions of disease, and what is put below them."""
+    """One round: the directions of disease, and what is put below them on the `leading` axes, shape (l, r)."""
     within, between = displacements.scatters(design, patients, settings)
     shrinkage = settings.shrinkage
     if shrinkage == "auto":
@@ -113,9 +120,8 @@ def _solve(
     n_directions = max(2, n_classes) if n_components is None else n_components
     components, spectrum = _directions(between - within, right, n_components=n_directions)
     parts = [(settings.excess, components)] if settings.excess and len(components) else []
-    leading = np.eye(len(within))[:MOST_AXES]  # the axes of the displacements are principal ones
     if settings.whitening:
-        values, vectors = eigh(right[:MOST_AXES, :MOST_AXES])
+        values, vectors = eigh(leading @ right @ leading.T)
         parts.append((settings.whitening, (vectors / np.sqrt(values)).T @ leading))
     if settings.euclidean:
         parts.append((settings.euclidean, leading))

@@ -94,8 +94,8 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     `split`, `metric`, `readout`
         Number of the split; the metric as it was passed, or a baseline (below); how distances became classes:
         ``"knn"`` (the 5 nearest, weighted by one over the distance), ``"energy"`` (mean distance to a class less half
-        the mean distance inside of it), ``"svm"`` (on exp(-D / median)), ``"logistic"`` (regression on the distances
-        to all training patients), or ``"direct"`` for baselines without distances.
+        the mean distance inside of it), ``"svm"`` (on exp(-D / median)), ``"logistic"`` (regression on the
+        coordinates of multidimensional scaling of the distances), or ``"direct"`` for baselines without distances.
     `n_train`, `n_test`
         Patients.
     `balanced_accuracy`, `macro_f1`, `auroc`

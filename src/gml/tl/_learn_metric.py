@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import learn_any
 from gml._features import find_gene_map
 from gml._metric import GroundMetric
 from gml._sketch import sketch
 from gml._slots import check_anndata, check_key_added
+from gml._warn import warn
 from gml.methods import Fixed, method_name, resolve_method
 from gml.solvers import resolve_solver, solver_name
 
@@ -18,9 +21,9 @@ from ._store import check_key_is_free, embed_cells, store_metric
 from ._study import read_study
 
 if TYPE_CHECKING:
-    import numpy as np
     from anndata import AnnData
 
+    from gml._cohort import Cohort
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 
@@ -79,8 +82,8 @@ def learn_metric(
         ``"exact"``, or :class:`gml.solvers.Exact` with settings.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
-        of diseases for spectral (all, if it includes whitening or the Euclidean metric), for which it is an upper
-        bound.
+        of diseases but at least two for spectral (all, if it includes whitening or the Euclidean metric), for which it
+        is an upper bound.
     n_points
         Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
     key_added
@@ -113,6 +116,11 @@ def learn_metric(
         If a cell has no patient, a patient two diseases, the features are not finite, there are not two diseases of
         which one has two patients, or a setting is out of range.
 
+    Warns
+    -----
+    UserWarning
+        If a batch has one disease only, or if a method finds no difference between diseases.
+
     Examples
     --------
     >>> import gml
@@ -141,6 +149,7 @@ def learn_metric(
     features = cohort.features
     check_key_is_free(adata, key_added, features)
     _check_method(method_settings, n_components, n_features=len(features.names))
+    _warn_of_batches(cohort)
     gene_map = find_gene_map(adata, features)
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     fit, learned, choice = learn_any(
@@ -183,6 +192,19 @@ def learn_metric(
         gene_map=gene_map,
     )
     store_metric(adata, metric, embed_cells(features, metric, adata.n_obs), key_added=key_added)
+
+
+def _warn_of_batches(cohort: Cohort) -> None:
+    """Warn of patients whose batch has no other disease, so that it cannot be told from the disease."""
+    batches, labels = cohort.design.batches, cohort.labels
+    if batches is None:
+        return
+    alone = [len(np.unique(labels[batches == batch])) < 2 for batch in batches]
+    if any(alone):
+        warn(
+            f"{sum(alone)} of {len(labels)} patients are in a batch with one disease only. They are compared across "
+            "batches, so what tells these batches apart may be learned as disease."
+        )
 
 
 def _check_method(method: AnyMethod, n_components: int | None, *, n_features: int) -> None:

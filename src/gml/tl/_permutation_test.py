@@ -93,7 +93,8 @@ def permutation_test(
         :cite:p:`Anderson2001`) and ``"anosim"`` (R :cite:p:`Clarke1993`): of the distances among all patients.
         ``"mantel"``: their correlation with the gaps in an ordered disease :cite:p:`Mantel1967`.
     n_permutations
-        The smallest p-value is 1 / (1 + n_permutations), or 1 / (number of different permutations) if that is larger.
+        Permutations drawn, so the smallest p-value is 1 / (1 + n_permutations). Where few different ones exist, as for
+        a handful of paired donors, the same are drawn again and again, and more draws make no smaller p-value.
     n_jobs
         Permutations at a time; `None` takes all cores. The result does not depend on it.
 

@@ -116,7 +116,8 @@ def predict(
     KeyError
         If the metric, a column, layer or representation is missing.
     ValueError
-        If no reference patient has a disease, or as :func:`gml.tl.patient_distances`.
+        If no reference patient has a disease, more than half of the genes of the metric are missing, or as
+        :func:`gml.tl.patient_distances`.
 
     Warns
     -----
@@ -239,6 +240,8 @@ def _why_not(stick: Yardstick) -> str:
     """Why there is no calibration."""
     if stick.learned is not None and stick.learned.params.get("learned_by") not in {*LEARNERS, "euclidean"}:
         return "the metric does not say how it was learned, so it cannot be learned again without some patients"
+    if stick.learned is not None and stick.learned.params["learned_settings"].get("target") == "ordered":
+        return "the disease is ordered, and votes are for classes"
     return "too few patients of `reference` have a disease to hold some of them out"
 
 

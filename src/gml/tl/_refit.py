@@ -45,7 +45,7 @@ def refit_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort
     n_genes = genes.shape[1]
     n_top = int(adata.var[HIGHLY_VARIABLE].isin([True]).sum()) if HIGHLY_VARIABLE in adata.var else 0
     if n_top or n_genes > N_TOP_GENES:
-        sc.pp.highly_variable_genes(cells, n_top_genes=min(n_top or N_TOP_GENES, n_genes))
+        sc.pp.highly_variable_genes(cells, n_top_genes=min(max(2, n_top or N_TOP_GENES), n_genes))
         used = np.flatnonzero(cells.var[HIGHLY_VARIABLE])
     else:
         used = np.arange(n_genes)
