@@ -237,14 +237,11 @@ def refit(
 
 
 def _order(distances: NDArray[np.float64], design: Design, fold: Split) -> float:
-    """Share of pairs of training patients in the right order, mean over held-out patients.
-
-    Each held-out patient is compared with training patients alone: those of its donor are held out, too.
-    """
+    """Share of pairs of training patients in the right order, mean over held-out patients."""
+    comparison = compare(design, among=np.isin(np.arange(len(design)), fold.train))
     shares = []
     for anchor in fold.test:
-        comparison = compare(design.of(np.append(fold.train, anchor)))
-        near, far = (distances[anchor, fold.train[asked[-1, :-1]]] for asked in (comparison.near, comparison.far))
+        near, far = (distances[anchor, asked[anchor]] for asked in (comparison.near, comparison.far))
         if len(near) and len(far):
             shares.append(((near[:, None] < far).mean() + (near[:, None] <= far).mean()) / 2)
     return float(np.mean(shares)) if shares else 0.5

@@ -27,8 +27,8 @@ class Comparison:
     patient may be near and far, and the gaps say who should be nearer."""
 
 
-def compare(design: Design, target: Target = "classes") -> Comparison:
-    """Who is compared.
+def compare(design: Design, target: Target = "classes", *, among: NDArray[np.bool_] | None = None) -> Comparison:
+    """Who is compared, with partners `among` some patients, shape (p,), only: those that train.
 
     Patients of a disease should be near and of different ones far. Where donors or batches are known, the far ones
     are of the same donor and batch, and the near ones of others, wherever an anchor has such patients: what donors
@@ -43,6 +43,8 @@ def compare(design: Design, target: Target = "classes") -> Comparison:
     else:
         same = labels[:, None] == labels
         near, far = same & others, ~same
+    if among is not None:
+        near, far = near & among, far & among
     for groups in (design.donors, design.batches):
         if groups is not None:
             alike = groups[:, None] == groups

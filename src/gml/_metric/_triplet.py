@@ -183,18 +183,17 @@ def _best_number_of_passes(
     n_jobs: int | None,
 ) -> int:
     """Passes after which the loss of held-out anchors was lowest, over folds of patients (or donors)."""
-    comparison = compare(replace(design, donors=None), settings.target)  # those of the own donor are held out, too
     sums = np.zeros(settings.max_iter)
     n_done = 0
     for held_out in _folds(design, seed):
         train = np.flatnonzero(~held_out)
         part = design.of(train)
-        anchored = held_out[:, None] & ~held_out
-        judged = replace(comparison, near=comparison.near & anchored, far=comparison.far & anchored)
+        among = compare(design, settings.target, among=~held_out)
+        judged = replace(among, near=among.near & held_out[:, None], far=among.far & held_out[:, None])
         if not (_can_teach(part, settings) and has_triplets(judged)):
             continue
         descent = descend(points.of(train), part, n_passes=settings.max_iter)
-        pairs = np.argwhere(anchored)
+        pairs = np.argwhere(held_out[:, None] & ~held_out)
         objective = Objective(
             replace(points, x=points.x / descent.scale),
             pairs,
