@@ -2,7 +2,7 @@
 
 from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
 from ._composition import Composition
-from ._fold import Result, Study, read_out, run_fold, split_distances
+from ._fold import Result, Study, run_fold
 from ._knn import knn_probabilities
 from ._permutation import STATISTICS, anosim, mantel, permanova, permute
 from ._predictions import Predictions
@@ -32,13 +32,11 @@ __all__ = [
     "permute",
     "pick",
     "random_splits",
-    "read_out",
     "refit",
     "reject_distance",
     "run_fold",
     "search",
     "smooth_votes",
-    "split_distances",
     "summarise",
     "tabulate",
     "temper",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._ot import Clouds, Ground, all_pairs, square, transport
+from gml._ot import Clouds, Ground, distances_among
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +43,4 @@ def composition_distances(composition: Composition, train: NDArray[np.intp], *, 
     rows, types = np.nonzero(composition.proportions)
     start = np.searchsorted(rows, np.arange(n_patients + 1))
     clouds = Clouds(centroids[types], composition.proportions[rows, types], start)
-    pairs = all_pairs(n_patients)
-    solved = transport(clouds, pairs, ground=Ground(metric="cosine"), solver=solver, plans=False, n_jobs=1)
-    return square(np.maximum(solved.distances, 0.0), pairs, n_patients)
+    return np.maximum(distances_among(clouds, ground=Ground(metric="cosine"), solver=solver, n_jobs=1), 0.0)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import recall_score
 
-from gml._ot import Clouds, Ground, all_pairs, square, transport
+from gml._ot import Clouds, Ground, all_pairs, distances_among
 from gml.methods import Fixed
 
 from ._baselines import lda_components, logistic_scores, majority_scores
@@ -100,8 +100,7 @@ def split_distances(
     z = points.x if components is None else points.x @ components.T
     clouds = Clouds(z, points.weights, points.start)
     ground = Ground(power=power, metric=metric)
-    solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=1)
-    return square(solved.distances, pairs, len(points))
+    return distances_among(clouds, pairs=pairs, ground=ground, solver=solver, n_jobs=1)
 
 
 def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: Study, seconds: float) -> list[Result]:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
-from gml._ot import Clouds, Ground, square, transport
+from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
 from gml.methods import Auto, Fixed, Spectral, Triplet
 
@@ -206,8 +206,7 @@ def _judge_one(
     pairs = np.column_stack([np.repeat(fold.test, len(fold.train)), np.tile(fold.train, len(fold.test))])
     z = points.x @ components.T
     clouds = Clouds(z, points.weights, points.start)
-    solved = transport(clouds, pairs, ground=Ground(power=method.power), solver=solver, plans=False, n_jobs=1)
-    distances = square(solved.distances, pairs, len(points))
+    distances = distances_among(clouds, pairs=pairs, ground=Ground(power=method.power), solver=solver, n_jobs=1)
     return _order(distances, design, fold)
 
 

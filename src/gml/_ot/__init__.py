@@ -3,13 +3,14 @@
 from ._cost import ground_cost
 from ._exact import solve_exact
 from ._graph import edge_weights, gradient, laplacian_product, scatter
-from ._pairwise import Clouds, Ground, Transport, all_pairs, square, transport
+from ._pairwise import Clouds, Ground, Transport, all_pairs, distances_among, square, transport
 
 __all__ = [
     "Clouds",
     "Ground",
     "Transport",
     "all_pairs",
+    "distances_among",
     "edge_weights",
     "gradient",
     "ground_cost",

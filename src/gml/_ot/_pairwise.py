@@ -91,6 +91,21 @@ def transport(
     return Transport(*(np.concatenate(field) for field in fields))
 
 
+def distances_among(
+    clouds: Clouds,
+    *,
+    ground: Ground,
+    solver: Solver,
+    n_jobs: int | None,
+    pairs: NDArray[np.intp] | None = None,
+) -> NDArray[np.float64]:
+    """Distances of all patients, shape (p, p), symmetric with a zero diagonal; of `pairs` only, zeros elsewhere."""
+    n = len(clouds.start) - 1
+    pairs = all_pairs(n) if pairs is None else pairs
+    solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
+    return square(solved.distances, pairs, n)
+
+
 def _solve_block(
     pairs: NDArray[np.intp], *, clouds: Clouds, ground: Ground, solver: Solver, plans: bool
 ) -> tuple[NDArray[Any], ...]:

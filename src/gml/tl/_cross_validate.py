@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import Study, run_fold, tabulate
 from gml._features import GENES
-from gml._ot import Clouds, Ground, all_pairs, square, transport
+from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
 from gml._sketch import sketch
 from gml._slots import check_anndata
@@ -179,15 +179,12 @@ def _fixed(
     points: Points, metrics: dict[str, AnyMethod], *, solver: Solver, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
     """Distances between all patients under the metrics that are not learned, each (p, p)."""
-    pairs = all_pairs(len(points))
     clouds = Clouds(points.x, points.weights, points.start)
-    found = {}
-    for name, metric in metrics.items():
-        if isinstance(metric, Fixed):
-            ground = Ground(metric=metric.name)
-            solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
-            found[name] = square(solved.distances, pairs, len(points))
-    return found
+    return {
+        name: distances_among(clouds, ground=Ground(metric=metric.name), solver=solver, n_jobs=n_jobs)
+        for name, metric in metrics.items()
+        if isinstance(metric, Fixed)
+    }
 
 
 def _run_refitted(

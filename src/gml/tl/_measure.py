@@ -16,7 +16,7 @@ import gml.get
 from gml._cohort import Cohort
 from gml._features import GENES, check_unique, find_features, find_features_through_genes
 from gml._metric import GroundMetric
-from gml._ot import Clouds, Ground, all_pairs, square, transport
+from gml._ot import Clouds, Ground, distances_among, transport
 from gml._sketch import sketch
 from gml._slots import Keys
 from gml._warn import warn
@@ -259,9 +259,7 @@ def measure_against(
 
 def distances_within(one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None) -> NDArray[np.float64]:
     """All patients with each other, shape (p, p), symmetric with a zero diagonal."""
-    pairs = all_pairs(len(one.cohort))
-    solved = transport(one.clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
-    return square(solved.distances, pairs, len(one.cohort))
+    return distances_among(one.clouds, ground=ground, solver=solver, n_jobs=n_jobs)
 
 
 def distances_between(

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
-from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit, split_distances
-from gml._evaluate import Split as _Split
+from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
 from gml._metric import Displacements
+from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
 from gml._sketch import sketch
 from gml._slots import check_anndata
@@ -140,10 +140,9 @@ def permutation_test(
     learned = _check_fit(settings, statistic, cohort.design)
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     fixed = displacements = None
-    if isinstance(learned, Fixed):
-        everyone = np.arange(len(points))
-        whole = _Split(everyone, everyone[:0])
-        fixed = split_distances(points, whole, None, power=1, solver=solver, metric=learned.name)
+    if isinstance(learned, Fixed) and statistic != "held_out":
+        clouds = Clouds(points.x, points.weights, points.start)
+        fixed = distances_among(clouds, ground=Ground(metric=learned.name), solver=solver, n_jobs=n_jobs)
     elif isinstance(learned, Spectral):
         displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
     test = _Test(points, Candidate("", learned), statistic, displacements, fixed, solver, seed)
@@ -201,7 +200,6 @@ def _check_fit(method: AnyMethod, statistic: str, design: Design) -> Method:
 def _value(design: Design, *, test: _Test) -> float:
     """The statistic under one assignment of diseases."""
     points, candidate = test.points, test.candidate
-    everyone = np.arange(len(points))
     if test.statistic == "held_out":
         folds = inner_folds(design, N_SPLITS, np.random.default_rng(test.seed))
         if not folds:
@@ -224,12 +222,12 @@ def _value(design: Design, *, test: _Test) -> float:
             points,
             design,
             candidate,
-            patients=everyone,
+            patients=np.arange(len(points)),
             displacements=test.displacements,
             solver=test.solver,
             seed=test.seed,
         )
         power = candidate.method.power
-        whole = _Split(everyone, everyone[:0])
-        distances = split_distances(points, whole, components, power=power, solver=test.solver)
+        clouds = Clouds(points.x @ components.T, points.weights, points.start)
+        distances = distances_among(clouds, ground=Ground(power=power), solver=test.solver, n_jobs=1)
     return STATISTICS[test.statistic](distances ** (1 / power), design)
