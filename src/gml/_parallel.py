@@ -1,10 +1,14 @@
 """Work in parallel through joblib, with a progress bar when it takes long.
 
 Work inside of such work is sequential and silent: folds run side by side, the transport inside a fold does not.
+
+Data that all tasks share travels inside the function, a :func:`functools.partial`. Threads see it where it lies; on a
+Dask cluster it goes out once to every worker, so that a worker that dies takes nothing with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,7 +20,7 @@ from tqdm import tqdm
 from ._warn import inside_parallel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -34,20 +38,33 @@ def n_workers(n_jobs: int | None) -> int:
     return int(joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs))
 
 
-def parallel(function: Callable[[S], T], tasks: Sequence[S], *, n_jobs: int | None, description: str) -> Iterator[T]:
-    """``function(task)`` for every task, in their order, in threads unless joblib is configured otherwise."""
+def parallel(
+    function: Callable[[S], T],
+    tasks: Iterable[S],
+    *,
+    n_jobs: int | None,
+    description: str,
+    total: int | None = None,
+) -> Iterator[T]:
+    """``function(task)`` for every task, in their order, in threads unless joblib is configured otherwise.
+
+    Tasks that are made on the way, `total` of them, are made only a few ahead of the work.
+    """
     if inside_parallel.get():
         yield from map(function, tasks)
         return
+    total = len(tasks) if isinstance(tasks, Sequence) else total
     backend, _ = get_active_backend(prefer="threads")
+    cluster = getattr(backend, "client", None)  # of Dask; joblib would send the function along with every task
+    sent = function if cluster is None else cluster.scatter(function, broadcast=True, hash=False)
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
     run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as=return_as, batch_size=1)
     # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
     # do so at once would not restore it, so it is limited, and restored, here.
     with thread_pools().limit(limits=1, user_api="blas"):
-        results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
-        yield from progress(results, total=len(tasks), description=description)
+        results: Iterable[T] = run(joblib.delayed(_call)(sent, task) for task in tasks)
+        yield from progress(results, total=total, description=description)
 
 
 @cache
@@ -56,7 +73,7 @@ def thread_pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def progress(items: Iterable[T], *, total: int, description: str) -> Iterator[T]:
+def progress(items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
     """The items, with a bar once they take longer than a moment."""
     yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
 

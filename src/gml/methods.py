@@ -127,6 +127,9 @@ class Spectral:
     """Weight of the Euclidean metric."""
     balanced: bool = False
     """Whether every disease, and every pair of diseases, counts the same, however many patients it has."""
+    max_pairs: int | None = 20_000
+    """Pairs of patients that are transported at most; `None` takes all. With more, every patient draws the same number
+    of patients of the same and of other diseases."""
     target: Target = "classes"
     """``"classes"``, or ``"ordered"`` for a disease column of numbers or of ordered categories: a pair of patients
     then counts as different in proportion to the gap between them."""
@@ -138,6 +141,8 @@ class Spectral:
         if self.shrinkage != "auto":
             check_float(self.shrinkage, name="shrinkage", high=1.0)
         check_int(self.rounds, name="rounds")
+        if self.max_pairs is not None:
+            check_int(self.max_pairs, name="max_pairs", low=2)
         for name in ("excess", "whitening", "euclidean"):
             check_float(getattr(self, name), name=name)
         if not (self.excess or self.whitening or self.euclidean):

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from gml._metric import Displacements, can_teach
+from gml._metric import Displacements, can_teach, learning_pairs
 from gml._ot import Clouds, Ground, transport
 from gml._parallel import parallel
 from gml.methods import Spectral
@@ -200,7 +200,10 @@ def cross_fit(
     taught = np.flatnonzero(teachers)
     school, displacements = points.of(taught), None
     if isinstance(method, Spectral):  # whose plans serve all folds
-        displacements = Displacements.solve(school, solver=solver, n_jobs=n_jobs)
+        pairs = learning_pairs(
+            design.of(taught), target=method.target, max_pairs=method.max_pairs, rng=np.random.default_rng(seed)
+        )
+        displacements = Displacements.solve(school, solver=solver, n_jobs=n_jobs, pairs=pairs)
     relearn = partial(
         _relearn,
         taught=taught,

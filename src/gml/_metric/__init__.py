@@ -5,6 +5,7 @@ from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
 from ._learn import can_teach, check_design, euclidean, finish, learn
+from ._sampling import learning_pairs, random_pairs
 from ._spectral import fit_displacements
 
 __all__ = [
@@ -19,4 +20,6 @@ __all__ = [
     "finish",
     "fit_displacements",
     "learn",
+    "learning_pairs",
+    "random_pairs",
 ]

@@ -26,22 +26,24 @@ MOST_GROUPS = 16  # of patients that are left out in turn
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Displacements:
-    """Points on the axes that they span, and the plans between all patients under one metric."""
+    """Points on the axes that they span, and the plans between patients under one metric."""
 
     basis: NDArray[np.float64]
     """Orthonormal rows, the longest axis first, shape (r, d): no metric needs anything outside of them."""
     x: NDArray[np.float64]
     """Centred points on these axes, shape (n, r)."""
     pairs: NDArray[np.intp]
-    """All pairs of patients, shape (n_pairs, 2)."""
+    """Pairs of patients that were transported, shape (n_pairs, 2)."""
     plans: Transport
 
     @classmethod
-    def solve(cls, points: Points, *, solver: Solver, n_jobs: int | None) -> Displacements:
-        """Euclidean plans with squared cost."""
+    def solve(
+        cls, points: Points, *, solver: Solver, n_jobs: int | None, pairs: NDArray[np.intp] | None = None
+    ) -> Displacements:
+        """Euclidean plans with squared cost, of all pairs or of some."""
         basis = principal_axes(points.x)
         x = (points.x - points.x.mean(axis=0)) @ basis.T
-        pairs = all_pairs(len(points))
+        pairs = all_pairs(len(points)) if pairs is None else pairs
         displacements = cls(basis, x, pairs, _solve(points, x, pairs, solver=solver, n_jobs=n_jobs))
         check_apart(displacements.plans.distances)
         return displacements
@@ -96,7 +98,7 @@ class Displacements:
         self, design: Design, patients: NDArray[np.intp], settings: Spectral
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
         """The pairs among the patients, and their weights."""
-        place = np.full(self.pairs.max() + 1, -1)
+        place = np.full(max(self.pairs.max(), patients.max()) + 1, -1)
         place[patients] = np.arange(len(patients))
         among = np.flatnonzero((place[self.pairs] >= 0).all(axis=1))
         comparison = compare(design, settings.target)

@@ -78,7 +78,7 @@ def learn(
     if isinstance(method, Fixed):
         return euclidean(points, n_components)
     if isinstance(method, Spectral):
-        fit = fit_spectral(points, design, method, n_components=n_components, solver=solver, n_jobs=n_jobs)
+        fit = fit_spectral(points, design, method, n_components=n_components, solver=solver, n_jobs=n_jobs, seed=seed)
     else:
         k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
         fit = fit_triplet(points, design, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)

@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 
 from ._displacements import Displacements, principal_axes
 from ._fit import Fit
+from ._sampling import learning_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,6 +47,7 @@ def fit_spectral(
     n_components: int | None,
     solver: Solver,
     n_jobs: int | None,
+    seed: int = 0,
 ) -> Fit:
     """Solve the generalised eigenproblem of :class:`gml.methods.Spectral`, once per round of plans.
 
@@ -54,7 +56,9 @@ def fit_spectral(
     distance within diseases over that between diseases, under the metric of the round (the Euclidean one, if nothing
     was found).
     """
-    euclidean = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
+    rng = np.random.default_rng(seed)
+    pairs = learning_pairs(design, target=settings.target, max_pairs=settings.max_pairs, rng=rng)
+    euclidean = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
     return fit_displacements(
         euclidean,
         points,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
-from gml._metric import Displacements
+from gml._metric import Displacements, random_pairs
 from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
 from gml._sketch import sketch
@@ -144,7 +144,8 @@ def permutation_test(
         clouds = Clouds(points.x, points.weights, points.start)
         fixed = distances_among(clouds, ground=Ground(metric=learned.name), solver=solver, n_jobs=n_jobs)
     elif isinstance(learned, Spectral):
-        displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
+        pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(seed))
+        displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
     test = _Test(points, Candidate("", learned), statistic, displacements, fixed, solver, seed)
 
     rng = np.random.default_rng(seed)
