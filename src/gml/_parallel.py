@@ -56,14 +56,15 @@ def parallel(
     total = len(tasks) if isinstance(tasks, Sequence) else total
     backend, _ = get_active_backend(prefer="threads")
     cluster = getattr(backend, "client", None)  # of Dask; joblib would send the function along with every task
-    sent = function if cluster is None else cluster.scatter(function, broadcast=True, hash=False)
+    if cluster is not None and n_workers(n_jobs) > 1:
+        function = cluster.scatter(function, broadcast=True, hash=False)
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
     run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as=return_as, batch_size=1)
     # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
     # do so at once would not restore it, so it is limited, and restored, here.
     with thread_pools().limit(limits=1, user_api="blas"):
-        results: Iterable[T] = run(joblib.delayed(_call)(sent, task) for task in tasks)
+        results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
         yield from progress(results, total=total, description=description)
 
 
@@ -80,6 +81,8 @@ def progress(items: Iterable[T], *, total: int | None, description: str) -> Iter
 
 def _call(function: Callable[[S], T], task: S) -> T:
     """Run one task, so that it knows where it runs."""
+    if not callable(function):  # a future of Dask, as joblib does not leave the process if one worker is left
+        function = function.result()
     token = inside_parallel.set(True)
     try:
         return function(task)
