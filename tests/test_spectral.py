@@ -9,6 +9,7 @@ import pytest
 
 from gml._design import Design
 from gml._metric import Displacements, Fit, learn
+from gml._metric._displacements import principal_axes
 from gml._metric._spectral import fit_displacements, fit_spectral
 from gml._sketch import Points
 from gml.methods import Fixed, Spectral
@@ -554,3 +555,38 @@ def test_held_out_cells_do_not_shape_the_leading_axes(reference: ModuleType, rng
         )
         maps.append(part.components)
     check_same_metric(maps[0], maps[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(700, 450), (450, 700)])
+def test_leading_axes_are_those_of_the_whole_decomposition(shape: tuple[int, int]) -> None:
+    """Points of many dimensions are decomposed by the product with themselves."""
+    rng = np.random.default_rng(0)
+    scales = np.concatenate([np.geomspace(20.0, 3.0, 20), np.ones(shape[1] - 20)])
+    x = scales * rng.standard_normal(shape) + 5.0
+    axes = principal_axes(x, 15)
+    _, _, vt = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    assert axes.shape == (15, shape[1])
+    np.testing.assert_allclose(np.abs(axes @ vt[:15].T), np.eye(15), atol=1e-8)
+    np.testing.assert_allclose(axes @ axes.T, np.eye(15), atol=1e-10)
+
+
+def test_leading_axes_of_few_dimensions_among_many() -> None:
+    """No axis is made of rounding."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((500, 3)) @ rng.standard_normal((3, 600))
+    axes = principal_axes(x, 50)
+    assert axes.shape == (3, 600)
+    centred = x - x.mean(axis=0)
+    np.testing.assert_allclose(centred @ axes.T @ axes, centred, atol=1e-8)
+
+
+def test_directions_of_thousands_of_genes_are_found_in_the_leading_ones() -> None:
+    """900 features, of which one makes the difference: the same direction as without the limit."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(20) % 2
+    x = rng.standard_normal((20, 30, 900)) * np.linspace(2.0, 0.5, 900)
+    x[:, :, 3] += 3.0 * labels[:, None]
+    points = Points(x.reshape(600, 900), np.full(600, 1 / 30), 30 * np.arange(21), np.arange(600), np.arange(600))
+    found = fit_spectral(points, Design(labels), Spectral(), n_components=1, solver=Exact(), n_jobs=1).components[0]
+    assert np.abs(found).argmax() == 3
+    assert np.abs(found[3]) > 3 * np.sort(np.abs(found))[-2]

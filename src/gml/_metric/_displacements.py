@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import svd
+from scipy.linalg import eigh, svd
 
 from gml._ot import Clouds, Ground, Transport, all_pairs, scatter, transport
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gml.solvers import Solver
 
 MOST_GROUPS = 16  # of patients that are left out in turn
+MOST_DIMENSIONS = 200  # in which directions are searched; with thousands of genes the rest is noise, and slow
+MANY_DIMENSIONS = 400  # from which on not all axes are computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +31,7 @@ class Displacements:
     """Points on the axes that they span, and the plans between patients under one metric."""
 
     basis: NDArray[np.float64]
-    """Orthonormal rows, the longest axis first, shape (r, d): no metric needs anything outside of them."""
+    """Orthonormal rows, the longest axis first, shape (r, d). They span the points, up to 200 dimensions."""
     x: NDArray[np.float64]
     """Centred points on these axes, shape (n, r)."""
     pairs: NDArray[np.intp]
@@ -41,7 +43,7 @@ class Displacements:
         cls, points: Points, *, solver: Solver, n_jobs: int | None, pairs: NDArray[np.intp] | None = None
     ) -> Displacements:
         """Euclidean plans with squared cost, of all pairs or of some."""
-        basis = principal_axes(points.x)
+        basis = principal_axes(points.x, MOST_DIMENSIONS)
         x = (points.x - points.x.mean(axis=0)) @ basis.T
         pairs = all_pairs(len(points)) if pairs is None else pairs
         displacements = cls(basis, x, pairs, _solve(points, x, pairs, solver=solver, n_jobs=n_jobs))
@@ -106,14 +108,33 @@ class Displacements:
         return among, within, between
 
 
-def principal_axes(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Orthonormal rows that span the centred points, the longest axis first, shape (r, d)."""
+def principal_axes(x: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """Orthonormal rows, the axes on which the centred points vary most, the longest first, shape (at most `most`, d).
+
+    They span the points, unless these have more than `most` dimensions.
+    """
     centred = x - x.mean(axis=0)
-    if centred.shape[0] > centred.shape[1]:
+    n, d = centred.shape
+    if min(n, d) > MANY_DIMENSIONS:
+        return _leading_axes(centred, most)
+    if n > d:
         centred = np.linalg.qr(centred, mode="r")
     _, s, vt = svd(centred, full_matrices=False)
     tolerance = s[0] * max(x.shape) * np.finfo(np.float64).eps
-    return np.asarray(vt[s > tolerance])
+    return np.asarray(vt[s > tolerance][:most])
+
+
+def _leading_axes(centred: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """The same by the eigenvectors of the smaller product of the points with themselves, without the short axes."""
+    n, d = centred.shape
+    product = centred.T @ centred if d <= n else centred @ centred.T
+    values, vectors = eigh(product, subset_by_index=(max(0, len(product) - most), len(product) - 1))
+    # squares of lengths, so lengths are right to half of the digits
+    kept = values > values[-1] * max(n, d) * np.finfo(np.float64).eps
+    rows = vectors[:, kept].T[::-1]
+    if d > n:
+        rows = np.linalg.qr((rows @ centred).T)[0].T
+    return np.ascontiguousarray(rows)
 
 
 def _solve(

@@ -103,7 +103,7 @@ def euclidean(points: Points, n_components: int | None = None) -> Fit:
     """The metric without learning: the identity, or leading axes of the points if that would have too many rows."""
     d = points.x.shape[1]
     most = MOST_AXES if n_components is None else n_components
-    return Fit(np.eye(d) if d <= most else principal_axes(points.x)[:most], np.empty(0))
+    return Fit(np.eye(d) if d <= most else principal_axes(points.x, most), np.empty(0))
 
 
 def _canonical(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
