@@ -45,8 +45,11 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going docs docs/_build/html
 
-bench: $(VENV)/.demo
-	$(BIN)/python benchmarks/bench_transport.py
+bench: $(VENV)/.test
+	$(BIN)/python -m benchmarks.bench_transport
+	$(BIN)/python -m benchmarks.bench_growth
+	$(BIN)/python -m benchmarks.bench_scale
+	$(BIN)/python -m benchmarks.bench_dask
 
 bench-accuracy: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench_generalisation.py

@@ -30,6 +30,7 @@ POSITIONAL = {
     "gml.pl.spectrum": ["adata"],
     "gml.pl.tune": ["data"],
     "gml.pp.equalize_cells": ["adata"],
+    "gml.pp.sketch": ["adata"],
 }
 MOST_ARGUMENTS = 14
 #: one argument per column that a study can have, and the settings of learning, which are judged together

@@ -53,7 +53,7 @@ def test_agrees_with_pot(shape: tuple[int, int], weight_kind: str, cost_kind: st
     a, b = (weights(weight_kind, size, rng) for size in shape)
     a, b = a / a.sum(), b / b.sum()
     cost = costs(cost_kind, n, m, rng)
-    value, plan = solve_exact(a, b, cost, max_iter=MAX_ITER)
+    value, plan, *_ = solve_exact(a, b, cost, max_iter=MAX_ITER)
     assert value == pytest.approx(ot.emd2(a, b, cost, numItermax=MAX_ITER), rel=1e-9, abs=1e-14)
     assert value == pytest.approx((plan * cost).sum(), rel=1e-12, abs=1e-15)
     assert plan.shape == shape
@@ -61,6 +61,22 @@ def test_agrees_with_pot(shape: tuple[int, int], weight_kind: str, cost_kind: st
     assert np.count_nonzero(plan) <= n + m - 1
     np.testing.assert_allclose(plan.sum(axis=1), a, rtol=1e-9, atol=1e-14)
     np.testing.assert_allclose(plan.sum(axis=0), b, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("cost_kind", ["generic", "grid", "zero"])
+@pytest.mark.parametrize("weight_kind", ["uniform", "shares", "uneven"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_potentials_prove_the_value(shape: tuple[int, int], weight_kind: str, cost_kind: str) -> None:
+    """Strong duality: feasible potentials that reach the value of the plan."""
+    rng = np.random.default_rng(7)
+    a, b = (weights(weight_kind, size, rng) for size in shape)
+    a, b = a / a.sum(), b / b.sum()
+    cost = costs(cost_kind, *shape, rng)
+    value, _, f, g = solve_exact(a, b, cost, max_iter=MAX_ITER)
+    assert (f.shape, g.shape) == ((shape[0],), (shape[1],))
+    assert (f[:, None] + g <= cost + 1e-9).all()
+    assert a @ f + b @ g == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.usefixtures("way")
@@ -84,7 +100,7 @@ def test_agrees_with_an_assignment(n: int, unit: float) -> None:
     """Uniform weights and equal sizes: an optimal plan is a permutation (Birkhoff), whatever the unit."""
     cost = unit * costs("generic", n, n, np.random.default_rng(n))
     a = np.full(n, 1 / n)
-    value, plan = solve_exact(a, a, cost, max_iter=MAX_ITER)
+    value, plan, *_ = solve_exact(a, a, cost, max_iter=MAX_ITER)
     row, column = linear_sum_assignment(cost)
     assert value == pytest.approx(cost[row, column].mean(), rel=1e-9)
     np.testing.assert_allclose(plan[row, column], 1 / n, rtol=1e-9)
@@ -107,7 +123,7 @@ def test_weights_that_sum_to_one_in_single_precision(excess: float) -> None:
     """Left as they are, such weights have no plan."""
     rng = np.random.default_rng(0)
     a, b, cost = weights("shares", 30, rng), weights("shares", 20, rng), costs("generic", 30, 20, rng)
-    value, plan = solve_exact(a, b * (1 + excess), cost, max_iter=MAX_ITER)
+    value, plan, *_ = solve_exact(a, b * (1 + excess), cost, max_iter=MAX_ITER)
     assert value == pytest.approx(ot.emd2(a, b, cost), rel=1e-9)
     np.testing.assert_allclose(plan.sum(axis=1), a, rtol=1e-9)
     np.testing.assert_allclose(plan.sum(axis=0), b, rtol=1e-9)
@@ -249,6 +265,19 @@ def test_without_plans_there_are_no_edges() -> None:
     np.testing.assert_array_equal(found.distances, solve_pairs(clouds, pairs).distances)
     np.testing.assert_array_equal(found.n_edges, np.zeros(len(pairs)))
     assert [len(getattr(found, name)) for name in ("source", "target", "mass", "cost")] == [0] * 4
+
+
+def test_potentials_of_many_pairs_lie_one_below_the_other() -> None:
+    clouds, pairs = random_clouds(6, 3), all_pairs(6)
+    found = solve_pairs(clouds, pairs, plans=False, duals=True, n_jobs=2)
+    np.testing.assert_array_equal(found.distances, solve_pairs(clouds, pairs).distances)
+    first = 0
+    for (p, q), value in zip(pairs, found.distances, strict=True):
+        weight = np.concatenate([clouds.weights[slice(*clouds.start[i : i + 2])] for i in (p, q)])
+        assert weight @ found.potential[first : first + len(weight)] == pytest.approx(value)
+        first += len(weight)
+    assert first == len(found.potential)
+    assert len(solve_pairs(clouds, pairs).potential) == 0
 
 
 @pytest.mark.parametrize("power", [1, 2])

@@ -12,7 +12,10 @@ import pytest
 from gml._design import Design
 from gml._metric import Fit, compare, learn
 from gml._metric._comparison import Comparison
-from gml._metric._triplet import PATIENCE, Objective, _folds, fit_triplet
+from gml._metric._descent import PATIENCE
+from gml._metric._objective import Objective
+from gml._metric._stopping import folds
+from gml._metric._triplet import fit_triplet
 from gml._metric._triplets import sample_triplets, sampled_triplet_loss, triplet_loss
 from gml._ot import all_pairs
 from gml._sketch import Points
@@ -427,7 +430,7 @@ def test_stops_where_held_out_patients_say(reference: ModuleType, name: str) -> 
     for seed in range(3):
         points = reference.random_points(np.random.default_rng(seed), labels, 3)
         settings = Triplet(max_iter=n_passes, **STOPPING[name])
-        held_out = [np.flatnonzero(fold).tolist() for fold in _folds(Design(labels), 3)]
+        held_out = [np.flatnonzero(fold).tolist() for fold in folds(Design(labels), 3)]
         options = {"n_components": 2, "seed": 3}
         losses = reference.held_out_losses(points, labels, settings, held_out, n_passes=n_passes, **options)
         expected, maps = reference.fit_triplet(points, labels, settings, n_passes=n_passes, **options)
@@ -452,17 +455,17 @@ DONORS = {
 @pytest.mark.parametrize("name", DONORS)
 def test_folds_keep_donors_together(name: str, seed: int) -> None:
     labels, donors = np.arange(12) % 2, DONORS[name]
-    folds = np.array(_folds(Design(labels, donors=donors), seed))
-    assert folds.shape == (3, 12)
-    assert (folds.sum(axis=0) == 1).all()  # everybody is held out once
+    held_out = np.array(folds(Design(labels, donors=donors), seed))
+    assert held_out.shape == (3, 12)
+    assert (held_out.sum(axis=0) == 1).all()  # everybody is held out once
     if donors is not None:
         for donor in np.unique(donors):
-            assert (folds[:, donors == donor] == folds[:, donors == donor][:, :1]).all()
+            assert (held_out[:, donors == donor] == held_out[:, donors == donor][:, :1]).all()
 
 
 def test_folds_spread_diseases_and_have_a_seed() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [9, 6, 3]))
-    first, again, other = (np.array(_folds(Design(labels), seed)) for seed in (0, 0, 1))
+    first, again, other = (np.array(folds(Design(labels), seed)) for seed in (0, 0, 1))
     for fold in first:
         assert np.bincount(labels[fold], minlength=3).tolist() == [3, 2, 1]
     np.testing.assert_array_equal(first, again)
@@ -476,7 +479,7 @@ def test_stops_early_with_donors_that_give_every_disease(reference: ModuleType) 
     points = reference.random_points(np.random.default_rng(0), labels, 3)
     settings = Triplet(early_stopping=True, max_iter=n_passes, init="orthogonal", learning_rate=0.3)
     found = fit_triplet(points, design, settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
-    held_out = [np.flatnonzero(fold).tolist() for fold in _folds(design, 3)]
+    held_out = [np.flatnonzero(fold).tolist() for fold in folds(design, 3)]
     options = {"donors": donors, "n_components": 2, "seed": 3, "n_passes": n_passes}
     losses = reference.held_out_losses(points, labels, settings, held_out, **options)
     assert 1 < len(found.loss) < n_passes

@@ -16,9 +16,11 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ._design import Design
-from ._slots import check_anndata, get_column
+from ._slots import check_anndata, get_column, get_point_weights, obs_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -39,6 +41,10 @@ class Cohort:
     """Class names, sorted; empty for an unlabelled cohort."""
     design: Design
     """Disease of each patient, as a position in `classes`, donor and batch."""
+    weights: NDArray[np.float64] | None = None
+    """Share of each row in its patient, shape (n,), if rows are points of a sketch; `None` for cells, all alike."""
+    counts: NDArray[np.intp] | None = None
+    """Cells that each row stands for, shape (n,), if rows are points of a sketch."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -56,8 +62,20 @@ class Cohort:
 
     @property
     def sizes(self) -> NDArray[np.intp]:
-        """Cells per patient, shape (p,)."""
+        """Rows per patient, shape (p,)."""
         return np.array([len(rows) for rows in self.rows], dtype=np.intp)
+
+    @property
+    def n_cells(self) -> NDArray[np.intp]:
+        """Cells per patient, shape (p,): the rows, or what they stand for."""
+        if self.counts is None:
+            return self.sizes
+        return np.array([self.counts[rows].sum() for rows in self.rows], dtype=np.intp)
+
+    def shares(self, patient: int) -> NDArray[np.float64]:
+        """Weight of each row of a patient, sum 1."""
+        rows = self.rows[patient]
+        return np.full(len(rows), 1.0 / len(rows)) if self.weights is None else self.weights[rows]
 
     def of(self, patients: NDArray[np.intp]) -> Self:
         """The cohort of some patients, in their order."""
@@ -68,11 +86,21 @@ class Cohort:
         """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
         return self.features.read(self.rows[patient])
 
+    def each(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
+        """Every patient with their cells, in the order in which they lie on disk, where many are read at once."""
+        order = self.order()
+        cells = self.features.read_each([self.rows[patient] for patient in order])
+        yield from zip(order.tolist(), cells, strict=True)
+
+    def order(self) -> NDArray[np.intp]:
+        """Patients by their first row."""
+        return np.argsort([rows.min() for rows in self.rows], kind="stable")
+
     def averaging(self, n_rows: int) -> sp.csr_array:
         """Matrix that takes the mean of the cells of each patient, shape (p, n_rows)."""
-        patient = np.repeat(np.arange(len(self)), self.sizes)
-        shares = (1.0 / self.sizes)[patient]
-        return sp.csr_array((shares, (patient, np.concatenate(self.rows))), shape=(len(self), n_rows))
+        shares = np.concatenate([self.shares(patient) for patient in range(len(self))])
+        start = np.cumsum([0, *self.sizes])
+        return sp.csr_array((shares, np.concatenate(self.rows), start), shape=(len(self), n_rows))
 
     def halves(self, rng: np.random.Generator) -> Self:
         """Each patient of two or more cells as two: a random half of their cells, and the rest."""
@@ -112,23 +140,22 @@ class Cohort:
         """
         check_anndata(adata)
         patient_of_cell, patients = patients_of_cells(adata, patient_key)
-        by_name = np.argsort(adata.obs_names.to_numpy(dtype=object), kind="stable")
-        by_patient = by_name[np.argsort(patient_of_cell[by_name], kind="stable")]
-        edges = np.cumsum(np.bincount(patient_of_cell, minlength=len(patients)))[:-1]
-        rows = tuple(np.split(by_patient, edges))
+        rows = rows_of_patients(adata, patient_of_cell, len(patients))
         read = partial(_labels_of_patients, adata, patient_of_cell=patient_of_cell, patients=patients)
         classes, labels, values = np.array([], dtype=str), np.full(len(patients), -1, dtype=np.intp), None
         if disease_key is not None:
             labels, classes = read(disease_key, role="disease")
-            values = _values(adata.obs[disease_key].iloc[[cells[0] for cells in rows]])
+            values = _values(get_column(adata, disease_key).iloc[[cells[0] for cells in rows]])
         donors, batches = (
             None if key is None else _complete(read(key, role=role)[0], key, role=role, patients=patients)
             for key, role in ((donor_key, "donor"), (batch_key, "batch"))
         )
-        cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches))
-        if not features.surely_finite():
-            for name, cells in zip(patients, rows, strict=True):
-                features.check_finite(cells, where=f"patient {str(name)!r}")
+        weights, counts = _weights(adata, patient_of_cell, len(patients))
+        cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches), weights, counts)
+        order = cohort.order()
+        features.check_finite(
+            [rows[patient] for patient in order], names=[f"patient {str(patients[patient])!r}" for patient in order]
+        )
         return cohort
 
 
@@ -144,6 +171,31 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
         )
         raise ValueError(msg)
     return codes, names
+
+
+def rows_of_patients(
+    adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int
+) -> tuple[NDArray[np.intp], ...]:
+    """Rows of the cells of each patient, in the order of their names."""
+    narrow = patient_of_cell.astype(np.min_scalar_type(n_patients))  # sorted faster
+    edges = np.cumsum(np.bincount(patient_of_cell, minlength=n_patients))[:-1]
+    rows = np.split(np.argsort(narrow, kind="stable"), edges)
+    names = adata.obs_names
+    if not names.is_monotonic_increasing:
+        names = names.to_numpy(dtype=object)
+        rows = [cells[np.argsort(names[cells], kind="stable")] for cells in rows]
+    return tuple(rows)
+
+
+def _weights(
+    adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int
+) -> tuple[NDArray[np.float64] | None, NDArray[np.intp] | None]:
+    """Share of each row in its patient and the cells that it stands for, of a sketch; `None` twice for cells."""
+    stored = get_point_weights(adata)
+    if stored is None:
+        return None, None
+    weights, counts = stored
+    return weights / np.bincount(patient_of_cell, weights, minlength=n_patients)[patient_of_cell], counts
 
 
 def _labels_of_patients(
@@ -192,20 +244,22 @@ def _values(column: pd.Series[Any]) -> NDArray[np.float64] | None:
     return None
 
 
-def constant_columns(adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int) -> pd.DataFrame:
-    """One row per patient with every ``obs`` column that is constant within patients."""
-    first = np.full(n_patients, adata.n_obs, dtype=np.intp)
-    np.minimum.at(first, patient_of_cell, np.arange(adata.n_obs))
-    kept = []
-    for name in adata.obs.columns:
+def constant_columns(adata: AnnData, rows: Sequence[NDArray[np.intp]]) -> pd.DataFrame:
+    """One row per patient with every ``obs`` column that is constant within patients; `rows` are those of each."""
+    first, last = (np.array([cells[which] for cells in rows]) for which in (0, -1))
+    all_rows, patient = np.concatenate(rows), np.repeat(np.arange(len(rows)), [len(cells) for cells in rows])
+    kept = {}
+    for name, column in obs_columns(adata):
         try:
-            codes, _ = pd.factorize(adata.obs[name])
+            ends = pd.factorize(column.iloc[np.append(first, last)])[0].reshape(2, -1)
+            if (ends[0] != ends[1]).any():  # seen at once, without all cells
+                continue
+            codes = pd.factorize(column)[0]
         except TypeError:  # values that cannot be compared, such as lists
             continue
-        if (codes == codes[first[patient_of_cell]]).all():
-            kept.append(name)
-    rows: pd.DataFrame = adata.obs[kept].iloc[first]
-    return rows
+        if (codes[all_rows] == codes[first][patient]).all():
+            kept[name] = column.iloc[first].array
+    return pd.DataFrame(kept, index=adata.obs_names[first])
 
 
 def _sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.str_]]:

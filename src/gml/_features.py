@@ -13,17 +13,29 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS
+from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS, get_point_weights, get_var
+from ._storage import (
+    column_means,
+    in_memory,
+    is_finite,
+    load_frame,
+    multiply,
+    numeric_matrix,
+    read_each,
+    read_rows,
+    walk_together,
+)
 from ._warn import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
 logger = logging.getLogger(__name__)
 
 GENES = "X"
-BLOCK = 10_000  # cells read at once where a pass over all of them is needed
 MOST_MISSING = 0.5  # of the genes of a metric
 
 
@@ -32,7 +44,7 @@ class Features:
     """Columns of a matrix of cells, possibly through a linear map."""
 
     matrix: Any
-    """All cells, shape (n, g): an array or a CSR matrix of numbers."""
+    """All cells, shape (n, g): an array or a CSR matrix of numbers, or such a matrix on disk."""
     names: NDArray[np.str_]
     """Names of the features, shape (d,)."""
     rep: str
@@ -46,48 +58,52 @@ class Features:
     offset: NDArray[np.float64] | None = None
     """What is subtracted in the end, shape (d,)."""
 
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """Precision of what is made of the features."""
+        return np.float32 if self.matrix.dtype == np.float32 else np.float64
+
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
         """Features of some cells, shape (len(rows), d), float64."""
-        block = self._block(rows)
+        return self._values(read_rows(self.matrix, rows, self.columns))
+
+    def read_each(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[np.float64]]:
+        """Features of several sets of cells, one after the other; from disk many sets at once."""
+        return map(self._values, read_each(self.matrix, parts, self.columns))
+
+    def project(self, block: Any, components: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
+        """Rows of the matrix → features times ``components.T``, shape (cells, k), without their dense features."""
+        block = _contiguous(block if self.columns is None else block[:, self.columns])
+        image = components.T if self.basis is None else self.basis @ components.T
+        projected = np.asarray(block @ image, dtype=np.float64)
+        projected = projected if self.offset is None else projected - components @ self.offset
+        return projected.astype(self.dtype, copy=False)
+
+    def _values(self, block: Any) -> NDArray[np.float64]:
+        """Features of rows of the columns that are read."""
         if self.basis is not None:
-            block = block @ self.basis
+            block = _contiguous(block) @ self.basis
         is_sparse: bool = sp.issparse(block)
         if is_sparse:
             block = block.toarray()
         values: NDArray[np.float64] = np.ascontiguousarray(block, dtype=np.float64)
         return values if self.offset is None else values - self.offset
 
-    def project(self, rows: NDArray[np.intp], components: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Features of some cells times ``components.T``, shape (len(rows), k), without their dense features."""
-        image = components.T if self.basis is None else self.basis @ components.T
-        projected = np.asarray(self._block(rows) @ image, dtype=np.float64)
-        return projected if self.offset is None else projected - components @ self.offset
-
-    def _block(self, rows: NDArray[np.intp]) -> Any:
-        """The columns that are read, of some cells, as they are stored."""
-        block = self.matrix[rows]
-        return block if self.columns is None else block[:, self.columns]
-
-    def surely_finite(self) -> bool:
-        """Whether no number in the whole matrix is NaN or infinite, told by its sum, without a copy."""
-        is_sparse: bool = sp.issparse(self.matrix)
-        values = self.matrix.data if is_sparse else self.matrix
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(values.sum(dtype=np.float64)))
-
-    def check_finite(self, rows: NDArray[np.intp], *, where: str) -> None:
-        """Raise if a feature of these cells is NaN or infinite; `where` names the cells."""
-        finite = np.isfinite(self.read(rows))
-        if finite.all():
+    def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
+        """Raise if a feature of some cells is NaN or infinite; `names` says what each part of the cells is."""
+        if is_finite(self.matrix):
             return
-        column = int(np.flatnonzero(~finite.all(axis=0))[0])
-        n_bad = int((~finite.all(axis=1)).sum())
-        msg = (
-            f"{n_bad} of {len(rows)} cells of {where} hold NaN or infinite values in the features "
-            f"(use_rep={self.rep!r}), e.g. in {str(self.names[column])!r}; drop or mend them, "
-            "a transport cost needs finite features."
-        )
-        raise ValueError(msg)
+        for name, values in zip(names, self.read_each(parts), strict=True):
+            finite = np.isfinite(values)
+            if not finite.all():
+                column = int(np.flatnonzero(~finite.all(axis=0))[0])
+                n_bad = int((~finite.all(axis=1)).sum())
+                msg = (
+                    f"{n_bad} of {len(values)} cells of {name} hold NaN or infinite values in the features "
+                    f"(use_rep={self.rep!r}), e.g. in {str(self.names[column])!r}; drop or mend them, "
+                    "a transport cost needs finite features."
+                )
+                raise ValueError(msg)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +138,8 @@ def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | No
         return _features_of_rep(adata, use_rep)
     matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
     columns = None
-    if HIGHLY_VARIABLE in adata.var and (marked := adata.var[HIGHLY_VARIABLE].isin([True])).any():  # NaN is no mark
-        columns = np.flatnonzero(marked)
+    if (marked := marked_genes(adata)).size:
+        columns = marked
     names = adata.var_names.to_numpy(dtype=str)
     names = names if columns is None else names[columns]
     if names.size == 0:
@@ -171,16 +187,17 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
     """The way from genes to `features`, if there is one: genes themselves, or PCs that belong to ``adata.X``."""
     if features.rep == GENES:
         check_unique(adata.var_names)
-        means = column_means(features.matrix)
+        means = _means(adata, features.matrix)
         return GeneMap(features.names, means if features.columns is None else means[features.columns])
     if features.rep != PCA or PCA_LOADINGS not in adata.varm:
         return None
-    basis = np.asarray(adata.varm[PCA_LOADINGS], dtype=np.float64)
+    basis = np.asarray(in_memory(adata.varm[PCA_LOADINGS]), dtype=np.float64)
     if adata.X is None or basis.shape != (adata.n_vars, len(features.names)):
         return None
     used = basis.any(axis=1)
     matrix = numeric_matrix(adata.X, name="adata.X")
-    if not Features(matrix, features.names, GENES).surely_finite():
+    means = _means(adata, matrix)
+    if not np.isfinite(means).all():
         warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
     offset, belongs = _offset_of_pca(matrix, features.matrix, basis)
@@ -192,7 +209,7 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
         )
         return None
     check_unique(adata.var_names)
-    return GeneMap(adata.var_names.to_numpy(dtype=str)[used], column_means(matrix)[used], basis[used], offset)
+    return GeneMap(adata.var_names.to_numpy(dtype=str)[used], means[used], basis[used], offset)
 
 
 def gene_matrix(adata: AnnData, layer: str | None) -> Any:
@@ -209,28 +226,16 @@ def gene_matrix(adata: AnnData, layer: str | None) -> Any:
     return adata.layers[layer]
 
 
-def numeric_matrix(matrix: Any, *, name: str) -> Any:
-    """The matrix as an array or in CSR form, if it holds real numbers in memory."""
-    if isinstance(matrix, pd.DataFrame):
-        matrix = matrix.to_numpy()
-    is_sparse: bool = sp.issparse(matrix)
-    if not is_sparse and not isinstance(matrix, np.ndarray):
-        msg = f"{name} must be a numpy array or a scipy sparse matrix in memory, got {type(matrix).__name__}."
-        raise TypeError(msg)
-    if matrix.dtype.kind not in "fiub":
-        msg = f"{name} must hold real numbers, got {matrix.dtype}; no numeric features."
-        raise ValueError(msg)
-    return matrix.tocsr() if is_sparse else matrix
-
-
-def column_means(matrix: Any) -> NDArray[np.float64]:
-    """Mean of each column, shape (g,), float64, without a dense copy."""
-    return np.asarray(matrix.mean(axis=0, dtype=np.float64), dtype=np.float64).ravel()
-
-
 def rep_names(rep: str, d: int) -> NDArray[np.str_]:
     """Names of the columns of a representation without names, ``X_pca_1`` and so on."""
     return np.array([f"{rep}_{i}" for i in range(1, d + 1)])
+
+
+def marked_genes(adata: AnnData) -> NDArray[np.intp]:
+    """Positions of the highly variable genes, where they are marked."""
+    if HIGHLY_VARIABLE not in adata.var:
+        return np.array([], dtype=np.intp)
+    return np.flatnonzero(get_var(adata)[HIGHLY_VARIABLE].isin([True]))  # NaN is no mark
 
 
 def check_unique(names: pd.Index[Any]) -> None:
@@ -244,12 +249,18 @@ def check_unique(names: pd.Index[Any]) -> None:
         raise ValueError(msg)
 
 
+def _contiguous(block: Any) -> Any:
+    """The block in one order in memory, on which the last digits of products depend."""
+    is_sparse: bool = sp.issparse(block)
+    return block if is_sparse else np.ascontiguousarray(block)
+
+
 def _features_of_rep(adata: AnnData, rep: str) -> Features:
     if rep not in adata.obsm:
         available = ", ".join(repr(key) for key in adata.obsm) or "nothing"
         msg = f"adata.obsm has no {rep!r}; it holds {available}. Pass one of these, or use_rep='X' for genes."
         raise KeyError(msg)
-    stored = adata.obsm[rep]
+    stored = load_frame(adata.obsm[rep])
     matrix = numeric_matrix(stored, name=f"adata.obsm[{rep!r}]")
     d = matrix.shape[1]
     if d == 0:
@@ -260,17 +271,27 @@ def _features_of_rep(adata: AnnData, rep: str) -> Features:
     return Features(matrix, names, rep)
 
 
+def _means(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
+    """Mean of each column over the cells, shape (g,); not finite if a number is not."""
+    points = get_point_weights(adata)
+    if points is None:
+        return column_means(matrix)
+    _, n_cells = points
+    means: NDArray[np.float64] = multiply(n_cells[None] / n_cells.sum(), matrix)[0]
+    return means
+
+
 def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """What PCA subtracted, shape (d,), and whether nothing but a constant is left between both."""
     n, d = pca.shape
-    total, square = np.zeros(d), np.zeros(d)
-    for first in range(0, n, BLOCK):
-        rest = np.asarray(genes[first : first + BLOCK] @ basis) - pca[first : first + BLOCK]
-        total += rest.sum(axis=0)
-        square += (rest**2).sum(axis=0)
-    offset = total / n
-    rest_sd = np.sqrt(np.maximum(square / n - offset**2, 0.0))
-    sd = pca.std(axis=0, dtype=np.float64)
+    rest, whole = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
+    for some_genes, some in walk_together(genes, pca):
+        values = np.asarray(some, dtype=np.float64)
+        whole += values.sum(axis=0), (values**2).sum(axis=0)
+        values = np.asarray(some_genes @ basis) - values
+        rest += values.sum(axis=0), (values**2).sum(axis=0)
+    offset = rest[0] / n
+    rest_sd, sd = (np.sqrt(np.maximum(square - total**2 / n, 0.0) / n) for total, square in (rest, whole))
     # float32 sums lose about 1e-6 of the offset as well
     tolerance = 1e-3 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
     return offset, bool((rest_sd <= tolerance).all())

@@ -7,13 +7,14 @@ cells. They are found per patient, without labels, so a sketch of one patient ne
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
 from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances_argmin
 
 from ._parallel import parallel, thread_pools
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from ._cohort import Cohort
 
 MAX_ITER = 30  # of k-means; the centres move little after that
+LARGE = 20_000  # cells of a patient; of more, the centres are found among so many
+
+# points, weights, and point of each cell, of one patient
+Part: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,6 +44,8 @@ class Points:
     """Rows of the cells that the points stand for, shape (n_cells,)."""
     point_of_row: NDArray[np.intp]
     """Point that each of these cells belongs to, shape (n_cells,)."""
+    shares: NDArray[np.float64] | None = None
+    """Share of each of these cells in its patient, shape (n_cells,); `None` where all are alike."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -55,7 +62,9 @@ class Points:
         where[taken] = np.arange(len(taken))
         point = where[self.point_of_row]
         start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
-        return Points(self.x[taken], self.weights[taken], start, self.rows[point >= 0], point[point >= 0])
+        kept = point >= 0
+        shares = None if self.shares is None else self.shares[kept]
+        return Points(self.x[taken], self.weights[taken], start, self.rows[kept], point[kept], shares)
 
     def coarser(self, n_points: int, *, seed: int) -> Points:
         """At most `n_points` points per patient, found among these by weighted k-means."""
@@ -67,48 +76,114 @@ class Points:
             if len(some) > n_points:
                 _, cluster = np.unique(_cluster(some, n_points, seed, weights=mass), return_inverse=True)
                 total: NDArray[np.float64] = np.bincount(cluster, mass).astype(np.float64)
-                sums = np.zeros((len(total), some.shape[1]))
-                np.add.at(sums, cluster, mass[:, None] * some)
-                some, mass = sums / total[:, None], total
+                some, mass = _sums(mass[:, None] * some, cluster, len(total)) / total[:, None], total
             x.append(some)
             weights.append(mass)
             member.append(n_found + cluster)
             n_found += len(some)
         start = np.cumsum([0, *map(len, x)])
         point_of_row = np.concatenate(member)[self.point_of_row]
-        return Points(np.concatenate(x), np.concatenate(weights), start, self.rows, point_of_row)
+        return replace(
+            self, x=np.concatenate(x), weights=np.concatenate(weights), start=start, point_of_row=point_of_row
+        )
 
     def averaging(self, n_rows: int) -> sp.csr_array:
         """Matrix that takes the mean of the cells of each point, shape (n, n_rows)."""
-        share = 1.0 / np.bincount(self.point_of_row, minlength=len(self.x))
-        shape = (len(self.x), n_rows)
-        return sp.csr_array((share[self.point_of_row], (self.point_of_row, self.rows)), shape=shape)
+        total = np.bincount(self.point_of_row, self.shares, minlength=len(self.x))
+        shares = (1.0 if self.shares is None else self.shares) / total[self.point_of_row]
+        return sp.csr_array((shares, (self.point_of_row, self.rows)), shape=(len(self.x), n_rows))
 
 
 def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | None) -> Points:
-    """At most `n_points` weighted points per patient; all cells for `None` and for patients that have no more."""
-    one = partial(_sketch_patient, cohort=cohort, n_points=n_points, seed=seed)
-    parts = list(parallel(one, range(len(cohort)), n_jobs=n_jobs, description="sketching patients"))
-    x, weights, members = zip(*parts, strict=True)
+    """At most `n_points` weighted points per patient; all cells for `None` and for patients that have no more.
+
+    What is a sketch already keeps its points and their weights, unless there are more than `n_points`.
+    """
+    if n_points is None or cohort.weights is not None:
+        points = _all_cells(cohort)
+        return points if n_points is None else points.coarser(n_points, seed=seed)
+    one = partial(_sketch_patient, n_points=n_points, seed=seed)
+    most = max(LARGE, n_points)
+    some = replace(cohort, rows=tuple(_sample(rows, most, seed=seed) for rows in cohort.rows))
+    found = parallel(one, some.each(), n_jobs=n_jobs, description="sketching patients", total=len(cohort))
+    parts = dict(found)
+    if (large := np.flatnonzero(cohort.sizes > most)).size:
+        centres = {patient: parts[patient][0] for patient in large.tolist()}
+        parts |= _assign(cohort, centres, n_jobs=n_jobs)
+    x, weights, members = zip(*(parts[patient] for patient in range(len(cohort))), strict=True)
     start = np.cumsum([0, *map(len, x)])
     point_of_row = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
     return Points(np.concatenate(x), np.concatenate(weights), start, np.concatenate(cohort.rows), point_of_row)
 
 
-def _sketch_patient(
-    patient: int, *, cohort: Cohort, n_points: int | None, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+def _all_cells(cohort: Cohort) -> Points:
+    """Every row of a cohort as a point."""
+    start = np.cumsum([0, *cohort.sizes])
+    x = np.empty((start[-1], len(cohort.features.names)))
+    for patient, cells in cohort.each():
+        x[start[patient] : start[patient + 1]] = cells
+    shares = np.concatenate([cohort.shares(patient) for patient in range(len(cohort))])
+    stored = None if cohort.weights is None else shares
+    return Points(x, shares, start, np.concatenate(cohort.rows), np.arange(start[-1]), stored)
+
+
+def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, seed: int) -> tuple[int, Part]:
     """Points (m, d) and weights (m,) of one patient, and the point of each cell."""
-    cells = cohort.cells(patient)
+    patient, cells = task
     n = len(cells)
-    if n_points is None or n <= n_points:
-        return cells, np.full(n, 1.0 / n), np.arange(n)
+    if n <= n_points:
+        return patient, (cells, np.full(n, 1.0 / n), np.arange(n))
     member = _cluster(cells, n_points, seed)
     used, member = np.unique(member, return_inverse=True)
-    sums = np.zeros((len(used), cells.shape[1]))
-    np.add.at(sums, member, cells)
     count = np.bincount(member)
-    return sums / count[:, None], count / n, member
+    return patient, (_sums(cells, member, len(used)) / count[:, None], count / n, member)
+
+
+def _sample(rows: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
+    """The rows from which the points of a patient are found; the draw does not depend on other patients."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+
+
+def _assign(cohort: Cohort, centres: dict[int, NDArray[np.float64]], *, n_jobs: int | None) -> dict[int, Part]:
+    """Points of large patients: the means of all cells that are nearest to each of the centres."""
+    pieces = [
+        (patient, rows)
+        for patient in cohort.order().tolist()
+        if patient in centres
+        for rows in np.split(cohort.rows[patient], np.arange(LARGE, len(cohort.rows[patient]), LARGE))
+    ]
+    cells = cohort.features.read_each([rows for _, rows in pieces])
+    tasks = ((centres[patient], some) for (patient, _), some in zip(pieces, cells, strict=True))
+    found = parallel(_nearest, tasks, n_jobs=n_jobs, description="sketching large patients", total=len(pieces))
+    members: dict[int, list[NDArray[np.intp]]] = {patient: [] for patient in centres}
+    sums = {patient: np.zeros_like(centre) for patient, centre in centres.items()}
+    for (patient, _), (member, part) in zip(pieces, found, strict=True):
+        members[patient].append(member)
+        sums[patient] += part
+    parts = {}
+    for patient, of_pieces in members.items():
+        used, member = np.unique(np.concatenate(of_pieces), return_inverse=True)
+        count = np.bincount(member)
+        parts[patient] = (sums[patient][used] / count[:, None], count / len(member), member)
+    return parts
+
+
+def _nearest(task: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Nearest centre of each cell, and the sum of the cells of each centre."""
+    centres, cells = task
+    shift = centres.mean(axis=0)  # squares are expanded, which far from the origin costs digits
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        member: NDArray[np.intp] = pairwise_distances_argmin(cells - shift, centres - shift).astype(np.intp)
+    return member, _sums(cells, member, len(centres))
+
+
+def _sums(cells: NDArray[np.float64], member: NDArray[np.intp], n_points: int) -> NDArray[np.float64]:
+    """Sum of the cells of each point, shape (n_points, d)."""
+    start = np.cumsum(np.append(0, np.bincount(member, minlength=n_points)))
+    which = np.argsort(member, kind="stable")  # added up in the order of the cells
+    return np.asarray(sp.csr_array((np.ones(len(cells)), which, start), shape=(n_points, len(cells))) @ cells)
 
 
 def _cluster(

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
+from ._storage import in_memory, load_frame
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping
+    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -25,6 +27,9 @@ DISTANCES_FIRST = "Run `gml.tl.patient_distances` first, and pass the patients t
 
 N_CELLS = "n_cells"
 NOISE_FLOOR = "noise_floor"
+WEIGHT = "weight"
+SKETCH = "gml_sketch"
+SKETCH_FORMAT = 1
 PCA = "X_pca"
 PCA_LOADINGS = "PCs"
 HIGHLY_VARIABLE = "highly_variable"
@@ -78,13 +83,15 @@ class Keys:
 
 
 def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
-    """The AnnData itself, if it is one that lies in memory and holds cells."""
+    """The AnnData itself, if it is one that holds cells; they may lie on disk."""
     if not isinstance(adata, AnnData):
         msg = f"`{name}` must be an AnnData, got {type(adata).__name__}."
         raise TypeError(msg)
-    if adata.isbacked:
-        msg = f"`{name}` is backed by a file, which gml cannot read yet; pass `{name}.to_memory()`."
-        raise ValueError(msg)
+    for slot in ("obs", "var"):
+        table = getattr(adata, slot)
+        if getattr(table, "index_dim", None) != getattr(table, "true_index_dim", None):
+            msg = f"{name}.{slot}_names were not read; call `read_lazy` without `load_annotation_index=False`."
+            raise ValueError(msg)
     if adata.n_obs == 0:
         msg = f"`{name}` is empty: it holds no cells."
         raise ValueError(msg)
@@ -105,18 +112,36 @@ def check_key_added(key: object, *, name: str = "key_added") -> str:
 def get_column(adata: AnnData, key: str, *, hint: str = "") -> pd.Series[Any]:
     """Column `key` of ``adata.obs``."""
     obs = adata.obs
-    if not isinstance(obs, pd.DataFrame):
-        msg = f"adata.obs is a {type(obs).__name__}; load it into memory first with `adata.to_memory()`."
-        raise TypeError(msg)
     if not isinstance(key, str):
         msg = f"Keys of adata.obs must be strings, got {key!r}."
         raise TypeError(msg)
     _check_key(obs.columns, key, slot="adata.obs", hint=hint)
-    column = obs[key]
+    column = obs[key] if isinstance(obs, pd.DataFrame) else load_frame(obs[[key]])[key]
     if isinstance(column, pd.DataFrame):
         msg = f"adata.obs holds {column.shape[1]} columns named {key!r}; keep one."
         raise ValueError(msg)
     return column
+
+
+def obs_columns(adata: AnnData) -> Iterator[tuple[Any, pd.Series[Any]]]:
+    """Names and values of the columns of ``adata.obs``, one read after the other."""
+    obs = adata.obs
+    if isinstance(obs, pd.DataFrame):
+        yield from obs.items()
+    else:
+        yield from ((name, get_column(adata, name)) for name in obs)
+
+
+def get_var(adata: AnnData) -> pd.DataFrame:
+    """A copy of ``adata.var``."""
+    var: pd.DataFrame = load_frame(adata.var).copy()
+    return var
+
+
+def colors_of(adata: AnnData, columns: Iterable[Hashable]) -> dict[str, list[Any]]:
+    """Colours in ``adata.uns`` of some columns of ``adata.obs``, as scanpy stores them."""
+    keys = [f"{column}_colors" for column in columns]
+    return {key: list(in_memory(adata.uns[key])) for key in keys if key in adata.uns}
 
 
 def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArray[Any]:
@@ -133,11 +158,41 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
 def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
     """Everything that the run `key` stored in ``adata.uns``."""
     _check_key(adata.uns.keys(), key, slot="adata.uns", hint=hint)
-    run = adata.uns[key]
+    run = in_memory(adata.uns[key])
     if not hasattr(run, "keys"):
         msg = f"adata.uns[{key!r}] is a {type(run).__name__}, not a result of gml. {hint}"
         raise ValueError(msg.strip())
     return dict(run)
+
+
+def is_sketch(adata: AnnData) -> bool:
+    """Whether the rows are points of :func:`gml.pp.sketch`, told by its mark in ``adata.uns``."""
+    return SKETCH in adata.uns
+
+
+def check_no_sketch(adata: AnnData, *, why: str) -> None:
+    """Whether the rows are cells."""
+    if is_sketch(adata):
+        msg = f"adata is a sketch of gml.pp.sketch, and {why}; pass the cells."
+        raise ValueError(msg)
+
+
+def load(adata: AnnData) -> AnnData:
+    """A copy in memory; Dask arrays in an AnnData that lies in memory stay what they are."""
+    return adata.copy() if isinstance(adata.obs, pd.DataFrame) and not adata.isbacked else adata.to_memory()
+
+
+def get_point_weights(adata: AnnData) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
+    """Weights and numbers of cells of the points of a sketch, each shape (n,); `None` for cells."""
+    if not is_sketch(adata):
+        return None
+    hint = f"adata.uns[{SKETCH!r}] says that the rows are points of gml.pp.sketch; delete it if they are cells."
+    weights, counts = (get_column(adata, key, hint=hint) for key in (WEIGHT, N_CELLS))
+    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
+    if not (np.isfinite(values) & (values > 0)).all():
+        msg = f"adata.obs[{WEIGHT!r}] must hold finite numbers above 0. {hint}"
+        raise ValueError(msg)
+    return values, counts.to_numpy(dtype=np.intp)
 
 
 @contextmanager
@@ -154,7 +209,7 @@ def write_metric(
     key_added: str,
     *,
     run: Mapping[str, Any],
-    embedding: NDArray[np.float64],
+    embedding: Any,
     loadings: NDArray[np.float64] | None,
 ) -> None:
     """Store a metric and what it makes of the cells; the only writes that gml does to cells."""

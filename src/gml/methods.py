@@ -47,7 +47,10 @@ class Triplet:
     :math:`D` is the optimal transport distance under the ground metric :math:`\lVert L (x - x') \rVert_2`.
     Features are divided by one number, their mean optimal transport distance between patients, before learning;
     the margin is in that unit, so defaults carry from one data set to another. Learning stops after `max_iter` passes,
-    or when ten passes brought no improvement; the best map that was evaluated is kept.
+    or when ten passes brought no improvement; the map of the pass with the lowest loss is kept.
+
+    The time of a pass grows with the square of the number of patients, up to `max_pairs`. With hundreds of patients a
+    `batch_size` of 16 to 32 takes a fraction of it. The loss of a pass is then the mean over its batches.
     """
 
     margin: float = 1.0
@@ -57,7 +60,15 @@ class Triplet:
     penalty: Penalty = "frobenius"
     """:math:`\\Omega`: ``"frobenius"`` (as published), ``"l1"``, ``"group_lasso"`` over features, ``"nuclear"``."""
     n_triplets: int | None = None
-    """Triplets drawn per anchor, once; `None` takes all."""
+    """Triplets drawn per anchor: once, or with `batch_size` anew in every batch; `None` takes all."""
+    batch_size: int | None = None
+    """Patients per step, at least 4; `None` takes all. Every pass deals the patients anew into batches of at most
+    about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p patients
+    then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is too rare
+    to be in all of them."""
+    max_pairs: int | None = 20_000
+    """Pairs of patients that are transported per step at most; `None` takes all. With more, every patient draws the
+    same number of patients of the same and of other diseases. It holds for held-out patients (`early_stopping`) too."""
     max_iter: int = 30
     """Passes over the triplets at most."""
     learning_rate: float = 0.05
@@ -83,6 +94,10 @@ class Triplet:
         check_choice(self.penalty, name="penalty", choices=get_args(Penalty))
         if self.n_triplets is not None:
             check_int(self.n_triplets, name="n_triplets")
+        if self.batch_size is not None:
+            check_int(self.batch_size, name="batch_size", low=4)
+        if self.max_pairs is not None:
+            check_int(self.max_pairs, name="max_pairs", low=2)
         check_int(self.max_iter, name="max_iter")
         check_float(self.learning_rate, name="learning_rate", low_allowed=False)
         check_choice(self.init, name="init", choices=get_args(Init))
@@ -110,7 +125,8 @@ class Spectral:
     same mean squared distance. The last two have no favourites among directions, which keeps a metric that was learned
     from few patients from doing worse on new ones than none. They act on the 50 leading axes of the points at most.
 
-    It takes about the time of one pass of :class:`Triplet`. Related to Wasserstein discriminant analysis
+    In more than 400 dimensions, as with thousands of genes, directions are searched among the 200 leading axes of the
+    points. It takes about the time of one pass of :class:`Triplet`. Related to Wasserstein discriminant analysis
     :cite:p:`Flamary2018`.
     """
 

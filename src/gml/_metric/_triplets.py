@@ -60,17 +60,12 @@ def _ordered_loss(
     The margin of a triplet is :math:`\alpha` times the difference of its two gaps over the mean difference, so two
     classes, coded as 0 and 1, give the loss of classes.
     """
-    p = len(distances)
-    n_triplets, sum_of_rises = 0, 0.0
-    for anchor in range(p):
-        _, _, rise = _rises(comparison, gaps, anchor)
-        n_triplets += int((rise > 0).sum())
-        sum_of_rises += float(rise[rise > 0].sum())
+    n_triplets, sum_of_rises = _sum_of_rises(comparison, gaps)
     if n_triplets == 0:
         return 0.0, np.zeros_like(distances)
     unit = margin * n_triplets / sum_of_rises
     total, derivative = 0.0, np.zeros_like(distances)
-    for anchor in range(p):
+    for anchor in range(len(distances)):
         positives, negatives, rise = _rises(comparison, gaps, anchor)
         hinge = distances[anchor, positives][:, None] - distances[anchor, negatives] + unit * rise
         active = (rise > 0) & (hinge > 0)
@@ -78,6 +73,17 @@ def _ordered_loss(
         derivative[anchor, positives] += active.sum(axis=1)
         derivative[anchor, negatives] -= active.sum(axis=0)
     return total / n_triplets, derivative / n_triplets
+
+
+def _sum_of_rises(comparison: Comparison, gaps: NDArray[np.float64]) -> tuple[int, float]:
+    """Number of triplets whose negative differs more than the positive, and by how much in all."""
+    n_triplets, total = 0, 0.0
+    for anchor in range(len(gaps)):
+        near, far = np.sort(gaps[anchor, comparison.near[anchor]]), gaps[anchor, comparison.far[anchor]]
+        n_below = np.searchsorted(near, far, side="left")  # per negative
+        n_triplets += int(n_below.sum())
+        total += float((n_below * far - np.append(0.0, np.cumsum(near))[n_below]).sum())
+    return n_triplets, total
 
 
 def _rises(

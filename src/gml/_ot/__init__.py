@@ -3,11 +3,13 @@
 from ._cost import ground_cost
 from ._exact import solve_exact
 from ._graph import edge_weights, gradient, laplacian_product, scatter
+from ._nearest import Nearest, nearest_patients
 from ._pairwise import Clouds, Ground, Transport, all_pairs, distances_among, square, transport
 
 __all__ = [
     "Clouds",
     "Ground",
+    "Nearest",
     "Transport",
     "all_pairs",
     "distances_among",
@@ -15,6 +17,7 @@ __all__ = [
     "gradient",
     "ground_cost",
     "laplacian_product",
+    "nearest_patients",
     "scatter",
     "solve_exact",
     "square",

@@ -23,8 +23,8 @@ OPTIMAL = 1
 
 def solve_exact(
     a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, max_iter: int
-) -> tuple[float, NDArray[np.float64]]:
-    r"""Value :math:`\langle \pi, C \rangle` and optimal plan :math:`\pi`.
+) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    r"""Value, optimal plan :math:`\pi`, and the potentials :math:`f_i + g_j \le C_{ij}` that prove it optimal.
 
     Parameters
     ----------
@@ -37,7 +37,8 @@ def solve_exact(
 
     Returns
     -------
-    The value, and the plan of shape (n, m) with at most n + m - 1 non-zeros.
+    Value, plan of shape (n, m) with at most n + m - 1 non-zeros, and potentials, shapes (n,) and (m,), which
+    are free up to a constant that moves from one to the other.
 
     Raises
     ------
@@ -46,12 +47,14 @@ def solve_exact(
     """
     if len(a) == 1 or len(b) == 1:
         plan = np.outer(a, b)
-        return float((plan * cost).sum()), plan
+        f = cost[:, 0] if len(b) == 1 else np.zeros(1)
+        g = np.zeros(1) if len(b) == 1 else cost[0]
+        return float((plan * cost).sum()), plan, f, g
     if USE_COMPILED:
-        plan, value, _, _, code = emd_c(a, b * (a.sum() / b.sum()), cost, max_iter, 1, None, None)
+        plan, value, f, g, code = emd_c(a, b * (a.sum() / b.sum()), cost, max_iter, 1, None, None)
     else:
         plan, log = ot.emd(a, b, cost, numItermax=max_iter, log=True, check_marginals=False)
-        value, code = log["cost"], log["result_code"]
+        value, f, g, code = log["cost"], log["u"], log["v"], log["result_code"]
     if code != OPTIMAL:
         msg = (
             f"The exact solver stopped without an optimal plan between {len(a)} and {len(b)} points "
@@ -59,4 +62,4 @@ def solve_exact(
             f"solver=gml.solvers.Exact(max_iter={10 * max_iter}), or sketch patients with fewer points: n_points=64."
         )
         raise ValueError(msg)
-    return float(value), plan
+    return float(value), plan, f, g

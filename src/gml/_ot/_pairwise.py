@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,8 @@ class Transport:
     """Ground cost of the way, shape (n_edges,)."""
     n_edges: NDArray[np.intp]
     """Edges of each pair, shape (n_pairs,)."""
+    potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
 
 
 def all_pairs(n: int) -> NDArray[np.intp]:
@@ -78,17 +80,17 @@ def transport(
     solver: Solver,
     plans: bool,
     n_jobs: int | None,
+    duals: bool = False,
     description: str = "solving transport",
 ) -> Transport:
-    """Solve all `pairs`, shape (n_pairs, 2); without `plans` the edges are left empty."""
+    """Solve all `pairs`, shape (n_pairs, 2); edges and potentials are left empty without `plans` and `duals`."""
     n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
     blocks = np.array_split(pairs, n_blocks) if n_blocks else []
-    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans)
+    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals)
     parts = list(parallel(solve, blocks, n_jobs=n_jobs, description=description))
     if not parts:
         parts = [solve(pairs)]
-    fields = zip(*parts, strict=True)
-    return Transport(*(np.concatenate(field) for field in fields))
+    return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def distances_among(
@@ -107,17 +109,20 @@ def distances_among(
 
 
 def _solve_block(
-    pairs: NDArray[np.intp], *, clouds: Clouds, ground: Ground, solver: Solver, plans: bool
+    pairs: NDArray[np.intp], *, clouds: Clouds, ground: Ground, solver: Solver, plans: bool, duals: bool
 ) -> tuple[NDArray[Any], ...]:
     """The fields of a :class:`Transport` for a block of pairs; runs on one worker."""
     distances = np.empty(len(pairs))
     n_edges = np.zeros(len(pairs), dtype=np.intp)
     source, target = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
-    mass, edge_cost = [np.empty(0)], [np.empty(0)]
+    mass, edge_cost, potential = [np.empty(0)], [np.empty(0)], [np.empty(0)]
     for index, (p, q) in enumerate(pairs.tolist()):
         of_p, of_q = slice(*clouds.start[p : p + 2]), slice(*clouds.start[q : q + 2])
         cost = ground_cost(clouds.z[of_p], clouds.z[of_q], power=ground.power, metric=ground.metric)
-        distances[index], plan = solve_exact(clouds.weights[of_p], clouds.weights[of_q], cost, max_iter=solver.max_iter)
+        a, b = clouds.weights[of_p], clouds.weights[of_q]
+        distances[index], plan, *both = solve_exact(a, b, cost, max_iter=solver.max_iter)
+        if duals:
+            potential += both
         if plans:
             used = np.flatnonzero(plan)
             row, column = np.divmod(used, plan.shape[1])
@@ -127,4 +132,4 @@ def _solve_block(
             edge_cost.append(cost.ravel()[used])
             n_edges[index] = len(used)
     edges = (np.concatenate(part) for part in (source, target, mass, edge_cost))
-    return distances, *edges, n_edges
+    return distances, *edges, n_edges, np.concatenate(potential)

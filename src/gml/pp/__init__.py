@@ -2,5 +2,6 @@
 
 from ._equalize_cells import equalize_cells
 from ._neighbors import neighbors
+from ._sketch import sketch
 
-__all__ = ["equalize_cells", "neighbors"]
+__all__ = ["equalize_cells", "neighbors", "sketch"]

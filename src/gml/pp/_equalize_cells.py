@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._checks import check_int, check_seed
-from gml._cohort import patients_of_cells
-from gml._slots import check_anndata
+from gml._cohort import patients_of_cells, rows_of_patients
+from gml._slots import check_anndata, check_no_sketch, load
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,6 +59,7 @@ def equalize_cells(
     [20, 20, 20, 20]
     """
     check_anndata(adata)
+    check_no_sketch(adata, why="its points stand for different numbers of cells")
     if n_cells is not None:
         check_int(n_cells, name="n_cells")
     seed = check_seed(rng)
@@ -72,9 +73,6 @@ def equalize_cells(
     if kept.size < len(patients):
         left_out = ", ".join(str(name) for name in np.delete(patients, kept)[:5])
         logger.warning("%d patients have fewer than %d cells: %s", len(patients) - kept.size, wanted, left_out)
-    by_name = np.argsort(adata.obs_names.to_numpy(dtype=object), kind="stable")
-    rows = []
-    for patient in kept:
-        mine = by_name[patient_of_cell[by_name] == patient]
-        rows.append(np.random.default_rng(seed).permutation(mine)[:wanted])
-    return adata[np.sort(np.concatenate(rows))].copy()
+    rows = rows_of_patients(adata, patient_of_cell, len(patients))
+    drawn = [np.random.default_rng(seed).permutation(rows[patient])[:wanted] for patient in kept]
+    return load(adata[np.sort(np.concatenate(drawn))])

@@ -35,8 +35,8 @@ def read_composition(cohort: Cohort, types: NDArray[np.intp]) -> Composition:
     n_types = int(types.max()) + 1
     proportions = np.zeros((len(cohort), n_types))
     sums = np.zeros((len(cohort), n_types, len(cohort.features.names)))
-    for patient, rows in enumerate(cohort.rows):
-        of_cell = types[rows]
-        proportions[patient] = np.bincount(of_cell, minlength=n_types) / len(rows)
-        np.add.at(sums[patient], of_cell, cohort.cells(patient) / len(rows))
+    for patient, cells in cohort.each():
+        of_cell, shares = types[cohort.rows[patient]], cohort.shares(patient)
+        proportions[patient] = np.bincount(of_cell, shares, minlength=n_types)
+        np.add.at(sums[patient], of_cell, shares[:, None] * cells)
     return Composition(proportions, sums)

@@ -19,6 +19,7 @@ from gml._metric import GroundMetric
 from gml._ot import Clouds, Ground, distances_among, transport
 from gml._sketch import sketch
 from gml._slots import Keys
+from gml._storage import load_frame, read_rows
 from gml._warn import warn
 from gml.methods import Fixed
 
@@ -155,7 +156,7 @@ def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features, *, al
     if stick.learned is None or keys.embedding not in adata.obsm:
         return
     rows = np.unique(np.linspace(0, adata.n_obs - 1, CHECKED_CELLS).astype(np.intp))
-    stored = np.asarray(adata.obsm[keys.embedding][rows], dtype=np.float64)
+    stored = np.asarray(read_rows(load_frame(adata.obsm[keys.embedding]), rows), dtype=np.float64)
     now = stick.learned.transform(features.read(rows))
     if not np.isfinite(now).all():
         return  # which has an error of its own

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,10 +37,10 @@ def noise_floor(
     seed: int,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
-    """Distance between two random halves of each patient, shape (p,); NaN for a patient of one cell."""
+    """Distance between two random halves of each patient, shape (p,); NaN for one cell, and for a sketch."""
     floor = np.full(len(one.cohort), np.nan)
     several = one.cohort.sizes > 1
-    if several.any():
+    if several.any() and one.cohort.weights is None:
         points = sketch(one.cohort.halves(np.random.default_rng(seed)), n_points, seed=seed, n_jobs=n_jobs)
         clouds = Clouds(stick.embed(points.x), points.weights, points.start)
         pairs = np.arange(len(points)).reshape(-1, 2)
@@ -74,19 +75,19 @@ def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
     """Mean ground cost from cells to the points that stand for them, over some cells of each patient.
 
     Replacing a patient by their points changes a distance by no more (for q = 1). NaN for metrics that are neither
-    learned nor Euclidean.
+    learned nor Euclidean, and for cells that were replaced by a sketch before.
     """
-    if ground.metric != "euclidean":
+    if ground.metric != "euclidean" or one.cohort.weights is not None:
         return float("nan")
-    points, first = one.points, 0
-    costs = []
-    for rows in one.cohort.rows:
-        some = np.unique(np.linspace(0, len(rows) - 1, SAMPLED_CELLS).astype(np.intp))
-        cells = stick.embed(one.cohort.features.read(rows[some]))
-        centres = one.clouds.z[points.point_of_row[first + some]]
-        costs.append(float((np.linalg.norm(cells - centres, axis=1) ** ground.power).mean()))
-        first += len(rows)
-    return float(np.mean(costs))
+    points, cohort = one.points, one.cohort
+    some = [np.unique(np.linspace(0, size - 1, SAMPLED_CELLS).astype(np.intp)) for size in cohort.sizes]
+    first = np.cumsum([0, *cohort.sizes[:-1]])
+    costs = np.empty(len(cohort))
+    sampled = replace(cohort, rows=tuple(rows[which] for rows, which in zip(cohort.rows, some, strict=True)))
+    for patient, cells in sampled.each():
+        centres = one.clouds.z[points.point_of_row[first[patient] + some[patient]]]
+        costs[patient] = (np.linalg.norm(stick.embed(cells) - centres, axis=1) ** ground.power).mean()
+    return float(costs.mean())
 
 
 def warn_of_sketch(distances: NDArray[np.float64], error: float, *, n_points: int | None) -> None:

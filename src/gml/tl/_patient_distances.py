@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
 from gml._cohort import constant_columns
-from gml._features import numeric_matrix
 from gml._mds import classical_mds
-from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added
+from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
+from gml._storage import multiply, numeric_matrix
 from gml.solvers import resolve_solver, solver_name
 
 from ._measure import (
@@ -66,7 +65,7 @@ def patient_distances(
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified.
     metric
         `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, a :class:`gml.GroundMetric`, a
         :class:`gml.methods.Fixed`, or `None` for the Euclidean metric. A key is used with the features and columns
@@ -100,8 +99,8 @@ def patient_distances(
         Mean of ``adata.X`` over the cells of a patient, dense (p, n_genes), so that genes colour plots of patients.
     `.obs`
         `n_cells`, the disease, every other column of ``adata.obs`` that is constant within patients, and
-        `noise_floor`: the distance between two random halves of the patient's cells, NaN for a single cell. Distances
-        of that size are sampling noise; they grow as cells get fewer.
+        `noise_floor`: the distance between two random halves of the patient's cells, NaN for a single cell and for a
+        sketch. Distances of that size are sampling noise; they grow as cells get fewer.
     ``.obsp[key_added + "_distances"]``
         Distances (p, p), float64: symmetric, non-negative, zero on the diagonal; in units of the features under the
         Euclidean metric, relative to the scatter within diseases under a learned one.
@@ -109,7 +108,8 @@ def patient_distances(
         Classical multidimensional scaling of the distances (of their roots for q = 2), shape (p, at least 2).
     ``.uns[key_added]``
         `params`, everything needed to repeat the call, `loss` of the learned metric, and `sketch_error`: the mean
-        ground cost from a cell to the point that stands for it, 0 without a sketch.
+        ground cost from a cell to the point that stands for it, 0 if all cells are taken, NaN for the points of
+        :func:`gml.pp.sketch`.
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
@@ -236,20 +236,13 @@ def compare_patients(
 def patients_from(adata: AnnData, one: Measured) -> AnnData:
     """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
     cohort = one.cohort
-    patient_of_cell = np.empty(adata.n_obs, dtype=np.intp)
-    patient_of_cell[np.concatenate(cohort.rows)] = np.repeat(np.arange(len(cohort)), cohort.sizes)
-    obs = constant_columns(adata, patient_of_cell, len(cohort))
-    obs = obs.set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
-    obs = obs.assign(**{N_CELLS: cohort.sizes})
+    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
+    obs = obs.assign(**{N_CELLS: cohort.n_cells})
     x = None
     if adata.X is not None:
         matrix = numeric_matrix(adata.X, name="adata.X")
-        means: Any = cohort.averaging(adata.n_obs) @ matrix
-        is_sparse: bool = sp.issparse(means)
-        x = means.toarray() if is_sparse else np.asarray(means)
-        x = x.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32)
-    patients = ad.AnnData(X=x, obs=obs, var=adata.var.copy())
-    for column in obs.columns:
-        if (colors := f"{column}_colors") in adata.uns:
-            patients.uns[colors] = list(adata.uns[colors])
+        means = multiply(cohort.averaging(adata.n_obs), matrix)
+        x = means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
+    patients.uns |= colors_of(adata, obs.columns)
     return patients

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 import gml.get
-from gml._features import gene_matrix, numeric_matrix
+from gml._features import gene_matrix
 from gml._metric import check_design, excess_weights
 from gml._ot import all_pairs, edge_weights, laplacian_product, transport
 from gml._slots import check_anndata
+from gml._storage import multiply, numeric_matrix
 from gml.methods import Spectral
 from gml.solvers import Exact
 
@@ -112,34 +113,36 @@ def rank_genes(adata: AnnData, *, key: str = "gml", n_jobs: int | None = None) -
     moved = laplacian_product(plans, weights, measured.clouds.z)  # (n, k)
 
     genes = numeric_matrix(gene_matrix(adata, metric.params["layer"]), name="genes")
-    averaging = measured.points.averaging(adata.n_obs)
-    parts = loadings * (genes.T @ (averaging.T @ moved))  # (n_genes, k)
+    contrasts = _contrasts(cohort) if target == "classes" else {"direction": _slope(cohort)}
+    # everything in one pass over the cells: (k + contrasts, n_cells) @ (n_cells, n_genes)
+    of_cells = [measured.points.averaging(adata.n_obs).T @ moved]
+    of_cells.append(cohort.averaging(adata.n_obs).T @ np.column_stack(list(contrasts.values())))
+    product = multiply(np.column_stack(of_cells).T, genes)
+    k = moved.shape[1]
+    parts = loadings * product[:k].T  # (n_genes, k)
 
     columns = {"importance": parts.sum(axis=1)}
     columns |= {f"loading_{c}": loadings[:, c - 1] for c in range(1, loadings.shape[1] + 1)}
-    columns |= _directions(genes, cohort) if target == "classes" else {"direction": _slope(genes, cohort)}
+    columns |= dict(zip(contrasts, product[k:], strict=True))
     table = pd.DataFrame(columns, index=adata.var_names.rename(None))
     return table.sort_values("importance", ascending=False, kind="stable")
 
 
-def _directions(genes: Any, cohort: Cohort) -> dict[str, NDArray[np.float64]]:
-    """Per disease, the mean of its patients less the mean of the others, each (n_genes,)."""
-    averaging = cohort.averaging(genes.shape[0])
-    directions = {}
+def _contrasts(cohort: Cohort) -> dict[str, NDArray[np.float64]]:
+    """Per disease, the weights of patients whose sum is the mean of its patients less the mean of the others."""
+    contrasts = {}
     for code, name in enumerate(cohort.classes):
         mine, other = cohort.labels == code, (cohort.labels != code) & (cohort.labels >= 0)
-        contrast = mine / mine.sum() - other / other.sum()
-        directions[f"direction_{name}"] = np.asarray(genes.T @ (averaging.T @ contrast)).ravel()
-    return directions
+        contrasts[f"direction_{name}"] = mine / mine.sum() - other / other.sum()
+    return contrasts
 
 
-def _slope(genes: Any, cohort: Cohort) -> NDArray[np.float64]:
-    """Least-squares slope of the mean of a patient on the ordered disease, shape (n_genes,)."""
+def _slope(cohort: Cohort) -> NDArray[np.float64]:
+    """Weights of patients whose sum is the least-squares slope on the ordered disease."""
     known = cohort.known
     values = cohort.design.of(known).values  # noqa: PD011 (not of pandas)
-    if values is None:
-        return np.zeros(genes.shape[1])
-    centred = np.zeros(len(cohort))
-    centred[known] = values - values.mean()
-    averaging = cohort.averaging(genes.shape[0])
-    return np.asarray(genes.T @ (averaging.T @ (centred / (centred**2).sum()))).ravel()
+    weights = np.zeros(len(cohort))
+    if values is not None:
+        centred = values - values.mean()
+        weights[known] = centred / (centred**2).sum()
+    return weights

@@ -9,8 +9,9 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 
-from gml._features import GENES, Features, rep_names
+from gml._features import GENES, Features, marked_genes, rep_names
 from gml._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS
+from gml._storage import read_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,6 +32,9 @@ def check_genes(cohort: Cohort) -> None:
     if features.matrix.shape[1] < 2:
         msg = "refit='pca' needs at least two genes in adata.X or in the layer."
         raise ValueError(msg)
+    if cohort.weights is not None:
+        msg = "refit='pca' needs cells, but adata is a sketch of gml.pp.sketch: leave `refit` out, or pass the cells."
+        raise ValueError(msg)
 
 
 def refit_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
@@ -41,9 +45,9 @@ def refit_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort
     """
     genes = cohort.features.matrix  # all genes, whatever is marked
     rows = np.sort(np.concatenate([cohort.rows[patient] for patient in train]))
-    cells = ad.AnnData(genes[rows])
+    cells = ad.AnnData(read_rows(genes, rows))
     n_genes = genes.shape[1]
-    n_top = int(adata.var[HIGHLY_VARIABLE].isin([True]).sum()) if HIGHLY_VARIABLE in adata.var else 0
+    n_top = marked_genes(adata).size
     if n_top or n_genes > N_TOP_GENES:
         sc.pp.highly_variable_genes(cells, n_top_genes=min(max(2, n_top or N_TOP_GENES), n_genes))
         used = np.flatnonzero(cells.var[HIGHLY_VARIABLE])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from gml._features import BLOCK
 from gml._slots import PCA_LOADINGS, Keys, write_metric
+from gml._storage import is_lazy, walk
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -18,12 +20,16 @@ if TYPE_CHECKING:
     from gml._metric import GroundMetric
 
 
-def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> NDArray[np.float64]:
-    """All cells in the learned space, shape (n_cells, k), a block of cells at a time."""
-    embedding = np.empty((n_cells, len(metric.components)))
-    for first in range(0, n_cells, BLOCK):
-        rows = np.arange(first, min(first + BLOCK, n_cells))
-        embedding[rows] = features.project(rows, metric.components)
+def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> Any:
+    """All cells in the learned space, shape (n_cells, k), a block of cells at a time; a Dask array if they are one."""
+    matrix, k = features.matrix, len(metric.components)
+    project = partial(replace(features, matrix=matrix[:0]).project, components=metric.components)
+    if is_lazy(matrix):
+        matrix = matrix.rechunk({1: -1})
+        return matrix.map_blocks(project, dtype=features.dtype, chunks=(matrix.chunks[0], (k,)), meta=np.empty((0, k)))
+    embedding = np.empty((n_cells, k), dtype=features.dtype)
+    for first, block in walk(matrix):
+        embedding[first : first + block.shape[0]] = project(block)
     return embedding
 
 
@@ -53,7 +59,7 @@ def spread_loadings(adata: AnnData, metric: GroundMetric) -> NDArray[np.float64]
     return loadings
 
 
-def store_metric(adata: AnnData, metric: GroundMetric, embedding: NDArray[np.float64], *, key_added: str) -> None:
+def store_metric(adata: AnnData, metric: GroundMetric, embedding: Any, *, key_added: str) -> None:
     """Write all slots of a metric."""
     loadings = spread_loadings(adata, metric)
     write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._features import BLOCK
 from gml._metric import GroundMetric
 from gml._slots import check_anndata, check_key_added
+from gml._storage import BLOCK
 
 from ._measure import Yardstick, features_of
 from ._store import check_key_is_free, embed_cells, store_metric
@@ -67,8 +67,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -
         raise TypeError(msg)
     features = features_of(adata, Yardstick("GroundMetric", metric))
     check_key_is_free(adata, key_added, features)
-    if not features.surely_finite():
-        for first in range(0, adata.n_obs, BLOCK):
-            features.check_finite(np.arange(first, min(first + BLOCK, adata.n_obs)), where="`adata`")
+    blocks = np.split(np.arange(adata.n_obs), np.arange(BLOCK, adata.n_obs, BLOCK))
+    features.check_finite(blocks, names=["`adata`"] * len(blocks))
     stored = replace(metric, params=metric.params | {"transformed": True})
     store_metric(adata, stored, embed_cells(features, metric, adata.n_obs), key_added=key_added)

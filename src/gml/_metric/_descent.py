@@ -1,0 +1,157 @@
+"""Adam on the triplet loss, from the start to the last pass."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from gml._parallel import progress
+from gml._warn import warn
+from gml.methods import Spectral
+
+from ._comparison import compare
+from ._fit import check_apart
+from ._lessons import Lessons
+from ._spectral import fit_spectral
+from ._triplets import has_triplets
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml._design import Design
+    from gml._sketch import Points
+    from gml.methods import Triplet
+    from gml.solvers import Solver
+
+    from ._objective import Objective
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 10  # passes without an improvement by TOLERANCE, relative to the best loss, before it stops
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Descent:
+    """What Adam went through."""
+
+    maps: list[NDArray[np.float64]]
+    """The map before the last step of each pass, shape (k, d), in the unit of the objective."""
+    loss: list[float]
+    """The loss of each pass, the mean over its steps."""
+    scale: float
+    """What the features were divided by."""
+
+
+def descend(
+    points: Points,
+    design: Design,
+    *,
+    settings: Triplet,
+    n_passes: int,
+    n_components: int,
+    solver: Solver,
+    seed: int,
+    n_jobs: int | None,
+) -> Descent:
+    """Adam on all patients."""
+    rng = np.random.default_rng(seed)
+    comparison = compare(design, settings.target)
+    if not has_triplets(comparison):
+        msg = "There is no triplet to learn from: donors or batches leave no patient that differs more than another."
+        raise ValueError(msg)
+    lessons = Lessons(_centred(points), design, comparison, settings, solver, n_jobs)
+    objectives = lessons.draw(rng)
+    scale = _mean_distance(objectives)
+    lessons, objectives = lessons.in_unit(scale), [objective.in_unit(scale) for objective in objectives]
+    components = torch.from_numpy(_start(lessons, objectives, n_components=n_components, rng=rng))
+    adam = torch.optim.Adam([components], lr=settings.learning_rate)
+    maps: list[NDArray[np.float64]] = []
+    history: list[float] = []
+    for number in progress(range(1, n_passes + 1), total=n_passes, description="learning the metric"):
+        if lessons.in_batches:
+            objectives = lessons.draw(rng)
+        losses = []
+        for objective in objectives:
+            before = components.numpy().copy()
+            losses.append(_step(objective, components, adam))
+        maps.append(before)
+        history.append(float(np.mean(losses)))
+        logger.debug("pass %d: loss %.6g", number, history[-1])
+        if _is_done(history, noisy=lessons.in_batches):
+            break
+    return Descent(maps, history, scale)
+
+
+def _step(objective: Objective, components: torch.Tensor, adam: torch.optim.Adam) -> float:
+    """One step of Adam in place, and the loss before it."""
+    loss, slope = objective(components.numpy())
+    if not np.isfinite(loss):
+        msg = f"The loss became {loss}; lower `learning_rate` ({objective.settings.learning_rate})."
+        raise ValueError(msg)
+    components.grad = torch.from_numpy(slope)
+    adam.step()
+    return loss
+
+
+def _centred(points: Points) -> Points:
+    return replace(points, x=points.x - points.x.mean(axis=0))
+
+
+def _mean_distance(objectives: list[Objective], components: NDArray[np.float64] | None = None) -> float:
+    """Mean distance between the patients that are compared in a pass, under a map or Euclidean."""
+    solved = [objective.solve(components, power=1, plans=False).distances for objective in objectives]
+    distances = np.concatenate(solved)
+    check_apart(distances)
+    return float(distances.mean())
+
+
+def _start(
+    lessons: Lessons, objectives: list[Objective], *, n_components: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Map to begin with, shape (k, d)."""
+    settings = lessons.settings
+    d = lessons.points.x.shape[1]
+    if settings.init == "uniform":
+        return rng.uniform(-1.0, 1.0, size=(n_components, d))
+    orthogonal = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((d, n_components)))[0].T)
+    if settings.init == "orthogonal":
+        return orthogonal
+    # in batches, no more pairs than one pass takes
+    max_pairs = sum(len(objective.pairs) for objective in objectives) if lessons.in_batches else settings.max_pairs
+    found = fit_spectral(
+        lessons.points,
+        lessons.design,
+        Spectral(target=settings.target, max_pairs=max_pairs),
+        n_components=n_components,
+        solver=lessons.solver,
+        n_jobs=lessons.n_jobs,
+        seed=int(rng.integers(2**32)),
+    ).components[:n_components]
+    if len(found) == 0:
+        warn(
+            "Patients of different diseases are nowhere further apart than patients of the same disease under the "
+            "Euclidean metric; learning starts from random directions and may find nothing that holds."
+        )
+        return orthogonal
+    # rows of zeros would have no gradient
+    rest = 0.01 * np.linalg.norm(found, 2) * orthogonal[len(found) :]
+    start = np.concatenate([found, rest])
+    return np.asarray(start / _mean_distance(objectives, start))
+
+
+def _is_done(history: list[float], *, noisy: bool) -> bool:
+    """Whether the loss is 0, or the last passes brought nothing.
+
+    Losses of batches go up and down with the deal, so means over ten passes are compared there.
+    """
+    if history[-1] == 0:
+        return True
+    if not noisy:
+        return len(history) > PATIENCE and min(history[-PATIENCE:]) > (1 - TOLERANCE) * min(history[:-PATIENCE])
+    last, before = history[-PATIENCE:], history[-2 * PATIENCE : -PATIENCE]
+    return len(before) == PATIENCE and float(np.mean(last)) > (1 - TOLERANCE) * float(np.mean(before))

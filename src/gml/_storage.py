@@ -1,0 +1,240 @@
+"""Matrices of cells, in memory or on disk, read a few rows at a time.
+
+On disk are the datasets of h5py and zarr, the sparse datasets of AnnData, and Dask arrays. They are told by what they
+can do: none of these packages is imported here. A walk over a matrix gives the same blocks wherever it lies, so that
+sums over blocks are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+BLOCK = 10_000  # rows taken at once
+BLOCK_NUMBERS = 2**25  # that a dense block holds at most, 256 MB in float64
+GROUP_BYTES = 2**28  # that are read at once for several patients
+SAMPLED_ROWS = 100  # that tell how much room a row takes
+
+
+def numeric_matrix(matrix: Any, *, name: str) -> Any:
+    """The matrix as an array or in CSR form, or as it lies on disk, if it holds real numbers and has rows to read."""
+    if isinstance(matrix, pd.DataFrame):
+        matrix = matrix.to_numpy()
+    form, in_memory = _form(matrix), not is_on_disk(matrix)
+    if form is None:
+        msg = (
+            f"{name} must be a numpy array, a scipy sparse matrix, a Dask array of these, or a dataset of HDF5 or "
+            f"zarr, got {type(matrix).__name__}."
+        )
+        raise TypeError(msg)
+    if matrix.dtype.kind not in "fiub":
+        msg = f"{name} must hold real numbers, got {matrix.dtype}; no numeric features."
+        raise ValueError(msg)
+    if form == "csc" and not in_memory:
+        msg = (
+            f"{name} lies on disk gene by gene (CSC), so the cells of a patient cannot be read alone. Write it cell by "
+            "cell (CSR): load it, convert it with `.tocsr()`, and write it again."
+        )
+        raise ValueError(msg)
+    return matrix if form == "dense" or not in_memory else matrix.tocsr()
+
+
+def is_on_disk(matrix: Any) -> bool:
+    """Whether rows must be read before they can be used."""
+    is_sparse: bool = sp.issparse(matrix)
+    return not is_sparse and not isinstance(matrix, np.ndarray)
+
+
+def is_lazy(matrix: Any) -> bool:
+    """Whether it is a Dask array."""
+    return hasattr(matrix, "__dask_graph__")
+
+
+def load_frame(value: Any) -> Any:
+    """A DataFrame for a table that AnnData reads lazily; anything else as it is."""
+    return value.to_memory() if hasattr(value, "true_index") else value
+
+
+def in_memory(value: Any) -> Any:
+    """What was read lazily, with all that it holds, as arrays and DataFrames."""
+    value = load_frame(value)
+    if isinstance(value, Mapping):
+        return {key: in_memory(item) for key, item in value.items()}
+    return value.compute(scheduler="synchronous") if is_lazy(value) else value
+
+
+def read_rows(matrix: Any, rows: NDArray[np.intp], columns: NDArray[np.intp] | None = None) -> Any:
+    """Some rows, in the order that is asked for, of some columns; sparse if the matrix is."""
+    if not is_on_disk(matrix):
+        block = matrix[rows]
+        return block if columns is None else block[:, columns]
+    order = np.argsort(rows, kind="stable")
+    wanted = rows[order]
+    parts = []
+    # never more than whole chunks at once, and no chunk twice
+    for first, last in itertools.pairwise(np.searchsorted(wanted, _edges(matrix))):
+        if first < last:
+            start = wanted[first]
+            block = _read(matrix, start, wanted[last - 1] + 1)[wanted[first:last] - start]
+            parts.append(block if columns is None else block[:, columns])
+    if not parts:
+        parts = [_read(matrix, 0, 0)[:, slice(None) if columns is None else columns]]
+    back = np.empty_like(order)
+    back[order] = np.arange(len(order))
+    return _stack(parts)[back]
+
+
+def read_each(matrix: Any, parts: Sequence[NDArray[np.intp]], columns: NDArray[np.intp] | None = None) -> Iterator[Any]:
+    """Several sets of rows, one after the other; from disk as many at once as fit into :data:`GROUP_BYTES`."""
+    if not is_on_disk(matrix):
+        yield from (read_rows(matrix, rows, columns) for rows in parts)
+        return
+    budget = max(1, round(GROUP_BYTES / _bytes_per_row(matrix, columns)))
+    ends = np.cumsum([len(rows) for rows in parts])
+    first = 0
+    while first < len(parts):
+        room = budget + (ends[first - 1] if first else 0)
+        last = max(first + 1, int(np.searchsorted(ends, room, side="right")))
+        group = read_rows(matrix, np.concatenate(parts[first:last]), columns)
+        start = 0
+        for rows in parts[first:last]:
+            yield group[start : start + len(rows)]
+            start += len(rows)
+        first = last
+
+
+def walk(matrix: Any, *, step: int | None = None) -> Iterator[tuple[int, Any]]:
+    """All rows in blocks of `step` rows, each with the number of its first row."""
+    n, step = matrix.shape[0], _step(matrix) if step is None else step
+    if not is_on_disk(matrix):
+        for first in range(0, n, step):
+            yield first, matrix[first : first + step]
+        return
+    held, first = [], 0
+    for start, stop in itertools.pairwise(_edges(matrix)):
+        held.append(_read(matrix, start, stop))
+        last = stop if stop == n else stop - stop % step
+        if last > first:
+            rows = _stack(held)
+            for at in range(first, last, step):
+                yield at, rows[at - first : min(at + step, last) - first]
+            held, first = [rows[last - first :]], last
+
+
+def walk_together(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
+    """Blocks of the same rows of two matrices."""
+    step = min(_step(one), _step(other))
+    for (_, block), (_, other_block) in zip(walk(one, step=step), walk(other, step=step), strict=True):
+        yield block, other_block
+
+
+def column_means(matrix: Any) -> NDArray[np.float64]:
+    """Mean of each column, shape (g,), float64, without a dense copy; not finite if a number is not."""
+    total = np.zeros(matrix.shape[1])
+    with np.errstate(all="ignore"):
+        for _, block in walk(matrix):
+            total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+        total /= matrix.shape[0]
+    return total
+
+
+def is_finite(matrix: Any) -> bool:
+    """Whether no number is NaN or infinite, told by sums, without a copy."""
+    with np.errstate(all="ignore"):
+        return all(np.isfinite(block.sum(dtype=np.float64)) for _, block in walk(matrix))
+
+
+def multiply(left: Any, matrix: Any) -> NDArray[np.float64]:
+    """``left @ matrix``, shape (m, g), a block of rows of the matrix at a time; `left` is dense or sparse, (m, n)."""
+    is_sparse: bool = sp.issparse(left)
+    left = left.tocsc() if is_sparse else left
+    product = np.zeros((left.shape[0], matrix.shape[1]))
+    for first, block in walk(matrix):
+        part = left[:, first : first + block.shape[0]]
+        if is_sparse:  # most rows of it are empty where patients lie one below the other
+            touched = np.unique(part.indices)
+            product[touched] += _dense(part.tocsr()[touched] @ block)
+        else:
+            product += _dense(part @ block)
+    return product
+
+
+def _form(matrix: Any) -> str | None:
+    """``"dense"``, ``"csr"`` or ``"csc"``, `None` for what is no matrix; in memory every sparse form can become CSR."""
+    is_sparse: bool = sp.issparse(matrix)
+    if isinstance(matrix, np.ndarray):
+        return "dense"
+    if is_sparse:
+        return "csr"
+    if is_lazy(matrix):
+        meta = getattr(matrix, "_meta", None)
+        is_sparse = sp.issparse(meta)
+        return str(getattr(meta, "format", None)) if is_sparse else "dense" if isinstance(meta, np.ndarray) else None
+    if hasattr(matrix, "backend") and hasattr(matrix, "format"):  # a sparse dataset of AnnData
+        return str(matrix.format)
+    return "dense" if type(matrix).__module__.partition(".")[0] in {"h5py", "zarr"} else None
+
+
+def _step(matrix: Any) -> int:
+    """Rows of a block; depends on the shape and on nothing else, but for what is sparse."""
+    if _form(matrix) != "dense":
+        return BLOCK
+    n_columns: int = matrix.shape[1]
+    return min(BLOCK, max(1, BLOCK_NUMBERS // max(1, n_columns)))
+
+
+def _edges(matrix: Any) -> NDArray[np.intp]:
+    """First rows of what is read at once from disk, and the end: whole chunks, more than one if they are small."""
+    n, step = matrix.shape[0], _step(matrix)
+    if not is_lazy(matrix):
+        chunks = getattr(matrix, "shards", None) or getattr(matrix, "chunks", None) or (1,)
+        unit = max(1, step // chunks[0]) * chunks[0]
+        return np.append(np.arange(0, n, unit), n)
+    edges = [0]
+    for start, stop in itertools.pairwise(np.cumsum([0, *matrix.chunks[0]])):
+        if stop - edges[-1] > step and start > edges[-1]:
+            edges.append(int(start))
+    return np.array([*edges, n])
+
+
+def _read(matrix: Any, start: int, stop: int) -> Any:
+    """Rows that lie one below the other on disk."""
+    block = matrix[start:stop]
+    if is_lazy(block):
+        # in this thread: chunks are few, and a cluster should not send cells back and forth
+        block = block.compute(scheduler="synchronous")
+    is_sparse: bool = sp.issparse(block)
+    return block.tocsr() if is_sparse else np.asarray(block)
+
+
+def _stack(parts: list[Any]) -> Any:
+    """Blocks of rows one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    is_sparse: bool = sp.issparse(parts[0])
+    return sp.vstack(parts, format="csr") if is_sparse else np.concatenate(parts)
+
+
+def _bytes_per_row(matrix: Any, columns: NDArray[np.intp] | None) -> float:
+    """Memory that a row takes, told by the first ones if they are sparse."""
+    if _form(matrix) == "dense":
+        n_columns: int = matrix.shape[1] if columns is None else len(columns)
+        return float(n_columns * matrix.dtype.itemsize)
+    rows = read_rows(matrix, np.arange(min(SAMPLED_ROWS, matrix.shape[0])), columns)
+    n_bytes = rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes
+    return float(n_bytes / rows.shape[0])
+
+
+def _dense(matrix: Any) -> NDArray[np.float64]:
+    is_sparse: bool = sp.issparse(matrix)
+    return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)

@@ -1,0 +1,152 @@
+"""Few weighted points per patient instead of all cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import numpy as np
+import pandas as pd
+
+from gml._checks import check_int, check_n_jobs, check_seed
+from gml._cohort import Cohort, constant_columns
+from gml._features import GENES, find_features, gene_matrix
+from gml._sketch import sketch as find_points
+from gml._slots import (
+    N_CELLS,
+    PCA_LOADINGS,
+    SKETCH,
+    SKETCH_FORMAT,
+    WEIGHT,
+    check_anndata,
+    colors_of,
+    get_var,
+)
+from gml._storage import in_memory, load_frame, multiply, numeric_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._sketch import Points
+
+
+def sketch(
+    adata: AnnData,
+    *,
+    patient_key: str = "patient",
+    use_rep: str | None = None,
+    layer: str | None = None,
+    n_points: int = 64,
+    rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
+) -> AnnData:
+    """Replace the cells of each patient by few weighted points that stand for all of them.
+
+    Every function of gml represents patients like this unless told otherwise; here the points come out as an AnnData,
+    which is small, can be stored, and takes the place of the cells in :mod:`gml.tl`: with the same `n_points` and
+    `rng`, metrics, distances and scores are those of the cells. It pays where cells lie on disk or are used often.
+
+    The points are the centres of k-means clusters of the patient's cells. Of a patient with more than 20,000 cells, the
+    centres are found among so many, drawn at random, before all cells are assigned to them.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, in memory or on disk; or a sketch, to be made coarser. Not modified.
+    patient_key
+        Column of ``adata.obs`` that names the patient of each cell.
+    use_rep, layer
+        Features that are clustered, as in :func:`gml.tl.learn_metric`.
+    n_points
+        Most points of a patient; patients with no more cells keep them all.
+    rng
+        Seed, or a generator from which one is drawn. Points of a patient do not depend on other patients.
+    n_jobs
+        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
+
+    Returns
+    -------
+    Points × genes, one patient below the other, sorted by name:
+
+    `.obs`
+        `weight`, the share of the patient's cells (sum 1 in each patient), `n_cells`, the number of cells that a point
+        stands for, and every column of ``adata.obs`` that is constant within patients.
+    ``.obsm[use_rep]``
+        The features (n_points, d), float64, if they come from `obsm`. Else they are in `.X` or in ``.layers[layer]``.
+    `.X`
+        Mean of ``adata.X`` over the cells of a point, dense (n_points, n_genes), so that metrics lead back to genes.
+    `.var`, ``.varm["PCs"]``
+        As in `adata`.
+    ``.uns["gml_sketch"]``
+        The mark by which gml knows a sketch: its weights are used, and it is not sketched again unless a smaller
+        `n_points` is asked for. `params` hold the call. It survives the disk and ``sketch[rows]``; weights of a patient
+        of whom some points were dropped are scaled to sum 1 where they are used.
+
+    What needs the cells themselves is not known for a sketch: `noise_floor` and `sketch_error` of
+    :func:`gml.tl.patient_distances` are NaN, and columns that vary within patients, such as cell types, are left out.
+
+    Raises
+    ------
+    KeyError
+        If a column, layer or representation is missing.
+    ValueError
+        If a cell has no patient, or the features are not finite.
+
+    Examples
+    --------
+    >>> import gml
+    >>> cells = gml.datasets.gaussian_cohort(n_patients=6, n_cells=100)
+    >>> points = gml.pp.sketch(cells, n_points=16)
+    >>> points.shape
+    (96, 2)
+    >>> points.obs.groupby("patient", observed=True)["n_cells"].sum().tolist()
+    [100, 100, 100, 100, 100, 100]
+    >>> gml.tl.learn_metric(points, method="spectral", n_points=16)
+    """
+    check_anndata(adata)
+    check_int(n_points, name="n_points")
+    check_n_jobs(n_jobs)
+    seed = check_seed(rng)
+    features = find_features(adata, use_rep=use_rep, layer=layer)
+    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key)
+    points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    obs = _describe(adata, cohort, points)
+    sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
+    if features.rep != GENES:
+        sketched.obsm[features.rep] = _named(points.x, obs.index, stored=adata.obsm[features.rep])
+        if PCA_LOADINGS in adata.varm:
+            sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
+    elif layer is not None:
+        sketched.layers[layer] = _means(adata, points, layer=layer)
+    params = {"patient_key": patient_key, "use_rep": features.rep, "layer": layer, "n_points": n_points, "rng": seed}
+    sketched.uns |= colors_of(adata, obs.columns)
+    sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params}
+    return sketched
+
+
+def _describe(adata: AnnData, cohort: Cohort, points: Points) -> pd.DataFrame:
+    """What is known of each point."""
+    n_points = np.diff(points.start)
+    number = np.arange(len(points.x)) - np.repeat(points.start[:-1], n_points)
+    width = len(str(n_points.max() - 1))  # so that names sort as the points do
+    names = [f"{name}_{i:0{width}}" for name, i in zip(np.repeat(cohort.patients, n_points), number, strict=True)]
+    obs = constant_columns(adata, cohort.rows).iloc[np.repeat(np.arange(len(cohort)), n_points)]
+    counts = None if cohort.counts is None else cohort.counts[points.rows]
+    n_cells = np.bincount(points.point_of_row, counts, minlength=len(points.x)).astype(np.int64)
+    return obs.set_axis(pd.Index(names), axis=0).assign(**{WEIGHT: points.weights, N_CELLS: n_cells})
+
+
+def _means(adata: AnnData, points: Points, *, layer: str | None) -> NDArray[np.floating[Any]] | None:
+    """Mean of each gene over the cells of each point."""
+    if layer is None and adata.X is None:
+        return None
+    genes = numeric_matrix(gene_matrix(adata, layer), name="genes")
+    means = multiply(points.averaging(adata.n_obs), genes)
+    return means.astype(genes.dtype if genes.dtype.kind == "f" else np.float32, copy=False)
+
+
+def _named(x: NDArray[np.float64], names: pd.Index, *, stored: Any) -> Any:
+    """The features of the points, with names for columns if those of the cells have names."""
+    table = load_frame(stored)
+    return pd.DataFrame(x, index=names, columns=table.columns) if isinstance(table, pd.DataFrame) else x
