@@ -67,6 +67,11 @@ class Keys:
         return f"X_{self.key_added}_mds"
 
     @property
+    def means(self) -> str:
+        """`obsm` of patients without all distances: mean of their cells where the ground cost is taken, (p, k)."""
+        return f"X_{self.key_added}_means"
+
+    @property
     def predicted(self) -> str:
         """`obs` of query patients: the predicted class."""
         return f"{self.key_added}_predicted"

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
 
@@ -40,6 +41,13 @@ class Nearest:
     """Transport problems that were solved."""
     n_pairs: int
     """Pairs that there are."""
+
+    def graph(self) -> sp.csr_matrix:
+        """Distances to the k nearest in each row, shape (p, p); those of 0 are entries too."""
+        n, k = self.neighbors.shape
+        rows = np.argsort(self.neighbors, axis=1)
+        data, indices = (np.take_along_axis(of, rows, 1).ravel() for of in (self.distances, self.neighbors))
+        return sp.csr_matrix((data, indices, k * np.arange(n + 1)), shape=(n, n))
 
 
 def nearest_patients(clouds: Clouds, k: int, *, solver: Solver, n_jobs: int | None) -> Nearest:

@@ -38,6 +38,10 @@ class Clouds:
     start: NDArray[np.intp]
     """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
 
+    def means(self) -> NDArray[np.float64]:
+        """Mean of each patient, shape (p, k)."""
+        return np.asarray(np.add.reduceat(self.weights[:, None] * self.z, self.start[:-1], axis=0))
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Transport:

@@ -9,9 +9,10 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
 from gml._cohort import constant_columns
 from gml._mds import classical_mds
+from gml._ot import nearest_patients
 from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
 from gml._storage import multiply, numeric_matrix
 from gml.solvers import resolve_solver, solver_name
@@ -30,6 +31,7 @@ from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from gml._ot import Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
 
@@ -48,6 +50,7 @@ def patient_distances(
     solver: SolverName | Solver = "exact",
     power: Power | None = None,
     n_points: int | None = 64,
+    neighbors_only: int | None = None,
     key_added: str = "gml",
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
@@ -84,6 +87,10 @@ def patient_distances(
         Exponent q of the ground cost, 1 or 2; `None` is the metric's own, 1 if it was not learned.
     n_points
         Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+    neighbors_only
+        Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
+        tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
+        and the Euclidean or a learned metric.
     key_added
         Name of the result.
     rng
@@ -106,10 +113,14 @@ def patient_distances(
         Euclidean metric, relative to the scatter within diseases under a learned one.
     ``.obsm["X_" + key_added + "_mds"]``
         Classical multidimensional scaling of the distances (of their roots for q = 2), shape (p, at least 2).
+    ``.obsp[key_added + "_distances"]``, ``.obsm["X_" + key_added + "_means"]``
+        With `neighbors_only` these take the place of distances and MDS: a sparse (p, p) matrix with the distances of
+        the nearest patients in each row, and the means of the patients in the space of the ground metric, (p, k).
+        :func:`gml.pp.neighbors` reads them.
     ``.uns[key_added]``
         `params`, everything needed to repeat the call, `loss` of the learned metric, and `sketch_error`: the mean
         ground cost from a cell to the point that stands for it, 0 if all cells are taken, NaN for the points of
-        :func:`gml.pp.sketch`.
+        :func:`gml.pp.sketch`. With `neighbors_only` also `n_solved`, the number of pairs that were solved.
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
@@ -147,6 +158,7 @@ def patient_distances(
         solver=solver,
         power=power,
         n_points=n_points,
+        neighbors_only=neighbors_only,
         key_added=key_added,
         rng=rng,
         n_jobs=n_jobs,
@@ -154,7 +166,7 @@ def patient_distances(
     return patients
 
 
-def compare_patients(
+def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     adata: AnnData,
     reference: AnnData | None,
     *,
@@ -170,6 +182,7 @@ def compare_patients(
     rng: int | np.random.Generator | None,
     n_jobs: int | None,
     labelled: bool = True,
+    neighbors_only: int | None = None,
 ) -> tuple[AnnData, Yardstick, Measured, Measured | None]:
     """The result of :func:`patient_distances`, what it was measured with, and the measured patients and reference."""
     check_anndata(adata)
@@ -185,6 +198,7 @@ def compare_patients(
 
     stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata))
     ground = stick.ground(stick.power if power is None else power)
+    _check_neighbors_only(neighbors_only, ground, reference)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
         adata,
@@ -215,13 +229,20 @@ def compare_patients(
         "solver": solver_name(solver_settings),
         "solver_settings": asdict(solver_settings),
         "n_points": n_points,
+        "neighbors_only": neighbors_only,
         "rng": seed,
     }
     error = sketch_error(one, stick, ground=ground)
     patients.uns[keys.run] = {"params": params, "sketch_error": error}
     if stick.learned is not None:
         patients.uns[keys.run]["loss"] = stick.learned.loss
-    if other is None:
+    if neighbors_only is not None:
+        k = min(neighbors_only, len(one.cohort) - 1)
+        nearest = nearest_patients(one.clouds, k, solver=solver_settings, n_jobs=n_jobs)
+        patients.obsp[keys.distances] = nearest.graph()
+        patients.obsm[keys.means] = one.clouds.means()
+        patients.uns[keys.run]["n_solved"] = nearest.n_solved
+    elif other is None:
         distances = distances_within(one, **solve)
         warn_of_sizes(distances, floor, one.cohort)
         warn_of_sketch(distances, error, n_points=n_points)
@@ -231,6 +252,22 @@ def compare_patients(
         patients.obsm[keys.distances] = distances_between(one, other, **solve)
         patients.uns[keys.run]["reference"] = other.cohort.patients
     return patients, stick, one, other
+
+
+def _check_neighbors_only(neighbors_only: int | None, ground: Ground, reference: AnnData | None) -> None:
+    """Whether the nearest patients can be found by lower bounds."""
+    if neighbors_only is None:
+        return
+    check_int(neighbors_only, name="neighbors_only")
+    if reference is not None:
+        msg = f"`neighbors_only` must be None with `reference`, got {neighbors_only}: all those distances are taken."
+        raise ValueError(msg)
+    if ground.power != 1 or ground.metric != "euclidean":
+        msg = (
+            f"neighbors_only={neighbors_only} needs power=1 and the Euclidean or a learned metric, got "
+            f"power={ground.power} and the metric {ground.metric!r}; leave it out to take all distances."
+        )
+        raise ValueError(msg)
 
 
 def patients_from(adata: AnnData, one: Measured) -> AnnData:
