@@ -49,6 +49,7 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.bench_transport
 	$(BIN)/python -m benchmarks.bench_growth
 	$(BIN)/python -m benchmarks.bench_scale
+	$(BIN)/python -m benchmarks.bench_nearest
 	$(BIN)/python -m benchmarks.bench_dask
 
 bench-accuracy: $(VENV)/.demo

@@ -63,7 +63,9 @@ def on_disk(path: Path, n_patients: int, n_cells: int, *, shuffled: bool) -> Non
     for first in range(0, len(patient), BLOCK):
         some = patient[first : first + BLOCK]
         x[first : first + BLOCK] = means[some] + rng.standard_normal((len(some), shape[1]), dtype=np.float32)
-    if path.suffix != ".zarr":
+    if path.suffix == ".zarr":
+        zarr.consolidate_metadata(path)
+    else:
         group.close()
 
 
