@@ -257,6 +257,21 @@ def test_the_map_of_the_best_pass_is_kept() -> None:
     np.testing.assert_array_equal(found.loss, descent.loss)
 
 
+def test_batches_share_the_step_of_a_pass() -> None:
+    """The first step of Adam is the learning rate in every entry, whatever the gradient."""
+    points, labels = planted(40)
+    options = {"n_passes": 2, "n_components": 2, "solver": Exact(), "seed": 3, "n_jobs": 1}
+    for size in (None, 20, 8):
+        settings = Triplet(batch_size=size, init="orthogonal", learning_rate=0.01)
+        first, second = descend(points, Design(labels), settings=settings, **options).maps
+        # from before the last step of the first pass to before that of the second, as many as there are batches
+        assert np.abs(second - first).max() <= 1.1 * 0.01
+        if size is None:
+            np.testing.assert_allclose(np.abs(second - first), 0.01, rtol=1e-3)
+        else:
+            assert np.abs(second - first).max() > 0.5 * 0.01
+
+
 def test_an_ordered_disease_in_batches() -> None:
     points, _ = planted(40, shift=0.0)
     values = np.random.default_rng(1).uniform(0, 3, 40)

@@ -72,7 +72,7 @@ class Triplet:
     max_iter: int = 30
     """Passes over the triplets at most."""
     learning_rate: float = 0.05
-    """Step of Adam."""
+    """Step of Adam; with `batch_size` that of a whole pass, of which every batch makes its share."""
     init: Init = "spectral"
     """Start: the closed form of :class:`Spectral`, or as published random orthonormal rows, or entries uniform on
     (-1, 1)."""

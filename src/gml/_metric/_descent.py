@@ -75,6 +75,8 @@ def descend(
     for number in progress(range(1, n_passes + 1), total=n_passes, description="learning the metric"):
         if lessons.in_batches:
             objectives = lessons.draw(rng)
+            # the way of one pass, in more steps: with as long steps as for all patients the noise of batches wins
+            adam.param_groups[0]["lr"] = settings.learning_rate / len(objectives)
         losses = []
         for objective in objectives:
             before = components.numpy().copy()
