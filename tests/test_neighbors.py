@@ -4,7 +4,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scanpy as sc
+import scipy.sparse as sp
 from anndata import AnnData
+from scipy.spatial.distance import cdist
 
 import gml
 
@@ -133,3 +135,37 @@ def test_survives_the_disk(patients: AnnData, tmp_path) -> None:
     sc.tl.umap(read)
     sc.tl.umap(patients)
     np.testing.assert_array_equal(read.obsm["X_umap"], patients.obsm["X_umap"])
+
+
+def patients_at(z: np.ndarray) -> AnnData:
+    return AnnData(obs={"number": np.arange(len(z))}, obsm={"X_gml_mds": z}, obsp={"gml_distances": cdist(z, z)})
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_patients_at_distance_0_are_neighbours(is_sparse: bool) -> None:
+    z = np.random.default_rng(0).standard_normal((20, 2))
+    z[[3, 7, 11]] = z[0]
+    patients = patients_at(z)
+    if is_sparse:  # zeros are entries, as in every row all others are
+        dense, others = patients.obsp["gml_distances"], ~np.eye(20, dtype=bool)
+        number = np.tile(np.arange(20), (20, 1))[others]
+        patients.obsp["gml_distances"] = sp.csr_matrix((dense[others], number, 19 * np.arange(21)), shape=(20, 20))
+        patients.obsm["X_gml_means"] = patients.obsm.pop("X_gml_mds")
+    gml.pp.neighbors(patients, n_neighbors=4)
+    graph = patients.obsp["distances"]
+    np.testing.assert_array_equal(np.diff(graph.indptr), 3)
+    for patient, others in {0: [3, 7, 11], 3: [0, 7, 11], 11: [0, 3, 7]}.items():
+        assert graph[patient].indices.tolist() == others
+        assert graph[patient].data.tolist() == [0, 0, 0]
+    assert np.isfinite(patients.obsp["connectivities"].data).all()
+
+
+def test_more_patients_than_scanpy_compares_exactly() -> None:
+    """From 4,096 observations on, scanpy hands distances to an approximate search that knows none."""
+    z = np.random.default_rng(0).standard_normal((4100, 2))
+    patients = patients_at(z)
+    gml.pp.neighbors(patients, n_neighbors=3)
+    distances = patients.obsp["gml_distances"].copy()
+    np.fill_diagonal(distances, np.inf)
+    nearest = np.argsort(distances[:50], axis=1)[:, :2]
+    np.testing.assert_array_equal(patients.obsp["distances"].indices[:100].reshape(50, 2), nearest)

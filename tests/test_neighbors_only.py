@@ -57,8 +57,30 @@ def test_same_graph_as_from_all_distances(nearest: AnnData, everyone: AnnData, n
     for patients in (nearest, everyone):
         gml.pp.neighbors(patients, n_neighbors=n_neighbors)
     for slot in ("distances", "connectivities"):
-        np.testing.assert_allclose(nearest.obsp[slot].toarray(), everyone.obsp[slot].toarray(), rtol=1e-6, atol=1e-7)
+        for part in ("data", "indices", "indptr"):
+            np.testing.assert_array_equal(*(getattr(found.obsp[slot], part) for found in (nearest, everyone)))
+    assert nearest.obsp["distances"].nnz == 60 * (n_neighbors - 1)
     assert nearest.uns["neighbors"]["params"]["use_rep"] == "X_gml_means"
+
+
+def test_part_of_the_patients(nearest: AnnData, everyone: AnnData) -> None:
+    """Who is left of the nearest are the nearest of those who are left."""
+    parts = [patients[5:].copy() for patients in (nearest, everyone)]
+    n_known = int(np.diff(parts[0].obsp["gml_distances"].indptr).min())
+    assert 1 < n_known < 7
+    for part in parts:
+        gml.pp.neighbors(part, n_neighbors=n_known + 1)
+    assert (parts[0].obsp["distances"] != parts[1].obsp["distances"]).nnz == 0
+    with pytest.raises(ValueError, match=rf"hold {n_known}: "):
+        gml.pp.neighbors(parts[0], n_neighbors=n_known + 2)
+
+
+def test_graph_survives_the_disk(nearest: AnnData, tmp_path) -> None:
+    nearest.write_h5ad(tmp_path / "p.h5ad")
+    read = sc.read_h5ad(tmp_path / "p.h5ad")
+    for patients in (nearest, read):
+        gml.pp.neighbors(patients, n_neighbors=8)
+    assert (nearest.obsp["connectivities"] != read.obsp["connectivities"]).nnz == 0
 
 
 def test_scanpy_goes_on(nearest: AnnData) -> None:

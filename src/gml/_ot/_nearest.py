@@ -56,8 +56,8 @@ def nearest_patients(clouds: Clouds, k: int, *, solver: Solver, n_jobs: int | No
     1. Bound all pairs from below by means and projections; solve the k most promising of each patient. The k-th
        smallest distance is a first radius.
     2. Where a bound leaves a pair within a radius, bound it again by duals, which start from those of step 1.
-    3. Solve the k most promising pairs within the radius of each patient, and shrink it, until none is left: all other
-       patients are farther than k that are known.
+    3. Solve the k most promising pairs within the radius of each patient, then the 2 k, 3 k, ... next, while the radius
+       shrinks, until none is left: all other patients are farther than k that are known.
 
     Memory is one number per pair. The result does not depend on `n_jobs`.
 
@@ -76,16 +76,17 @@ def nearest_patients(clouds: Clouds, k: int, *, solver: Solver, n_jobs: int | No
     solve = partial(transport, clouds, ground=Ground(), solver=solver, plans=False, n_jobs=n_jobs)
     bounds = _coarse(centred, n_jobs=n_jobs)  # infinite where the distance is known
 
-    pairs, active = _promising(bounds, np.full(n_patients, np.finfo(float).max), everyone, k=k)
+    pairs, active = _promising(bounds, np.full(n_patients, np.finfo(float).max), everyone, most=k)
     solved = solve(pairs, duals=True)
     nothing = np.full((n_patients, k), n_patients), np.full((n_patients, k), np.inf)
     neighbors, distances = _merge(*nothing, pairs, found=solved.distances)
     bounds[pairs[:, 0], pairs[:, 1]] = bounds[pairs[:, 1], pairs[:, 0]] = np.inf
     _refine(bounds, distances[:, -1], leaning=_leaning(centred, pairs, solved), n_jobs=n_jobs)
 
-    n_solved = len(pairs)
+    n_solved, most = len(pairs), 0
     while len(active):
-        pairs, active = _promising(bounds, distances[:, -1], active, k=k)
+        most = min(most + k, n_patients)  # few rounds where bounds are weak, no waste where they are good
+        pairs, active = _promising(bounds, distances[:, -1], active, most=most)
         found = solve(pairs).distances
         neighbors, distances = _merge(neighbors, distances, pairs, found=found)
         bounds[pairs[:, 0], pairs[:, 1]] = bounds[pairs[:, 1], pairs[:, 0]] = np.inf
@@ -134,16 +135,16 @@ def _bound_rows(
 
 
 def _promising(
-    bounds: NDArray[np.float64], radius: NDArray[np.float64], active: NDArray[np.intp], *, k: int
+    bounds: NDArray[np.float64], radius: NDArray[np.float64], active: NDArray[np.intp], *, most: int
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Pairs with the k least bounds of each active patient within their radius, and who has any.
+    """Pairs with the `most` least bounds of each active patient within their radius, and who has any.
 
     A radius only shrinks, so a patient without any is done.
     """
     pairs, still = [np.empty((0, 2), np.intp)], [np.empty(0, np.intp)]
     for rows in np.array_split(active, -(-len(active) // N_ROWS)):
         of_rows = bounds[rows]
-        near = np.argpartition(of_rows, k - 1, axis=1)[:, :k]
+        near = np.argpartition(of_rows, most - 1, axis=1)[:, :most]
         within = np.take_along_axis(of_rows, near, 1) <= radius[rows, None]
         pairs.append(np.column_stack([np.repeat(rows, within.sum(1)), near[within]]))
         still.append(rows[within.any(1)])

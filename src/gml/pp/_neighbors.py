@@ -14,7 +14,12 @@ from gml._checks import check_int, check_seed
 from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, quiet_about_views
 
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from anndata import AnnData
+    from numpy.typing import NDArray
+
+    Distances: TypeAlias = NDArray[Any] | sp.csr_matrix
 
 logger = logging.getLogger(__name__)
 
@@ -76,63 +81,63 @@ def neighbors(
             "patients among themselves: `gml.tl.patient_distances` without `reference`."
         )
         raise ValueError(msg)
-    nearest = patients.obsp.get(keys.distances)
-    is_sparse: bool = sp.issparse(nearest)
-    if not is_sparse:
-        nearest = get_matrix(patients, "obsp", keys.distances, hint=DISTANCES_FIRST)
-    rep = keys.means if is_sparse else keys.mds
+    distances = patients.obsp.get(keys.distances)
+    if not sp.issparse(distances):
+        distances = get_matrix(patients, "obsp", keys.distances, hint=DISTANCES_FIRST)
+    # left to scanpy, precomputed distances fail from 4,096 patients on, and a patient at distance 0 passes for oneself
+    known = _Known(distances, _n_neighbors(distances, n_neighbors))
+    rep = keys.means if sp.issparse(distances) else keys.mds
     coordinates = get_matrix(patients, "obsm", rep, hint=DISTANCES_FIRST)
-    n_patients = nearest.shape[0]
+    scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: coordinates})
+    sc.pp.neighbors(scratch, use_rep=rep, transformer=known, metric="precomputed", random_state=check_seed(rng))
+    with quiet_about_views():
+        patients.uns["neighbors"] = scratch.uns["neighbors"]
+    for slot in ("distances", "connectivities"):
+        patients.obsp[slot] = scratch.obsp[slot]
+
+
+def _n_neighbors(distances: Distances, n_neighbors: int) -> int:
+    """Neighbours that there are, the patient included."""
+    n_patients = distances.shape[0]
     if n_patients < 3:
         msg = f"A graph needs at least three patients, got {n_patients}."
         raise ValueError(msg)
     if n_neighbors > n_patients - 1:
         logger.info("n_neighbors=%d is more than there are other patients; using %d", n_neighbors, n_patients - 1)
         n_neighbors = n_patients - 1
-    scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: coordinates})
-    seed = check_seed(rng)
-    if is_sparse:
-        n_known = int(np.diff(nearest.indptr).min())
-        if n_neighbors > n_known + 1:
-            msg = (
-                f"n_neighbors={n_neighbors} (the patient included) needs {n_neighbors - 1} others, but the distances "
-                f"hold {n_known}: `gml.tl.patient_distances(..., neighbors_only={n_neighbors - 1})`."
-            )
-            raise ValueError(msg)
-        sc.pp.neighbors(
-            scratch, n_neighbors=n_neighbors, use_rep=rep, transformer=_Known(nearest, n_neighbors), random_state=seed
+    # rows of a part of the patients may have lost entries; those that are left are still the nearest
+    n_known = int(np.diff(distances.indptr).min()) if sp.issparse(distances) else n_patients - 1
+    if n_neighbors > n_known + 1:
+        msg = (
+            f"n_neighbors={n_neighbors} (the patient included) needs {n_neighbors - 1} others, but the distances "
+            f"hold {n_known}: `gml.tl.patient_distances(..., neighbors_only={n_neighbors - 1})`."
         )
-    else:
-        # scanpy reads precomputed distances from obsm; UMAP would later take them for coordinates, so not from ours
-        scratch.obsm[keys.distances] = nearest
-        sc.pp.neighbors(
-            scratch, n_neighbors=n_neighbors, use_rep=keys.distances, metric="precomputed", random_state=seed
-        )
-    graph = scratch.uns["neighbors"]
-    graph["params"] |= {"use_rep": rep}
-    with quiet_about_views():
-        patients.uns["neighbors"] = graph
-    for slot in ("distances", "connectivities"):
-        patients.obsp[slot] = scratch.obsp[slot]
+        raise ValueError(msg)
+    return n_neighbors
 
 
 class _Known:
-    """Nearest patients that are known already, in the form of scikit-learn's transformers that scanpy asks for them."""
+    """Distances that are known already, in the form of scikit-learn's transformers that scanpy asks for neighbours."""
 
-    def __init__(self, nearest: sp.csr_matrix, n_neighbors: int) -> None:
-        self.nearest, self.n_neighbors = nearest, n_neighbors
+    def __init__(self, distances: Distances, n_neighbors: int) -> None:
+        self.distances, self.n_neighbors = distances, n_neighbors
 
     def get_params(self, *, deep: bool = True) -> dict[str, int]:  # noqa: ARG002
         return {"n_neighbors": self.n_neighbors}
 
     def fit_transform(self, _: object) -> sp.csr_matrix:
-        """The patient and the nearest others, sorted by distance, shape (p, p) with n_neighbors entries in each row."""
-        n = self.nearest.shape[0]
-        found = []
+        """Nearest others, by distance, then number, shape (p, p) with n_neighbors - 1 entries in each row."""
+        n, k = self.distances.shape[0], self.n_neighbors - 1
+        apart, numbers = np.empty((n, k)), np.empty((n, k), dtype=np.int32)
         for row in range(n):
-            entries = slice(*self.nearest.indptr[row : row + 2])
-            apart, number = self.nearest.data[entries], self.nearest.indices[entries]
-            order = np.lexsort((number, apart))[: self.n_neighbors - 1]
-            found.append((np.append(row, number[order]), np.append(0.0, apart[order])))
-        numbers, apart = (np.concatenate(part) for part in zip(*found, strict=True))
-        return sp.csr_matrix((apart, numbers, self.n_neighbors * np.arange(n + 1)), shape=(n, n))
+            number, values = self._others(row)
+            nearest = np.lexsort((number, values))[:k]
+            numbers[row], apart[row] = number[nearest], values[nearest]
+        return sp.csr_matrix((apart.ravel(), numbers.ravel(), k * np.arange(n + 1)), shape=(n, n))
+
+    def _others(self, row: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Numbers of the other patients, and how far they are."""
+        if isinstance(self.distances, np.ndarray):
+            return np.delete(np.arange(len(self.distances)), row), np.delete(self.distances[row], row)
+        entries = slice(*self.distances.indptr[row : row + 2])
+        return self.distances.indices[entries], self.distances.data[entries]
