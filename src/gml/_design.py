@@ -33,6 +33,14 @@ class Design:
         """What is never split between training and test: donors, or else patients, shape (p,)."""
         return np.arange(len(self)) if self.donors is None else self.donors
 
+    def shuffled(self, rng: np.random.Generator) -> NDArray[np.intp]:
+        """Place of each patient's donor (or of the patient) among all, in random order, one disease after the other."""
+        groups, first = np.unique(self.groups, return_index=True)
+        order = rng.permutation(len(groups))
+        order = order[np.argsort(self.labels[first[order]], kind="stable")]
+        place = np.argsort(order)
+        return place[np.searchsorted(groups, self.groups)]
+
     def of(self, patients: NDArray[np.intp]) -> Design:
         """The same for some patients, in their order."""
         return Design(

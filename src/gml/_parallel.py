@@ -56,11 +56,12 @@ def parallel(
     total = len(tasks) if isinstance(tasks, Sequence) else total
     backend, _ = get_active_backend(prefer="threads")
     cluster = getattr(backend, "client", None)  # of Dask; joblib would send the function along with every task
-    if cluster is not None and n_workers(n_jobs) > 1:
+    workers = n_workers(n_jobs)
+    if cluster is not None and workers > 1:
         function = cluster.scatter(function, broadcast=True, hash=False)
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
-    run = joblib.Parallel(n_jobs=n_workers(n_jobs), prefer="threads", return_as=return_as, batch_size=1)
+    run = joblib.Parallel(n_jobs=workers, prefer="threads", return_as=return_as, batch_size=1)
     # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
     # do so at once would not restore it, so it is limited, and restored, here.
     with thread_pools().limit(limits=1, user_api="blas"):

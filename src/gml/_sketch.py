@@ -55,9 +55,13 @@ class Points:
         """Mean of the cells of each patient, shape (p, d)."""
         return np.add.reduceat(self.weights[:, None] * self.x, self.start[:-1], axis=0)
 
+    def points_of(self, patients: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Numbers of the points of some patients, in their order."""
+        return np.concatenate([np.arange(*self.start[patient : patient + 2]) for patient in patients])
+
     def of(self, patients: NDArray[np.intp]) -> Points:
         """The points of some patients, in their order."""
-        taken = np.concatenate([np.arange(*self.start[patient : patient + 2]) for patient in patients])
+        taken = self.points_of(patients)
         where = np.full(len(self.x), -1)
         where[taken] = np.arange(len(taken))
         point = where[self.point_of_row]

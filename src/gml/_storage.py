@@ -169,6 +169,12 @@ def multiply(left: Any, matrix: Any) -> NDArray[np.float64]:
     return product
 
 
+def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
+    """Weighted means of rows, shape (m, g), in the precision of the matrix; float32 if it holds counts."""
+    means = multiply(shares, matrix)
+    return means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+
+
 def _form(matrix: Any) -> str | None:
     """``"dense"``, ``"csr"`` or ``"csc"``, `None` for what is no matrix; in memory every sparse form can become CSR."""
     is_sparse: bool = sp.issparse(matrix)

@@ -219,7 +219,7 @@ def cross_fit(
     for test, components in zip(folds, maps, strict=True):
         others = np.setdiff1d(np.arange(len(points)), test)
         pairs = np.column_stack([np.repeat(test, len(others)), np.tile(others, len(test))])
-        clouds = Clouds(points.x @ components.T, points.weights, points.start)
+        clouds = Clouds.of(points, components)
         ground = Ground(power=method.power)
         solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
         distances[pairs[:, 0], pairs[:, 1]] = solved.distances

@@ -97,10 +97,8 @@ def split_distances(
     """Distances among all patients of a split under a map, or under a metric without one, shape (p, p)."""
     pairs = all_pairs(len(points))
     pairs = pairs[np.isin(pairs, [*fold.train, *fold.test]).all(axis=1)]
-    z = points.x if components is None else points.x @ components.T
-    clouds = Clouds(z, points.weights, points.start)
     ground = Ground(power=power, metric=metric)
-    return distances_among(clouds, pairs=pairs, ground=ground, solver=solver, n_jobs=1)
+    return distances_among(Clouds.of(points, components), pairs=pairs, ground=ground, solver=solver, n_jobs=1)
 
 
 def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: Study, seconds: float) -> list[Result]:

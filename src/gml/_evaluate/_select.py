@@ -204,8 +204,7 @@ def _judge_one(
         seed=seed,
     )
     pairs = np.column_stack([np.repeat(fold.test, len(fold.train)), np.tile(fold.train, len(fold.test))])
-    z = points.x @ components.T
-    clouds = Clouds(z, points.weights, points.start)
+    clouds = Clouds.of(points, components)
     distances = distances_among(clouds, pairs=pairs, ground=Ground(power=method.power), solver=solver, n_jobs=1)
     return _order(distances, design, fold)
 
@@ -257,9 +256,7 @@ def inner_folds(design: Design, n_splits: int, rng: np.random.Generator) -> list
 
 def _stratified(design: Design, n: int, rng: np.random.Generator) -> NDArray[np.intp]:
     """About n patients, donors together, every disease by its share."""
-    groups, first = np.unique(design.groups, return_index=True)
-    order = rng.permutation(len(groups))
-    order = order[np.argsort(design.labels[first[order]], kind="stable")]
-    n_groups = max(2, round(n * len(groups) / len(design)))
-    taken = groups[order[np.unique(np.linspace(0, len(order) - 1, n_groups).astype(np.intp))]]
-    return np.flatnonzero(np.isin(design.groups, taken))
+    place = design.shuffled(rng)
+    n_all = int(place.max()) + 1
+    n_groups = max(2, round(n * n_all / len(design)))
+    return np.flatnonzero(np.isin(place, np.linspace(0, n_all - 1, n_groups).astype(np.intp)))

@@ -41,14 +41,11 @@ def restrict(comparison: Comparison, members: NDArray[np.intp]) -> Comparison:
 
 def _units(design: Design, rng: np.random.Generator) -> NDArray[np.intp]:
     """Two donors of a disease are dealt together: their number, one disease after the other, shape (p,)."""
-    groups, first, group = np.unique(design.groups, return_index=True, return_inverse=True)
-    order = rng.permutation(len(groups))
-    order = order[np.argsort(design.labels[first[order]], kind="stable")]
-    disease = design.labels[first[order]]
-    _, begin, counts = np.unique(disease, return_index=True, return_counts=True)
-    within = np.arange(len(groups)) - np.repeat(begin, counts)
+    place = design.shuffled(rng)
+    _, first = np.unique(place, return_index=True)
+    _, begin, counts = np.unique(design.labels[first], return_index=True, return_counts=True)
+    within = np.arange(len(first)) - np.repeat(begin, counts)
     n_units = np.maximum(counts // 2, 1)  # an odd one joins the last two
     of_disease = np.minimum(within // 2, np.repeat(n_units - 1, counts))
-    unit = np.empty(len(groups), dtype=np.intp)
-    unit[order] = of_disease + np.repeat(np.cumsum(n_units) - n_units, counts)
-    return unit[group]
+    unit: NDArray[np.intp] = of_disease + np.repeat(np.cumsum(n_units) - n_units, counts)
+    return unit[place]

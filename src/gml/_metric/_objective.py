@@ -42,10 +42,8 @@ class Objective:
 
     def solve(self, components: NDArray[np.float64] | None, *, power: int, plans: bool) -> Transport:
         """Transport all pairs under a map, or under the Euclidean metric."""
-        x = self.points.x
-        clouds = Clouds(x if components is None else x @ components.T, self.points.weights, self.points.start)
         return transport(
-            clouds,
+            Clouds.of(self.points, components),
             self.pairs,
             ground=Ground(power=power),
             solver=self.solver,

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._ot import all_pairs
-
 from ._comparison import Comparison, compare
 
 if TYPE_CHECKING:
@@ -24,8 +22,7 @@ logger = logging.getLogger(__name__)
 def pairs_of(comparison: Comparison) -> NDArray[np.intp]:
     """The pairs of patients of which one compares itself with the other, shape (n_pairs, 2), the smaller first."""
     asked = comparison.near | comparison.far
-    pairs = all_pairs(len(asked))
-    return pairs[(asked | asked.T)[pairs[:, 0], pairs[:, 1]]]
+    return np.argwhere(np.triu(asked | asked.T, 1))
 
 
 def learning_pairs(

@@ -85,8 +85,7 @@ def fit_displacements(
     """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
     leading = np.eye(len(euclidean.basis))
     if len(leading) > MOST_AXES:  # of these patients, others have no part in it
-        mine = np.concatenate([np.arange(*points.start[patient : patient + 2]) for patient in patients])
-        leading = principal_axes(euclidean.x[mine], MOST_AXES)
+        leading = principal_axes(euclidean.x[points.points_of(patients)], MOST_AXES)
     loss: list[float] = []
     displacements, part = euclidean, None
     for _ in range(settings.rounds):

@@ -70,13 +70,8 @@ def best_number_of_passes(
 
 def folds(design: Design, seed: int) -> list[NDArray[np.bool_]]:
     """Held-out patients of each fold, shape (p,): donors together, diseases spread over the folds."""
-    groups, first = np.unique(design.groups, return_index=True)
-    order = np.random.default_rng(seed).permutation(len(groups))
-    order = order[np.argsort(design.labels[first[order]], kind="stable")]
-    fold = np.empty(len(groups), dtype=np.intp)
-    fold[order] = np.arange(len(groups)) % N_FOLDS
-    of_patient = fold[np.searchsorted(groups, design.groups)]
-    return [of_patient == number for number in range(N_FOLDS)]
+    fold = design.shuffled(np.random.default_rng(seed)) % N_FOLDS
+    return [fold == number for number in range(N_FOLDS)]
 
 
 def _held_out_anchors(design: Design, held_out: NDArray[np.bool_], *, settings: Triplet, seed: int) -> Comparison:

@@ -6,16 +6,17 @@ They hold for power 1 and the Euclidean metric only. Every function returns boun
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from ._pairwise import Clouds
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ._pairwise import Clouds
 
 N_BASES = 8
 N_BINS = 32
@@ -29,12 +30,7 @@ CHUNK = 2**18  # costs at a time, so that they stay in the cache
 class Centred:
     """Clouds around the origin, in a unit in which no coordinate exceeds 1: W₁ changes by that factor only."""
 
-    z: NDArray[np.float64]
-    """Shape (n, k)."""
-    weights: NDArray[np.float64]
-    """Shape (n,), sum 1 in each patient."""
-    start: NDArray[np.intp]
-    """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
+    clouds: Clouds
     means: NDArray[np.float64]
     """Shape (p, k)."""
     unit: float
@@ -47,7 +43,7 @@ class Centred:
         unit = float(np.ldexp(1.0, np.frexp(np.abs(z).max())[1]))
         z /= unit
         means = np.add.reduceat(clouds.weights[:, None] * z, clouds.start[:-1], axis=0)
-        return cls(z, clouds.weights, clouds.start, means, unit)
+        return cls(Clouds(z, clouds.weights, clouds.start), means, unit)
 
     def safe(self, bounds: NDArray[np.float64]) -> NDArray[np.float64]:
         """Bounds in the units of the points, lowered by more than all rounding in float64."""
@@ -61,17 +57,17 @@ def quantile_integrals(centred: Centred) -> NDArray[np.float64]:
 
     along the axes of orthonormal bases. There are no bases in more than `MAX_PROJECTED` dimensions.
     """
-    k = centred.z.shape[1]
-    n_patients = len(centred.means)
+    clouds = centred.clouds
+    n_patients, k = centred.means.shape
     if k > MAX_PROJECTED:
         return np.empty((0, k, n_patients, N_BINS))
     bases = _bases(centred)
     integrals = np.empty((n_patients, len(bases) * k, N_BINS))
     grid = np.linspace(0, 1, N_BINS + 1)
-    for patient, (first, last) in enumerate(zip(centred.start[:-1], centred.start[1:], strict=True)):
-        along = centred.z[first:last] @ np.concatenate(bases, axis=1)  # (n_p, n_bases * k)
+    for patient, (first, last) in enumerate(itertools.pairwise(clouds.start)):
+        along = clouds.z[first:last] @ np.concatenate(bases, axis=1)  # (n_p, n_bases * k)
         order = np.argsort(along, axis=0)
-        mass = centred.weights[first:last][order]
+        mass = clouds.weights[first:last][order]
         below = np.pad(np.cumsum(mass, axis=0), ((1, 0), (0, 0)))
         integral = np.pad(np.cumsum(mass * np.take_along_axis(along, order, 0), axis=0), ((1, 0), (0, 0)))
         for axis in range(integrals.shape[1]):
@@ -120,7 +116,7 @@ class Leaning:
     @classmethod
     def of(cls, centred: Centred, *, potential: NDArray[np.float64], spread: NDArray[np.float64]) -> Self:
         """Round to single precision."""
-        exact = (centred.z, centred.weights, centred.means, potential, spread)
+        exact = (centred.clouds.z, centred.clouds.weights, centred.means, potential, spread)
         return cls(centred, *(values.astype(np.float32) for values in exact))
 
 
@@ -136,7 +132,7 @@ def dual_bounds(patient: int, others: NDArray[np.intp], leaning: Leaning) -> NDA
     (\lVert \delta \rVert^2 + s^2)^{1/2}`: steep for patients that are shifted against each other. h is the `potential`
     of :class:`Leaning`, s its `spread`.
     """
-    sizes = np.diff(leaning.centred.start)
+    sizes = np.diff(leaning.centred.clouds.start)
     by_size = np.argsort(sizes[others], kind="stable")  # others of one chunk are padded to the same size
     most = max(1, CHUNK // int(sizes[patient] * sizes[others].max(initial=1)))
     bounds = np.empty(len(others))
@@ -155,7 +151,7 @@ def _dual_bounds(patient: int, others: NDArray[np.intp], leaning: Leaning) -> ND
     ‖x‖² + ‖y‖². f and g may be anything, so their own rounding does no harm; what is left is that of :math:`f'`, of the
     weights and of two sums of at most m terms: less than (m + 8) eps (R + max|f| + max|g|) in all.
     """
-    own = slice(*leaning.centred.start[patient : patient + 2])
+    own = slice(*leaning.centred.clouds.start[patient : patient + 2])
     x, a = leaning.z[own], leaning.weights[own]
     y, b = _padded(others, leaning)
     eps = np.finfo(x.dtype).eps
@@ -177,7 +173,7 @@ def _dual_bounds(patient: int, others: NDArray[np.intp], leaning: Leaning) -> ND
 
 def _padded(patients: NDArray[np.intp], leaning: Leaning) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Points (n, m, k) and weights (n, m); short patients repeat their last point without weight."""
-    start = leaning.centred.start
+    start = leaning.centred.clouds.start
     sizes = (start[patients + 1] - start[patients])[:, None]
     slot = np.arange(sizes.max())
     points = start[patients][:, None] + np.minimum(slot, sizes - 1)
@@ -186,8 +182,8 @@ def _padded(patients: NDArray[np.intp], leaning: Leaning) -> tuple[NDArray[np.fl
 
 def _bases(centred: Centred) -> list[NDArray[np.float64]]:
     """Orthonormal bases, the columns of each (k, k): the principal axes, and rotations of them."""
-    k = centred.z.shape[1]
-    _, axes = np.linalg.eigh((centred.z * centred.weights[:, None]).T @ centred.z)
+    z, k = centred.clouds.z, centred.means.shape[1]
+    _, axes = np.linalg.eigh((z * centred.clouds.weights[:, None]).T @ z)
     if k == 1:
         return [axes]
     if k == 2:

@@ -172,12 +172,13 @@ def _leaning(centred: Centred, pairs: NDArray[np.intp], solved: Transport) -> Le
     The potential of a point is the mean of its duals, less their mean over the patient. The spread of a patient is the
     mean over its pairs of :math:`(D^2 - \lVert \delta \rVert^2)^{1/2}`: what the distance has beyond that of the means.
     """
-    n_points, n_patients = len(centred.z), len(centred.means)
+    clouds = centred.clouds
+    n_points, n_patients = len(clouds.z), len(centred.means)
     patient = pairs.ravel()
-    sizes = np.diff(centred.start)[patient]
+    sizes = np.diff(clouds.start)[patient]
     first = np.cumsum(sizes) - sizes
-    point = np.repeat(centred.start[patient] - first, sizes) + np.arange(sizes.sum())
-    level = np.add.reduceat(centred.weights[point] * solved.potential, first)
+    point = np.repeat(clouds.start[patient] - first, sizes) + np.arange(sizes.sum())
+    level = np.add.reduceat(clouds.weights[point] * solved.potential, first)
     own = (solved.potential - np.repeat(level, sizes)) / centred.unit
     potential = np.bincount(point, own, n_points) / np.bincount(point, minlength=n_points)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ._exact import solve_exact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gml._sketch import Points
     from gml.solvers import Solver
 
 
@@ -38,9 +39,11 @@ class Clouds:
     start: NDArray[np.intp]
     """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
 
-    def means(self) -> NDArray[np.float64]:
-        """Mean of each patient, shape (p, k)."""
-        return np.asarray(np.add.reduceat(self.weights[:, None] * self.z, self.start[:-1], axis=0))
+    @classmethod
+    def of(cls, points: Points, components: NDArray[np.float64] | None = None) -> Self:
+        """Points as they are, or under a map, shape (k, d)."""
+        z = points.x if components is None else points.x @ components.T
+        return cls(z, points.weights, points.start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ from gml._slots import (
     colors_of,
     get_var,
 )
-from gml._storage import in_memory, load_frame, multiply, numeric_matrix
+from gml._storage import average, in_memory, load_frame, numeric_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -142,8 +142,7 @@ def _means(adata: AnnData, points: Points, *, layer: str | None) -> NDArray[np.f
     if layer is None and adata.X is None:
         return None
     genes = numeric_matrix(gene_matrix(adata, layer), name="genes")
-    means = multiply(points.averaging(adata.n_obs), genes)
-    return means.astype(genes.dtype if genes.dtype.kind == "f" else np.float32, copy=False)
+    return average(points.averaging(adata.n_obs), genes)
 
 
 def _named(x: NDArray[np.float64], names: pd.Index, *, stored: Any) -> Any:

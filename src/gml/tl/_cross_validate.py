@@ -179,7 +179,7 @@ def _fixed(
     points: Points, metrics: dict[str, AnyMethod], *, solver: Solver, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
     """Distances between all patients under the metrics that are not learned, each (p, p)."""
-    clouds = Clouds(points.x, points.weights, points.start)
+    clouds = Clouds.of(points)
     return {
         name: distances_among(clouds, ground=Ground(metric=metric.name), solver=solver, n_jobs=n_jobs)
         for name, metric in metrics.items()

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
-import numpy as np
 import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
@@ -14,7 +13,7 @@ from gml._cohort import constant_columns
 from gml._mds import classical_mds
 from gml._ot import nearest_patients
 from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
-from gml._storage import multiply, numeric_matrix
+from gml._storage import average, numeric_matrix
 from gml.solvers import resolve_solver, solver_name
 
 from ._measure import (
@@ -29,6 +28,7 @@ from ._measure import (
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
 
     from gml._ot import Ground
@@ -240,7 +240,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         k = min(neighbors_only, len(one.cohort) - 1)
         nearest = nearest_patients(one.clouds, k, solver=solver_settings, n_jobs=n_jobs)
         patients.obsp[keys.distances] = nearest.graph()
-        patients.obsm[keys.means] = one.clouds.means()
+        patients.obsm[keys.means] = stick.embed(one.points.means())
         patients.uns[keys.run]["n_solved"] = nearest.n_solved
     elif other is None:
         distances = distances_within(one, **solve)
@@ -277,9 +277,7 @@ def patients_from(adata: AnnData, one: Measured) -> AnnData:
     obs = obs.assign(**{N_CELLS: cohort.n_cells})
     x = None
     if adata.X is not None:
-        matrix = numeric_matrix(adata.X, name="adata.X")
-        means = multiply(cohort.averaging(adata.n_obs), matrix)
-        x = means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+        x = average(cohort.averaging(adata.n_obs), numeric_matrix(adata.X, name="adata.X"))
     patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
     patients.uns |= colors_of(adata, obs.columns)
     return patients

@@ -141,7 +141,7 @@ def permutation_test(
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     fixed = displacements = None
     if isinstance(learned, Fixed) and statistic != "held_out":
-        clouds = Clouds(points.x, points.weights, points.start)
+        clouds = Clouds.of(points)
         fixed = distances_among(clouds, ground=Ground(metric=learned.name), solver=solver, n_jobs=n_jobs)
     elif isinstance(learned, Spectral):
         pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(seed))
@@ -229,6 +229,6 @@ def _value(design: Design, *, test: _Test) -> float:
             seed=test.seed,
         )
         power = candidate.method.power
-        clouds = Clouds(points.x @ components.T, points.weights, points.start)
+        clouds = Clouds.of(points, components)
         distances = distances_among(clouds, ground=Ground(power=power), solver=test.solver, n_jobs=1)
     return STATISTICS[test.statistic](distances ** (1 / power), design)

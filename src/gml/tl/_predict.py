@@ -247,9 +247,7 @@ def _why_not(stick: Yardstick) -> str:
 
 def _is_odd(new: Measured, known: Measured, *, solver: Solver, n_jobs: int | None) -> NDArray[np.bool_]:
     """Which new patients lie further from the reference patients than those from each other, before any map."""
-    new, known = (
-        replace(one, clouds=Clouds(one.points.x, one.points.weights, one.points.start)) for one in (new, known)
-    )
+    new, known = (replace(one, clouds=Clouds.of(one.points)) for one in (new, known))
     call: dict[str, Any] = {"ground": Ground(), "solver": solver, "n_jobs": n_jobs}
     limit = reject_distance(without_self(distances_within(known, **call)))
     return np.asarray(distances_between(new, known, **call).min(axis=1) > limit)
