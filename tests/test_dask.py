@@ -144,6 +144,34 @@ def test_a_worker_that_dies_in_a_task_costs_only_time(on_dask: Any, tmp_path: Pa
     on_dask.wait_for_workers(2, timeout=60)
 
 
+def test_a_worker_that_dies_as_the_data_arrives_costs_only_time(on_dask: Any, tmp_path: Path) -> None:
+    """Data of which a worker held the only copy comes again."""
+    mark, home = tmp_path / "died", os.getpid()
+
+    class Deadly:
+        def __reduce__(self) -> tuple[Any, tuple[Path, int]]:
+            return arrive, (mark, home)
+
+    def arrive(mark: Path, home: int) -> Any:
+        if os.getpid() == home:  # where the scheduler reads it, too
+            return Deadly()
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return list(range(100))
+
+    function = partial(lambda task, data: data[task], data=Deadly())
+    assert list(parallel(function, range(12), n_jobs=None, description="testing")) == list(range(12))
+    assert mark.exists()
+    on_dask.wait_for_workers(2, timeout=60)
+
+
+def test_large_data_goes_out_without_a_warning(on_dask: Any) -> None:  # noqa: ARG001
+    data = np.arange(3e6)
+    function = partial(lambda task, data: float(data[task]), data=data)
+    assert list(parallel(function, range(4), n_jobs=None, description="testing")) == [0.0, 1.0, 2.0, 3.0]
+
+
 def test_distances_are_the_same_when_a_worker_is_killed_between(on_dask: Any, cluster: Any) -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=30, n_cells=200, n_features=10, rng=0)
     victim = next(iter(on_dask.run(os.getpid).values()))

@@ -2,12 +2,14 @@
 
 Work inside of such work is sequential and silent: folds run side by side, the transport inside a fold does not.
 
-Data that all tasks share travels inside the function, a :func:`functools.partial`. Threads see it where it lies; on a
-Dask cluster it goes out once to every worker, so that a worker that dies takes nothing with it.
+Data that all tasks share travels inside the function, a :func:`functools.partial`. Threads see it where it lies. On a
+Dask cluster it goes out once to every worker, as the result of a task of its own: Dask makes that again if the workers
+that hold it die, which it cannot do with data that was scattered.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -58,7 +60,9 @@ def parallel(
     cluster = getattr(backend, "client", None)  # of Dask; joblib would send the function along with every task
     workers = n_workers(n_jobs)
     if cluster is not None and workers > 1:
-        function = cluster.scatter(function, broadcast=True, hash=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # of data that should rather go out only once
+            function = cluster.submit(_same, function, pure=False)
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
     run = joblib.Parallel(n_jobs=workers, prefer="threads", return_as=return_as, batch_size=1)
@@ -89,3 +93,7 @@ def _call(function: Callable[[S], T], task: S) -> T:
         return function(task)
     finally:
         inside_parallel.reset(token)
+
+
+def _same(function: Callable[[S], T]) -> Callable[[S], T]:
+    return function
