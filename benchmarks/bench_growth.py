@@ -100,15 +100,25 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     colors = dict(zip(table["what"].unique(), plt.get_cmap("tab10").colors, strict=False))
     figure, axes = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
     for ax, axis in zip(axes.flat, drawn, strict=False):
-        for what, of in table[table["axis"] == axis].groupby("what", sort=False):
-            label = f"$\\propto n^{{{exponent(of):.1f}}}$"
+        of_axis = table[table["axis"] == axis]
+        ends = {}
+        for what, of in of_axis.groupby("what", sort=False):
             ax.loglog(of["value"], of["seconds"], "o-", ms=4, lw=1.4, color=colors[what])
-            ax.annotate(
-                label, (of["value"].iloc[-1], of["seconds"].iloc[-1]), (4, 0), textcoords="offset points", va="center"
-            )
-        ax.set(xlabel=TITLES[axis], ylabel="seconds")
-        ax.margins(x=0.18)
+            ends[of["seconds"].iloc[-1]] = f"$\\propto n^{{{exponent(of):.1f}}}$"
+        values = of_axis["value"].unique()
+        ax.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
+        low, high = np.log10([of_axis["seconds"].min(), of_axis["seconds"].max()])
+        ax.set(xlabel=TITLES[axis], ylabel="seconds", ylim=(10 ** np.floor(low), 10 ** np.ceil(high)))
+        ax.set_xticks([], minor=True)
+        ax.yaxis.set_major_formatter("{x:g}")
+        ax.yaxis.set_minor_formatter("")
+        ax.margins(x=0.08)
         ax.spines[["top", "right"]].set_visible(False)
+        height = -np.inf  # of the last label, which the next one must not touch
+        for end, label in sorted(ends.items()):
+            at = (np.log10(end) - np.floor(low)) / (np.ceil(high) - np.floor(low))
+            height = max(at, height + 0.08)
+            ax.annotate(label, (0.97, height), xycoords="axes fraction", va="center", fontsize=9)
     legend = axes.flat[-1]
     legend.axis("off")
     handles = [plt.Line2D([], [], color=color, marker="o", ms=4) for color in colors.values()]
@@ -119,12 +129,16 @@ def draw(table: pd.DataFrame) -> plt.Figure:
 def main() -> None:
     """Time all cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", type=Path, help="folder for growth.csv and growth.svg")
+    parser.add_argument("--write", type=Path, help="folder for growth.csv and growth.png")
+    parser.add_argument("--table", type=Path, help="a growth.csv that is drawn again instead of timing anything")
     parser.add_argument("--only", choices=TITLES, nargs="*", default=list(TITLES))
     arguments = parser.parse_args()
-    print(f"{os.cpu_count()} cores, all used")
-    rows = [(axis, value, what, timed(call)) for axis, value, what, call in cases() if axis in arguments.only]
-    table = pd.DataFrame(rows, columns=["axis", "value", "what", "seconds"])
+    if arguments.table:
+        table = pd.read_csv(arguments.table)
+    else:
+        print(f"{os.cpu_count()} cores, all used")
+        rows = [(axis, value, what, timed(call)) for axis, value, what, call in cases() if axis in arguments.only]
+        table = pd.DataFrame(rows, columns=["axis", "value", "what", "seconds"])
     for axis, of_axis in table.groupby("axis", sort=False):
         print(f"\n{TITLES[axis]}")
         for what, of in of_axis.groupby("what", sort=False):
@@ -133,7 +147,7 @@ def main() -> None:
             print(f"  {what:<34} {times}{slope}")
     if arguments.write:
         table.round(4).to_csv(arguments.write / "growth.csv", index=False)
-        draw(table).savefig(arguments.write / "growth.svg")
+        draw(table).savefig(arguments.write / "growth.png", dpi=110)
 
 
 if __name__ == "__main__":
