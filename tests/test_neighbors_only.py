@@ -119,3 +119,13 @@ def test_what_is_refused(cells: AnnData, settings: dict[str, object], error: typ
 def test_a_reference_has_all_its_distances(cells: AnnData) -> None:
     with pytest.raises(ValueError, match="`neighbors_only` must be None with `reference`, got 3"):
         gml.tl.patient_distances(cells, reference=cells, neighbors_only=3)
+
+
+def test_plots_that_need_all_distances_say_so(nearest: AnnData) -> None:
+    with pytest.raises(ValueError, match="nearest patients only, and all are needed.*without `neighbors_only`"):
+        gml.pl.patient_heatmap(nearest)
+    with pytest.raises(ValueError, match=r"nearest patients only.*basis='umap'"):
+        gml.pl.patient_embedding(nearest)
+    gml.pp.neighbors(nearest, n_neighbors=8)
+    sc.tl.umap(nearest)
+    assert gml.pl.patient_embedding(nearest, basis="umap").get_xlabel() == "UMAP 1"

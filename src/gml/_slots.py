@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
 from ._storage import in_memory, load_frame
@@ -158,6 +159,18 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
         msg = f"adata.{slot}[{key!r}] must be a dense array, got {type(matrix).__name__}; try `.toarray()`."
         raise TypeError(msg)
     return matrix
+
+
+def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
+    """Whether more is known than the distances to the nearest patients."""
+    slot = Keys(key).distances
+    is_sparse: bool = sp.issparse(patients.obsp.get(slot))
+    if is_sparse:
+        msg = (
+            f"patients.obsp[{slot!r}] holds the distances of the nearest patients only, and all are needed: run "
+            f"`gml.tl.patient_distances` without `neighbors_only`. {hint}"
+        )
+        raise ValueError(msg.strip())
 
 
 def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:

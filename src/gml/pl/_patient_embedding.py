@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from gml._checks import check_choice
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
 
 from ._axes import add_colorbar, add_legends, check_axes, drawing
 from ._colors import disease_column, read_coloring
@@ -74,6 +74,10 @@ def patient_embedding(
     check_anndata(patients, name="patients")
     check_choice(basis, name="basis", choices=["mds", "umap"])
     check_axes(ax)
+    if basis == "mds":
+        check_all_distances(
+            patients, key, hint="Or run `gml.pp.neighbors` and `scanpy.tl.umap`, and draw with basis='umap'."
+        )
     slot, hint = (Keys(key).mds, DISTANCES_FIRST) if basis == "mds" else (_UMAP, _UMAP_FIRST)
     points = get_matrix(patients, "obsm", slot, hint=hint)  # (p, at least 2)
     if points.ndim != 2 or points.shape[1] < 2:

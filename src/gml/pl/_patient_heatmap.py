@@ -10,7 +10,7 @@ from matplotlib.collections import LineCollection
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
 
 from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
@@ -83,6 +83,7 @@ def patient_heatmap(
     """
     check_anndata(patients, name="patients")
     check_axes(ax)
+    check_all_distances(patients, key)
     distances = get_matrix(patients, "obsp", Keys(key).distances, hint=DISTANCES_FIRST)  # (p, p)
     if color is None:
         color = disease_column(patients, key) or ()
