@@ -99,12 +99,13 @@ def draw(table: pd.DataFrame) -> plt.Figure:
     drawn = [axis for axis in TITLES if axis != "threads"]
     colors = dict(zip(table["what"].unique(), plt.get_cmap("tab10").colors, strict=False))
     figure, axes = plt.subplots(2, 3, figsize=(11, 6.2), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.15)  # for the exponents
     for ax, axis in zip(axes.flat, drawn, strict=False):
         of_axis = table[table["axis"] == axis]
         ends = {}
         for what, of in of_axis.groupby("what", sort=False):
             ax.loglog(of["value"], of["seconds"], "o-", ms=4, lw=1.4, color=colors[what])
-            ends[of["seconds"].iloc[-1]] = f"$\\propto n^{{{exponent(of):.1f}}}$"
+            ends[of["seconds"].iloc[-1]] = f"$\\propto n^{{{exponent(of):.1f}}}$", colors[what]
         values = of_axis["value"].unique()
         ax.set_xticks(values, [f"{value:,}" for value in values], fontsize=8)
         low, high = np.log10([of_axis["seconds"].min(), of_axis["seconds"].max()])
@@ -115,10 +116,10 @@ def draw(table: pd.DataFrame) -> plt.Figure:
         ax.margins(x=0.08)
         ax.spines[["top", "right"]].set_visible(False)
         height = -np.inf  # of the last label, which the next one must not touch
-        for end, label in sorted(ends.items()):
+        for end, (label, color) in sorted(ends.items()):
             at = (np.log10(end) - np.floor(low)) / (np.ceil(high) - np.floor(low))
             height = max(at, height + 0.08)
-            ax.annotate(label, (0.97, height), xycoords="axes fraction", va="center", fontsize=9)
+            ax.annotate(label, (0.97, height), xycoords="axes fraction", va="center", fontsize=9, color=color)
     legend = axes.flat[-1]
     legend.axis("off")
     handles = [plt.Line2D([], [], color=color, marker="o", ms=4) for color in colors.values()]
