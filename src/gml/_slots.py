@@ -154,7 +154,7 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
     """Dense array `key` of ``adata.obsm``, ``adata.obsp`` or ``adata.varm``."""
     mapping = getattr(adata, slot)
     _check_key(mapping.keys(), key, slot=f"adata.{slot}", hint=hint)
-    matrix = mapping[key]
+    matrix = in_memory(mapping[key])
     if not isinstance(matrix, np.ndarray):
         msg = f"adata.{slot}[{key!r}] must be a dense array, got {type(matrix).__name__}; try `.toarray()`."
         raise TypeError(msg)

@@ -56,6 +56,12 @@ def check_axes(ax: object) -> None:
         raise TypeError(msg)
 
 
+def equal_aspect(ax: Axes) -> None:
+    """One unit as long on both axes: limits give way and the box keeps its shape, but for axes that share both."""
+    shared = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
+    ax.set_aspect("equal", adjustable="box" if shared else "datalim")
+
+
 def add_legends(ax: Axes, colorings: Sequence[Coloring], *, left: float, top: float) -> None:
     """One legend per colouring by classes, each below the one before, from (`left`, `top`) downwards."""
     figure = ax.figure
@@ -108,3 +114,8 @@ def shorten(name: str, width: int = 40) -> str:
     """Cut a name to at most `width` characters: the middle goes, since ends tell names apart."""
     half = (width - 1) // 2
     return name if len(name) <= width else f"{name[:half]}…{name[-half:]}"
+
+
+def percent(share: float) -> str:
+    """Whole percents, and no minus before 0."""
+    return f"{round(100 * float(share))}%"

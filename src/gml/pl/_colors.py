@@ -12,6 +12,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, to_rgba, to_rgba_array
 
 from gml._slots import Keys, get_column
+from gml._storage import in_memory, numeric_matrix, walk
+
+from ._tables import to_numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#000000")
 MISSING = to_rgba("lightgrey")
 CONTINUOUS = "plasma"
+UP, DOWN = "#0072B2", "#D55E00"  # signs, where they need a colour
+SIGNED = "RdBu_r"  # colour map of signed numbers, 0 in the middle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,28 +52,27 @@ def disease_column(patients: AnnData, key: str) -> str | None:
 def read_coloring(patients: AnnData, name: str, *, key: str) -> Coloring:
     """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number."""
     if isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
-        position = int(np.flatnonzero(patients.var_names == name)[0])
-        return _continuous(name, patients[:, [position]].to_df().iloc[:, 0])
+        return _continuous(name, _of_gene(patients, name))
     column = get_column(patients, name, hint="A gene of patients.var_names can be given, too.")
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
     if is_number and name != disease_column(patients, key):
-        return _continuous(name, column)
-    return _categorical(name, column, stored=patients.uns.get(f"{name}_colors"))
+        return _continuous(name, to_numbers(column))
+    return _categorical(name, column, stored=in_memory(patients.uns.get(f"{name}_colors")))
 
 
 def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Coloring:
     categories = column.astype("category").cat
     codes = categories.codes.to_numpy()  # (p,), -1 where missing
-    palette = _palette(len(categories.categories), stored)
-    rgba = np.vstack([palette, MISSING])[codes]
+    colors = palette(len(categories.categories), stored)
+    rgba = np.vstack([colors, MISSING])[codes]
     present = np.unique(codes[codes >= 0])
-    classes = [(str(categories.categories[code]), palette[code]) for code in present]
+    classes = [(str(categories.categories[code]), colors[code]) for code in present]
     if (codes < 0).any():
         classes.append(("missing", MISSING))
     return Coloring(name, rgba, classes=tuple(classes))
 
 
-def _palette(n: int, stored: object) -> NDArray[np.float64]:
+def palette(n: int, stored: object = None) -> NDArray[np.float64]:
     """Colours of n classes, shape (n, 4): those that scanpy stored if they fit."""
     if isinstance(stored, list | tuple | np.ndarray) and len(stored) == n:
         return to_rgba_array([str(color) for color in stored])
@@ -79,8 +83,15 @@ def _palette(n: int, stored: object) -> NDArray[np.float64]:
     return mpl.colormaps["viridis"](np.linspace(0, 1, n))
 
 
-def _continuous(name: str, values: pd.Series[Any]) -> Coloring:
-    numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+def _of_gene(patients: AnnData, name: str) -> NDArray[np.float64]:
+    """Values of a gene, from wherever X lies."""
+    column = np.flatnonzero(patients.var_names == name)[:1]
+    blocks = [block[:, column] for _, block in walk(numeric_matrix(patients.X, name="adata.X"))]
+    values = [block.toarray() if hasattr(block, "toarray") else block for block in blocks]
+    return np.concatenate(values).astype(np.float64).ravel()
+
+
+def _continuous(name: str, numbers: NDArray[np.float64]) -> Coloring:
     finite = np.isfinite(numbers)
     low, high = (numbers[finite].min(), numbers[finite].max()) if finite.any() else (0.0, 1.0)
     if low == high:

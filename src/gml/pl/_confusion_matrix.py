@@ -10,8 +10,8 @@ from matplotlib.ticker import MaxNLocator
 
 from gml._checks import check_choice
 
-from ._axes import LETTER, add_colorbar, check_axes, drawing, shorten
-from ._rows import row_name
+from ._axes import add_colorbar, check_axes, drawing
+from ._rows import name_square, row_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _DIRECT = "direct"
 _LARGEST, _SMALLEST = 9.0, 4.5  # font sizes
-_LONGEST = 30  # characters in the name of a disease
 
 
 def confusion_matrix(
@@ -90,7 +89,7 @@ def confusion_matrix(
         shown, highest = (shares, 1.0) if normalize else (counts, float(counts.max()))
         image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=highest)
         room = 72 * axes.get_window_extent().height / axes.figure.dpi / len(classes)  # points, of a cell
-        _name_classes(axes, classes, room=room)
+        name_square(axes, classes, room=room)
         _write_cells(axes, counts, shares if normalize else None, dark=shown > 0.55 * highest, room=room)
         label = "share of the true disease" if normalize else "predictions"
         add_colorbar(axes, image, label=label, left=1.05, bottom=0.0, height=1.0)
@@ -122,18 +121,6 @@ def _count(predictions: pd.DataFrame) -> tuple[NDArray[np.intp], list[str]]:
     classes = sorted({*true, *predicted})
     table = pd.crosstab(true, predicted).reindex(index=classes, columns=classes, fill_value=0)
     return table.to_numpy(dtype=np.intp), classes
-
-
-def _name_classes(ax: Axes, classes: list[str], *, room: float) -> None:
-    """Names of the diseases, upright below the columns where they are wider than a cell (`room`, in points)."""
-    names = [shorten(name, _LONGEST) for name in classes]
-    size = min(_LARGEST, 0.8 * room)
-    too_wide = LETTER * size * max(len(name) for name in names) > room
-    ticks = np.arange(len(names))
-    ax.set_xticks(ticks, names, rotation=90 if too_wide else 0, fontsize=size, parse_math=False)
-    ax.set_yticks(ticks, names, fontsize=size, parse_math=False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
 
 
 def _write_cells(

@@ -9,7 +9,7 @@ import numpy as np
 from gml._checks import check_choice
 from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
 
-from ._axes import add_colorbar, add_legends, check_axes, drawing
+from ._axes import add_colorbar, add_legends, check_axes, drawing, equal_aspect
 from ._colors import disease_column, read_coloring
 from ._names import name_points
 
@@ -95,7 +95,7 @@ def patient_embedding(
             linewidths=0.4,
         )
         if basis == "mds":
-            axes.set_aspect("equal", adjustable=_adjustable(axes))
+            equal_aspect(axes)
         else:
             axes.set(xticks=[], yticks=[])
         axes.set(xlabel=f"{basis.upper()} 1", ylabel=f"{basis.upper()} 2")
@@ -107,9 +107,3 @@ def patient_embedding(
         if coloring is not None and coloring.scale is not None:
             add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
     return axes
-
-
-def _adjustable(ax: Axes) -> Literal["box", "datalim"]:
-    """Limits give way and the box keeps its shape, which axes that share both limits cannot do."""
-    shared = all(len(group.get_siblings(ax)) > 1 for group in (ax.get_shared_x_axes(), ax.get_shared_y_axes()))
-    return "box" if shared else "datalim"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._axes import shorten
+from ._axes import LETTER, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BLUE, GREY = "#0072B2", "0.55"  # what matters, and what it stands beside
 _FONT_SIZE, _LINE = 9.0, 0.15  # of names of rows: points, and inches from line to line
 _LONGEST, _WIDEST = 110, 34  # characters of a name, and of a line of it
+_LONGEST_IN_SQUARE = 30
 
 
 def row_name(name: str) -> str:
@@ -37,6 +38,18 @@ def name_rows(ax: Axes, names: Sequence[str]) -> None:
         label.set_fontsize(min(_FONT_SIZE, 0.8 * row_room(ax) / _n_lines(name)))
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right"]].set_visible(False)
+
+
+def name_square(ax: Axes, names: Sequence[str], *, room: float) -> None:
+    """Name rows and columns alike, upright below the columns where they are wider than a cell (`room`, in points)."""
+    short = [shorten(name, _LONGEST_IN_SQUARE) for name in names]
+    size = min(_FONT_SIZE, 0.8 * room)
+    too_wide = LETTER * size * max(len(name) for name in short) > room
+    ticks = np.arange(len(short))
+    ax.set_xticks(ticks, short, rotation=90 if too_wide else 0, fontsize=size, parse_math=False)
+    ax.set_yticks(ticks, short, fontsize=size, parse_math=False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
 
 
 def row_room(ax: Axes) -> float:

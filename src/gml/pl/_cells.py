@@ -1,0 +1,153 @@
+"""Draw cells in the learned space."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from gml._checks import check_int
+from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
+
+from ._axes import add_colorbar, add_legends, check_axes, drawing, equal_aspect, shorten
+from ._colors import disease_column, read_coloring
+from ._names import WHITE_EDGE, name_points
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_WIDTH = 3.2  # inches
+_LEFT = 1.03  # of legends, in units of the axes
+_LONGEST_ARROW = 0.9  # of the way from the middle of the cells to the farthest of them, but for one in a hundred
+_LONGEST = 16  # characters
+_ON_ARROW = np.linspace(0, 1, 9)[:, None, None]  # places that names of genes keep away from
+
+
+def cells(
+    adata: AnnData,
+    *,
+    key: str = "gml",
+    color: str | None = None,
+    components: tuple[int, int] = (1, 2),
+    n_genes: int = 8,
+    ax: Axes | None = None,
+) -> Axes:
+    """Cells in two components of the learned space, and the genes that lead there.
+
+    One unit is as long on both axes: the distance of two points is what these components add to the ground cost.
+    Cells are drawn in random order, the same in each call, so that no class lies on top. An arrow shows which way a
+    cell goes if the gene rises; those of the genes with the longest arrows are drawn, all to one scale of their own,
+    from the mean of the cells. A metric without a way back to genes has none.
+
+    Parameters
+    ----------
+    adata
+        Cells after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Not modified.
+    key
+        `key_added` of the metric.
+    color
+        Column of ``adata.obs``, or gene of ``adata.var_names``. `None` takes the disease that the metric was learned
+        for, if it is there. Classes have the colours in ``adata.uns[color + "_colors"]``, if there are any; missing
+        values are light grey.
+    components
+        Two numbers of components, the first is 1.
+    n_genes
+        Number of arrows, at least 0.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    KeyError
+        If there is no metric of that name, or no such column or gene.
+    TypeError
+        If `adata` is no AnnData, or `ax` no axes.
+    ValueError
+        If `components` are not two components of this metric, or `n_genes` is below 0.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> ax = gml.pl.cells(adata, n_genes=3)
+    >>> ax.get_xlabel(), ax.get_ylabel()
+    ('component 1', 'component 2')
+    """
+    check_anndata(adata)
+    check_axes(ax)
+    keys = Keys(key)
+    embedding = get_matrix(adata, "obsm", keys.embedding, hint=LEARN_FIRST)  # (n, k)
+    chosen = _check_components(components, embedding.shape[1])
+    check_int(n_genes, name="n_genes", low=0)
+    points = embedding[:, chosen].astype(np.float64)
+    name = disease_column(adata, key) if color is None else color
+    coloring = None if name is None else read_coloring(adata, name, key=key)
+    order = np.random.default_rng(0).permutation(len(points))
+    wide, high = np.ptp(points, axis=0)
+    height = float(np.clip(_WIDTH * high / wide, 1.5, 3.4)) if wide > 0 else _WIDTH
+    with drawing(ax, width=_WIDTH, height=height) as axes:
+        axes.scatter(
+            points[order, 0],
+            points[order, 1],
+            c="#0072B2" if coloring is None else coloring.rgba[order],
+            s=float(np.clip(4e4 / len(points), 0.8, 14)),
+            alpha=float(np.clip(40 / len(points) ** 0.5, 0.35, 0.8)),
+            linewidths=0,
+            rasterized=True,
+        )
+        axes.set(xlabel=f"component {chosen[0] + 1}", ylabel=f"component {chosen[1] + 1}")
+        equal_aspect(axes)
+        axes.spines[["top", "right"]].set_visible(False)
+        if keys.loadings in adata.varm:
+            loadings = get_matrix(adata, "varm", keys.loadings)[:, chosen]  # (genes, 2)
+            _draw_genes(axes, points, pd.DataFrame(loadings, index=adata.var_names), n_genes=n_genes)
+        if coloring is not None:
+            add_legends(axes, [coloring], left=_LEFT, top=1.0)
+        if coloring is not None and coloring.scale is not None:
+            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+    return axes
+
+
+def _check_components(components: tuple[int, int], k: int) -> list[int]:
+    """Columns of the two components."""
+    try:
+        first, second = components
+    except (TypeError, ValueError):
+        msg = f"`components` must be two numbers, such as (1, 2), got {components!r}."
+        raise ValueError(msg) from None
+    if k < 2:
+        msg = f"The metric has {k} component, and two are drawn against each other. Keep more when it is learned."
+        raise ValueError(msg)
+    return [check_int(number, name="components", high=k) - 1 for number in (first, second)]
+
+
+def _draw_genes(ax: Axes, points: NDArray[np.float64], loadings: pd.DataFrame, *, n_genes: int) -> None:
+    """Arrows from the mean of the cells, named at their tips."""
+    length = np.linalg.norm(loadings.to_numpy(), axis=1)
+    top = np.argsort(-length, kind="stable")[:n_genes]
+    top = top[length[top] > 0]
+    if not top.size:
+        return
+    origin = points.mean(axis=0)
+    reach = np.quantile(np.linalg.norm(points - origin, axis=1), 0.99) or 1.0
+    arrows = _LONGEST_ARROW * reach / length[top[0]] * loadings.to_numpy()[top]  # (genes, 2)
+    ax.update_datalim(origin + arrows)
+    style = {"arrowstyle": "-|>", "color": "0.1", "lw": 1.0, "shrinkA": 0, "shrinkB": 0, "path_effects": WHITE_EDGE}
+    for arrow in arrows:
+        ax.annotate(
+            "",
+            origin + arrow,
+            origin,
+            arrowprops=style,
+        )
+    shafts = origin + _ON_ARROW * arrows  # (places, genes, 2)
+    names = [shorten(str(gene), _LONGEST) for gene in loadings.index[top]]
+    name_points(ax, origin + arrows, names, avoid=shafts.reshape(-1, 2))

@@ -1,0 +1,118 @@
+"""Draw which cell types tell diseases apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._axes import check_axes, drawing, shorten
+from ._rows import BLUE, GREY, mark_chance, name_rows, row_room
+from ._tables import check_table, numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+ALL_CELLS = "(all cells)"
+"""Name of the row of all cells together."""
+_SCORE = ["balanced_accuracy", "low", "high"]
+_ROW = 0.24  # inches
+_LONGEST = 30  # characters
+
+
+def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How well each cell type alone tells the diseases of held-out patients: dots, and lines for intervals.
+
+    All cells together are grey and stand below a line; a thin upright line leads up from them. The numbers at the right
+    are the patients who have cells of the type. A dashed line marks chance, row by row where rows differ in it.
+
+    Parameters
+    ----------
+    table
+        Result of :func:`gml.tl.rank_cell_types`. Not modified.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    TypeError
+        If `table` is no DataFrame, or `ax` no axes.
+    ValueError
+        If `table` is no such result, or all scores are missing (NaN).
+
+    Examples
+    --------
+    >>> import gml, pandas as pd
+    >>> scores = {"balanced_accuracy": [0.9, 0.6], "low": [0.8, 0.5], "high": [1.0, 0.7], "n_patients": [24, 24]}
+    >>> ax = gml.pl.rank_cell_types(pd.DataFrame({"cell_type": ["B", "T"], **scores}))
+    >>> [name.get_text() for name in ax.get_yticklabels()]
+    ['B', 'T']
+    """
+    check_axes(ax)
+    check_table(table, ["cell_type", "n_patients", *_SCORE], made_by="gml.tl.rank_cell_types")
+    if table["balanced_accuracy"].isna().all():
+        msg = "`table` has no scores to draw: 'balanced_accuracy' is missing (NaN) in all rows."
+        raise ValueError(msg)
+    is_whole = (table["cell_type"] == ALL_CELLS).to_numpy(dtype=bool)
+    table = table.iloc[np.argsort(is_whole, kind="stable")]
+    n_whole = int(is_whole.sum())
+    scores, low, high = (numbers(table, column) for column in _SCORE)
+    rows = np.arange(len(table))
+    colors = [BLUE] * (len(rows) - n_whole) + [GREY] * n_whole
+    with drawing(ax, width=2.8, height=_ROW * (len(rows) + 0.5)) as axes:
+        name_rows(axes, [shorten(str(name), _LONGEST) for name in table["cell_type"]])
+        if 0 < n_whole < len(rows):
+            axes.axhline(len(rows) - n_whole - 0.5, color="0.8", lw=0.8)
+            axes.axvline(scores[-1], color="0.85", lw=1, zorder=0)
+        _mark_chances(axes, table)
+        axes.hlines(rows, low, high, colors=colors, lw=1.5)
+        axes.scatter(
+            scores,
+            rows,
+            s=min(45.0, (0.6 * row_room(axes)) ** 2),
+            c=colors,
+            edgecolors="white",
+            linewidths=0.8,
+            zorder=3,
+            clip_on=False,
+        )
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("balanced accuracy of held-out patients\n(mean, 95 % interval)")
+        _count_patients(axes, table["n_patients"].tolist())
+    return axes
+
+
+def _mark_chances(ax: Axes, table: pd.DataFrame) -> None:
+    """Chance of each row, if it is known, as one line if that is all the same."""
+    if "chance" not in table.columns:
+        mark_chance(ax, table.attrs.get("chance"))
+        return
+    chances = numbers(table, "chance")
+    known = np.flatnonzero(np.isfinite(chances))
+    if not known.size:
+        return
+    if np.ptp(chances[known]) < 1e-6:
+        mark_chance(ax, float(chances[known[0]]))
+        return
+    ax.vlines(chances[known], known - 0.5, known + 0.5, colors="0.5", lw=1, ls="--", zorder=0)
+    ax.annotate("chance", (chances[known[0]], known[0] - 0.5), va="bottom", fontsize=7, color="0.4")
+
+
+def _count_patients(ax: Axes, counts: list[int]) -> None:
+    """Numbers of patients to the right of the rows, as large as the names at the left."""
+    size = min(8.0, 0.7 * row_room(ax))
+    for row, count in [(-0.8, "patients"), *enumerate(counts)]:
+        ax.text(
+            1.04,
+            row,
+            str(count),
+            transform=ax.get_yaxis_transform(),
+            va="center_baseline",
+            fontsize=size,
+            color="0.4",
+        )

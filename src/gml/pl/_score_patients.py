@@ -1,0 +1,144 @@
+"""Draw where patients stand between the typical patients of the diseases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.colors import to_rgba_array
+
+from gml._slots import check_anndata, get_column
+
+from ._axes import add_colorbar, add_legends, check_axes, drawing, shorten
+from ._colors import disease_column, read_coloring
+from ._rows import BLUE, name_rows
+from ._tables import to_numbers
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+
+_HINT = "Run `gml.tl.score_patients` first, and pass the patients that it wrote to."
+_ROW = 0.55  # inches
+_LONGEST = 26  # characters
+_SPREAD = 0.6  # of the height of a row
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fill a row evenly, whatever the number of patients
+_LEFT = 1.04  # of legends, in units of the axes
+
+
+def score_patients(
+    patients: AnnData,
+    *,
+    disease: str | None = None,
+    key: str = "gml",
+    color: str | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Score of each patient for a disease, one row per group of patients with the same disease.
+
+    A patient at 1 is like the typical patient of the disease, one at -1 like that of another one; at 0, both are as
+    far. Heights within a row mean nothing. An upright line marks the median of the row.
+
+    Parameters
+    ----------
+    patients
+        Patients after :func:`gml.tl.score_patients`. Not modified.
+    disease
+        Whose score; `None` takes the last disease that was scored.
+    key
+        `key` of the scores.
+    color
+        Column of ``patients.obs``, or gene of ``patients.var_names``, for the colours of the points. `None` takes the
+        disease, if the distances know it.
+    ax
+        Where to draw; a new figure if `None`.
+
+    Returns
+    -------
+    The axes. Nothing is shown or saved; use ``ax.figure.savefig(...)``.
+
+    Raises
+    ------
+    KeyError
+        If there are no scores, or none of this disease, or no such column or gene.
+    TypeError
+        If `patients` is no AnnData, or `ax` no axes.
+    ValueError
+        If all scores are missing (NaN).
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> patients = gml.tl.patient_distances(adata, metric=None, disease_key="disease")
+    >>> patients.obs["gml_score_class_3"] = [-0.6, -0.1, 0.7, -0.8, 0.2, 0.5]
+    >>> ax = gml.pl.score_patients(patients)
+    >>> [name.get_text() for name in ax.get_yticklabels()]
+    ['class_1 (2)', 'class_2 (2)', 'class_3 (2)']
+    """
+    check_anndata(patients, name="patients")
+    check_axes(ax)
+    column, disease = _find(patients, disease, key)
+    scores = to_numbers(get_column(patients, column))
+    if np.isnan(scores).all():
+        msg = f"patients.obs[{column!r}] has no scores to draw: they are missing (NaN) for all patients."
+        raise ValueError(msg)
+    by_disease = disease_column(patients, key)
+    codes, groups = _group(patients, by_disease)
+    name = by_disease if color is None else color
+    coloring = None if name is None else read_coloring(patients, name, key=key)
+    rgba = to_rgba_array([BLUE] * len(scores)) if coloring is None else coloring.rgba
+    with drawing(ax, width=3.0, height=_ROW * (len(groups) + 0.5)) as axes:
+        name_rows(axes, [f"{shorten(group, _LONGEST)} ({(codes == code).sum()})" for code, group in enumerate(groups)])
+        axes.set_ylim(len(groups) - 0.5, -0.5)
+        axes.axvline(0, color="0.6", lw=0.8, zorder=0)
+        axes.hlines(np.arange(1, len(groups)) - 0.5, -1, 1, colors="0.9", lw=0.8, zorder=0)
+        for row in range(len(groups)):
+            mine = np.flatnonzero((codes == row) & ~np.isnan(scores))
+            if not mine.size:
+                continue
+            mine = mine[np.lexsort([patients.obs_names[mine].astype(str), scores[mine]])]
+            heights = row + _SPREAD * ((_GOLDEN * np.arange(len(mine)) + 0.5) % 1 - 0.5)
+            size = float(np.clip(600 / len(mine), 8, 28))
+            axes.scatter(
+                scores[mine], heights, c=rgba[mine], s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3
+            )
+            axes.vlines(np.median(scores[mine]), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=2)
+        axes.set_xlim(-1.05, 1.05)
+        axes.set_xticks([-1, -0.5, 0, 0.5, 1])
+        axes.set_xlabel(f"score: like another disease (−1)\nor like {shorten(disease, _LONGEST)} (1)", parse_math=False)
+        if coloring is not None and name != by_disease:
+            add_legends(axes, [coloring], left=_LEFT, top=1.0)
+        if coloring is not None and coloring.scale is not None:
+            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+    return axes
+
+
+def _find(patients: AnnData, disease: str | None, key: str) -> tuple[str, str]:
+    """Column of the scores, and the disease that they are for."""
+    prefix = f"{key}_score_"
+    scored = [str(column) for column in patients.obs.columns if str(column).startswith(prefix)]
+    if not scored:
+        msg = f"patients.obs has no column that starts with {prefix!r}. {_HINT}"
+        raise KeyError(msg)
+    if disease is None:
+        return scored[-1], scored[-1].removeprefix(prefix)
+    column = prefix + str(disease).replace("/", "_")
+    if column not in scored:
+        names = ", ".join(repr(name.removeprefix(prefix)) for name in scored)
+        msg = f"patients.obs has no {column!r}; scored are {names}. {_HINT}"
+        raise KeyError(msg)
+    return column, str(disease)
+
+
+def _group(patients: AnnData, column: str | None) -> tuple[NDArray[np.intp], list[str]]:
+    """Number of the row of each patient, and the names of the rows."""
+    if column is None:
+        return np.zeros(patients.n_obs, dtype=np.intp), ["patients"]
+    categories = get_column(patients, column).astype("category").cat.remove_unused_categories().cat
+    codes = categories.codes.to_numpy().astype(np.intp)
+    groups = [str(name) for name in categories.categories]
+    if (codes < 0).any():
+        codes, groups = np.where(codes < 0, len(groups), codes), [*groups, "missing"]
+    return codes, groups
