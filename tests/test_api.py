@@ -23,6 +23,8 @@ DATA = {"gml.get": "adata", "gml.pl": "patients", "gml.pp": "patients", "gml.tl"
 POSITIONAL = {
     "gml.tl.transform": ["adata", "metric"],
     "gml.tl.predict": ["query", "reference"],
+    "gml.tl.explain_distance": ["adata", "p", "q"],
+    "gml.tl.transport_plan": ["adata", "p", "q"],
     "gml.pl.loss": ["adata"],
     "gml.get.scores": ["table"],
     "gml.pl.confusion_matrix": ["table"],
