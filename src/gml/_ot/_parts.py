@@ -47,12 +47,12 @@ class Oriented:
 class Parts:
     """Sums over the edges of some pairs; those that were not asked for are empty."""
 
-    whole: NDArray[np.float64]
-    """Sum of the cost, shape ()."""
-    within: NDArray[np.float64]
-    """What of it moves within a cell type, shape ()."""
-    size: NDArray[np.float64]
-    """The whole with every sign positive, shape ()."""
+    whole: float
+    """Sum of the cost."""
+    within: float
+    """What of it moves within a cell type."""
+    size: float
+    """The whole with every sign positive."""
     types: NDArray[np.float64]
     """Mass and cost from each cell type to each, shape (2, T, T)."""
     components: NDArray[np.float64]
@@ -94,12 +94,12 @@ def parts_of(
     mass = edge_weights(plans, pairs.coefficients)
     weights = edge_weights(plans, pairs.coefficients, power=1) if power == 1 else mass
     stays = np.zeros_like(mass) if shares is None else _staying(plans, shares)
-    whole = pairs.coefficients @ plans.distances
-    types, components, moved = np.zeros((2, 0, 0)), np.zeros((2, 0)), np.zeros((2, 0, 0))
     if only_within:
-        mass, weights = mass * stays, weights * stays
-        whole, stays = mass @ plans.cost, np.ones_like(mass)
+        mass, weights, stays = mass * stays, weights * stays, np.ones_like(mass)
     cost = mass * plans.cost
+    within = float(cost @ stays)
+    whole = within if only_within else float(pairs.coefficients @ plans.distances)
+    types, components, moved = np.zeros((2, 0, 0)), np.zeros((2, 0)), np.zeros((2, 0, 0))
     if by == "cell_type" and only_within:
         types = np.array([mass.sum(), cost.sum()]).reshape(2, 1, 1)
     elif by == "cell_type" and shares is not None:
@@ -112,7 +112,7 @@ def parts_of(
         components = np.stack([_by_component(plans, some, z) for some in both])
         if by == "gene":
             moved = np.stack([laplacian_product(plans, some, z) for some in both])
-    return Parts(whole, np.asarray(cost @ stays), np.abs(cost).sum(), types, components, moved)
+    return Parts(whole, within, float(np.abs(cost).sum()), types, components, moved)
 
 
 def spread_rest(

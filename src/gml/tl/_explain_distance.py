@@ -195,10 +195,9 @@ def explain_distance(
         table = _of_types(parts, types.names)
     else:
         table = _of_components(parts, known=asked)
-    whole, within = float(parts.whole), float(parts.within)
-    table.attrs = {"distance": whole, "p": names[0], "q": names[1], "by": by, "excess": bool(excess)}
+    table.attrs = {"distance": parts.whole, "p": names[0], "q": names[1], "by": by, "excess": bool(excess)}
     if asked:
-        table.attrs |= {"expression": within, "composition": whole - within}
+        table.attrs |= {"expression": parts.within, "composition": parts.whole - parts.within}
     return table
 
 
