@@ -26,6 +26,8 @@ POSITIONAL = {
     "gml.pl.cells": ["adata"],
     "gml.pl.explain_distance": ["table"],
     "gml.pl.loadings": ["adata"],
+    "gml.tl.explain_distance": ["adata", "p", "q"],
+    "gml.tl.transport_plan": ["adata", "p", "q"],
     "gml.pl.loss": ["adata"],
     "gml.pl.penalty_path": ["table"],
     "gml.pl.rank_cell_types": ["table"],

@@ -128,8 +128,11 @@ class Cohort:
         disease_key: str | None = None,
         donor_key: str | None = None,
         batch_key: str | None = None,
+        finite: bool = True,
     ) -> Self:
         """Read and validate a cohort.
+
+        With ``finite=False`` no feature is read: who takes some of the patients checks these by :meth:`check_finite`.
 
         Raises
         ------
@@ -152,11 +155,15 @@ class Cohort:
         )
         weights, counts = _weights(adata, patient_of_cell, len(patients))
         cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches), weights, counts)
-        order = cohort.order()
-        features.check_finite(
-            [rows[patient] for patient in order], names=[f"patient {str(patients[patient])!r}" for patient in order]
-        )
+        if finite:
+            cohort.check_finite()
         return cohort
+
+    def check_finite(self) -> None:
+        """Raise if a feature of a cell is NaN or infinite."""
+        order = self.order()
+        names = [f"patient {str(self.patients[patient])!r}" for patient in order]
+        self.features.check_finite([self.rows[patient] for patient in order], names=names)
 
 
 def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
@@ -164,7 +171,7 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
     column = get_column(
         adata, patient_key, hint="Pass the column that names the patient of each cell as `patient_key`."
     )
-    codes, names = _sorted_codes(column)
+    codes, names = sorted_codes(column)
     if n_missing := int((codes < 0).sum()):
         msg = (
             f"{n_missing} of {len(codes)} cells have no patient (NaN) in adata.obs[{patient_key!r}]; drop or name them."
@@ -206,7 +213,7 @@ def _labels_of_patients(
     `role` is what the classes are: the disease, the donor of several samples, or the batch.
     """
     column = get_column(adata, key, hint=f"Pass the column of each patient's {role} as `{role}_key`.")
-    codes, classes = _sorted_codes(column)
+    codes, classes = sorted_codes(column)
     low, high = (np.full(len(patients), start) for start in (len(classes), -1))
     np.minimum.at(low, patient_of_cell, codes)
     np.maximum.at(high, patient_of_cell, codes)
@@ -262,7 +269,7 @@ def constant_columns(adata: AnnData, rows: Sequence[NDArray[np.intp]]) -> pd.Dat
     return pd.DataFrame(kept, index=adata.obs_names[first])
 
 
-def _sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+def sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Values of a column as positions in their sorted names, which come second; -1 for missing values."""
     values: Any
     if column.dtype == object:  # where 1, 1.0 and True would count as one value

@@ -1,21 +1,25 @@
 """Tools: learn a metric, measure patients with it, judge it, predict, read it."""
 
 from ._cross_validate import cross_validate
+from ._explain_distance import explain_distance
 from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
 from ._permutation_test import permutation_test
 from ._predict import predict
 from ._rank_genes import rank_genes
 from ._transform import transform
+from ._transport_plan import transport_plan
 from ._tune import tune
 
 __all__ = [
     "cross_validate",
+    "explain_distance",
     "learn_metric",
     "patient_distances",
     "permutation_test",
     "predict",
     "rank_genes",
     "transform",
+    "transport_plan",
     "tune",
 ]

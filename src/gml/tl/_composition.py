@@ -1,14 +1,14 @@
-"""Cell types of patients, for the baselines that compare compositions."""
+"""Cell types: of each cell, and how much of each type patients have."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
+from gml._cohort import sorted_codes
 from gml._evaluate import Composition
-from gml._slots import get_column
+from gml._slots import get_column, is_sketch
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
     from gml._cohort import Cohort
 
 
-def cell_type_codes(adata: AnnData, cell_type_key: str) -> NDArray[np.intp]:
-    """Cell type of each cell, shape (n_cells,), from 0."""
-    column = get_column(adata, cell_type_key, hint="Pass the column of cell types as `cell_type_key`.")
-    codes, _ = pd.factorize(column)
+def cell_type_codes(adata: AnnData, cell_type_key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Cell type of each cell, shape (n_cells,), as a position in the sorted names, which come second."""
+    hint = "Pass the column of cell types as `cell_type_key`."
+    if is_sketch(adata):
+        hint += " Points of gml.pp.sketch hold cells of several types, so it kept none; pass the cells."
+    codes, names = sorted_codes(get_column(adata, cell_type_key, hint=hint))
     if n_missing := int((codes < 0).sum()):
         msg = (
             f"{n_missing} of {len(codes)} cells have no cell type (NaN) in adata.obs[{cell_type_key!r}]; "
             "drop or name them."
         )
         raise ValueError(msg)
-    return codes
+    return codes, names
 
 
 def read_composition(cohort: Cohort, types: NDArray[np.intp]) -> Composition:

@@ -150,7 +150,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         layer=layer,
     )
     folds = read_splits(splits, cohort, seed=seed)
-    types = None if cell_type_key is None else cell_type_codes(adata, cell_type_key)
+    types = None if cell_type_key is None else cell_type_codes(adata, cell_type_key)[0]
     study = Study(cohort.design, len(cohort.classes), named, solver, seed)
     if refit is None:
         points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)

@@ -1,0 +1,141 @@
+"""Which cells of one patient stand against which cells of another."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from gml._checks import check_n_jobs, check_n_points, check_seed
+from gml._slots import check_anndata
+from gml.solvers import resolve_solver
+
+from ._measure import PATIENT, features_of, yardstick
+from ._pairs import compare_two
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._sketch import Points
+    from gml.solvers import Solver, SolverName
+
+    from ._measure import Metric
+
+MOST_ENTRIES = 50_000_000  # of a plan: 600 MB
+
+
+def transport_plan(
+    adata: AnnData,
+    p: str | float,
+    q: str | float,
+    *,
+    metric: Metric = "gml",
+    patient_key: str = PATIENT,
+    solver: SolverName | Solver = "exact",
+    n_points: int | None = 64,
+    rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
+) -> sp.csr_matrix[np.float64]:
+    r"""The optimal plan between the cells of two patients :cite:p:`Kuehn2025`.
+
+    It is the plan behind their distance of :func:`gml.tl.patient_distances`. With sketches the plan joins points, and
+    the mass of an edge is shared evenly among the cells of both of its points: :math:`\pi_{ij} / (n_i n_j)` for each of
+    the :math:`n_i n_j` pairs of cells. A plan of all cells has at most one entry per cell, a plan of points has many.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`, whose points then take the place of
+        the cells. Not modified. Only cells of the two patients are read.
+    p, q
+        Names of two patients.
+    metric
+        As in :func:`gml.tl.patient_distances`, with the metric's own power.
+    patient_key
+        Column of ``adata.obs`` that names the patient of each cell.
+    solver
+        ``"exact"``, or :class:`gml.solvers.Exact` with settings.
+    n_points
+        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+    rng
+        Seed, or a generator from which one is drawn.
+    n_jobs
+        Threads, of which sketches make use; `None` takes all cores. The result does not depend on it.
+
+    Returns
+    -------
+    Mass that goes from cell to cell, sparse of shape (n_p, n_q): cells of p in the rows and those of q in the columns,
+    both in the order of `adata`. Rows have the sum 1 / n_p and columns 1 / n_q; points of a sketch have their weights.
+    Its transpose is the plan from q to p.
+
+    Raises
+    ------
+    KeyError
+        If the metric or a column is missing.
+    ValueError
+        If a patient is unknown, both are the same, or the plan would have more than 50 million entries.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.simulated_cohort(n_patients=6, n_cells=60, n_genes=100)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> plan = gml.tl.transport_plan(adata, "P00", "P01", n_points=None)
+
+    Where the cells of one patient would be among those of the other:
+
+    >>> there = adata[adata.obs["patient"] == "P01"].obsm["X_gml"]
+    >>> bool((plan.shape[0] * plan @ there).shape == (plan.shape[0], there.shape[1]))
+    True
+    """
+    check_anndata(adata)
+    settings = resolve_solver(solver)
+    check_n_points(n_points)
+    check_n_jobs(n_jobs)
+    seed = check_seed(rng)
+    stick = yardstick(metric, holders=(adata,))
+    compared = compare_two(
+        adata,
+        stick,
+        features_of(adata, stick),
+        names=(str(p), str(q)),
+        patient_key=patient_key,
+        n_points=n_points,
+        seed=seed,
+        n_jobs=n_jobs,
+    )
+    ((solved, pairs),) = compared.solve(stick, solver=settings, n_jobs=n_jobs)
+    points = compared.measured.points
+    edges = sp.csr_array((solved.mass, (solved.source, solved.target)), shape=(len(points.x),) * 2)
+    _check_size(points, solved.source, solved.target)
+    one, other = (_spreading(points, patient) for patient in (0, 1))
+    between = one @ edges @ other.T
+    plan = sp.csr_matrix(between if pairs.forward[0] else between.T)
+    plan.sort_indices()
+    return plan
+
+
+def _check_size(points: Points, source: NDArray[np.intp], target: NDArray[np.intp]) -> None:
+    """Whether the plan between cells fits, told before it is made."""
+    n_cells = np.bincount(points.point_of_row)
+    n_entries = int((n_cells[source] * n_cells[target]).sum())
+    if n_entries > MOST_ENTRIES:
+        msg = (
+            f"The plan between {len(points.rows)} cells through {len(points.x)} points would have {n_entries:,} "
+            f"entries, more than {MOST_ENTRIES:,}. Pass more points, which hold fewer cells each, or n_points=None for "
+            "a plan of single cells."
+        )
+        raise ValueError(msg)
+
+
+def _spreading(points: Points, patient: int) -> sp.csr_array[np.float64]:
+    """Matrix that shares the mass of points among the cells of a patient, in the order of their rows, (cells, n)."""
+    mine = (points.start[patient] <= points.point_of_row) & (points.point_of_row < points.start[patient + 1])
+    mine = np.flatnonzero(mine)
+    mine = mine[np.argsort(points.rows[mine])]
+    point = points.point_of_row[mine]
+    shares = np.ones(len(mine)) if points.shares is None else points.shares[mine]
+    shares = shares / np.bincount(point, shares)[point]
+    return sp.csr_array((shares, (np.arange(len(mine)), point)), shape=(len(mine), len(points.x)))
