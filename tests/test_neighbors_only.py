@@ -122,7 +122,7 @@ def test_a_reference_has_all_its_distances(cells: AnnData) -> None:
 
 
 def test_plots_that_need_all_distances_say_so(nearest: AnnData) -> None:
-    with pytest.raises(ValueError, match="nearest patients only, and all are needed.*without `neighbors_only`"):
+    with pytest.raises(ValueError, match=r"nearest patients only, and all are needed.*without `neighbors_only`"):
         gml.pl.patient_heatmap(nearest)
     with pytest.raises(ValueError, match=r"nearest patients only.*basis='umap'"):
         gml.pl.patient_embedding(nearest)
