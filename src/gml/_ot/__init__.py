@@ -1,5 +1,6 @@
 """Optimal transport between many patients: arrays in, arrays out."""
 
+from ._barycenter import Barycenter, barycenter_start, free_support_barycenter, join
 from ._cost import ground_cost
 from ._exact import solve_exact
 from ._graph import edge_weights, gradient, laplacian_product, scatter
@@ -7,15 +8,19 @@ from ._nearest import Nearest, nearest_patients
 from ._pairwise import Clouds, Ground, Transport, all_pairs, distances_among, square, transport
 
 __all__ = [
+    "Barycenter",
     "Clouds",
     "Ground",
     "Nearest",
     "Transport",
     "all_pairs",
+    "barycenter_start",
     "distances_among",
     "edge_weights",
+    "free_support_barycenter",
     "gradient",
     "ground_cost",
+    "join",
     "laplacian_product",
     "nearest_patients",
     "scatter",
