@@ -97,11 +97,10 @@ def free_support_barycenter(
 
 def barycenter_start(clouds: Clouds, patients: NDArray[np.intp], n_support: int, *, seed: int) -> NDArray[np.float64]:
     """Centres of all points of some patients, shape (at most `n_support`, k); all of them if there are no more."""
-    points = np.concatenate([np.arange(*clouds.start[patient : patient + 2]) for patient in patients])
-    z, weights = clouds.z[points], clouds.weights[points] / len(patients)
+    z, weights = _points_of(clouds, patients)
     order = np.lexsort((weights, *z.T[::-1]))  # so that names of patients do not decide where k-means starts
-    one = np.arange(len(points))
-    whole = Points(z[order], weights[order], np.array([0, len(points)]), one, one)
+    one = np.arange(len(z))
+    whole = Points(z[order], weights[order], np.array([0, len(z)]), one, one)
     return whole.coarser(n_support, seed=seed).x
 
 
@@ -112,7 +111,12 @@ def join(parts: Sequence[Clouds]) -> Clouds:
 
 
 def _spread(clouds: Clouds, patients: NDArray[np.intp]) -> float:
-    """Root mean square distance of the patients' points from their mean."""
-    points = np.concatenate([np.arange(*clouds.start[patient : patient + 2]) for patient in patients])
-    z, weights = clouds.z[points], clouds.weights[points] / len(patients)
+    """Root mean square distance of the points of some patients from their mean."""
+    z, weights = _points_of(clouds, patients)
     return float(np.sqrt((weights @ (z - weights @ z) ** 2).sum()))
+
+
+def _points_of(clouds: Clouds, patients: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """All points of some patients, and their weights, with sum 1."""
+    points = np.concatenate([np.arange(*clouds.start[patient : patient + 2]) for patient in patients])
+    return clouds.z[points], clouds.weights[points] / len(patients)

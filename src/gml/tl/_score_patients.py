@@ -197,14 +197,19 @@ def _left_out(
     work = partial(
         _without, clouds=one.clouds, labels=labels, typical=typical, solver=solver, max_iter=max_iter, tol=tol
     )
-    found = dict(zip(tasks, parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out"), strict=True))
-    if moving := [part.change for part in found.values() if not part.converged]:
+    places, moving = {}, []
+    found = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
+    for patient, typical_of_others in zip(tasks, found, strict=True):
+        places[patient] = typical_of_others.z
+        if not typical_of_others.converged:
+            moving.append(typical_of_others.change)
+    if moving:
         warn(
-            f"Without them, {len(moving)} of {len(found)} patients leave a typical patient that still moves after "
+            f"Without them, {len(moving)} of {len(tasks)} patients leave a typical patient that still moves after "
             f"max_iter={max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where tol={tol:g} is "
             "asked for. Raise `max_iter`, or `tol` if that is close enough."
         )
-    return {patient: part.z for patient, part in found.items()}
+    return places
 
 
 def _without(
