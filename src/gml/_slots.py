@@ -87,6 +87,18 @@ class Keys:
         """`obsm` of query patients: one column per class."""
         return f"{self.key_added}_probabilities"
 
+    @property
+    def score(self) -> str:
+        """`obs` of cells: how much they make their patient unlike other diseases."""
+        return f"{self.key_added}_score"
+
+    def scores(self, diseases: Iterable[str]) -> list[str]:
+        """`obs` of patients: where they lie between typical patients, one column per disease, a "/" in it as "_"."""
+        names: list[str] = []
+        for name in (f"{self.key_added}_score_{str(disease).replace('/', '_')}" for disease in diseases):
+            names.append(name if name not in names else f"{name}_{len(names)}")
+        return names
+
 
 def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
     """The AnnData itself, if it is one that holds cells; they may lie on disk."""

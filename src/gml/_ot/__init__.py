@@ -1,5 +1,6 @@
 """Optimal transport between many patients: arrays in, arrays out."""
 
+from ._barycenter import Barycenter, barycenter_start, free_support_barycenter, join
 from ._cost import ground_cost
 from ._exact import solve_exact
 from ._graph import edge_weights, gradient, laplacian_product, scatter
@@ -9,6 +10,7 @@ from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._ties import costs_if_types_stay
 
 __all__ = [
+    "Barycenter",
     "By",
     "Clouds",
     "Ground",
@@ -17,11 +19,14 @@ __all__ = [
     "Parts",
     "Transport",
     "all_pairs",
+    "barycenter_start",
     "costs_if_types_stay",
     "distances_among",
     "edge_weights",
+    "free_support_barycenter",
     "gradient",
     "ground_cost",
+    "join",
     "laplacian_product",
     "nearest_patients",
     "parts_of",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import to_rgba_array
 
-from gml._slots import check_anndata, get_column
+from gml._slots import Keys, check_anndata, get_column
 
 from ._axes import add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
@@ -117,7 +117,7 @@ def score_patients(
 
 def _find(patients: AnnData, disease: str | None, key: str) -> tuple[str, str]:
     """Column of the scores, and the disease that they are for."""
-    prefix = f"{key}_score_"
+    prefix = f"{Keys(key).score}_"
     scored = [str(column) for column in patients.obs.columns if str(column).startswith(prefix)]
     if not scored:
         msg = f"patients.obs has no column that starts with {prefix!r}. {_HINT}"

@@ -1,5 +1,6 @@
 """Tools: learn a metric, measure patients with it, judge it, predict, read it."""
 
+from ._barycenter import barycenter
 from ._cross_validate import cross_validate
 from ._explain_distance import explain_distance
 from ._learn_metric import learn_metric
@@ -7,11 +8,14 @@ from ._patient_distances import patient_distances
 from ._permutation_test import permutation_test
 from ._predict import predict
 from ._rank_genes import rank_genes
+from ._score_cells import score_cells
+from ._score_patients import score_patients
 from ._transform import transform
 from ._transport_plan import transport_plan
 from ._tune import tune
 
 __all__ = [
+    "barycenter",
     "cross_validate",
     "explain_distance",
     "learn_metric",
@@ -19,6 +23,8 @@ __all__ = [
     "permutation_test",
     "predict",
     "rank_genes",
+    "score_cells",
+    "score_patients",
     "transform",
     "transport_plan",
     "tune",

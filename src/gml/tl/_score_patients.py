@@ -1,0 +1,277 @@
+"""Where patients lie between the typical patients of the diseases."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gml._checks import check_n_jobs, check_n_points, check_seed
+from gml._ot import Clouds, free_support_barycenter, join, transport
+from gml._parallel import parallel
+from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
+from gml._warn import warn
+from gml.solvers import resolve_solver
+
+from ._barycenter import check_steps, labelled_by, typical_patients
+from ._measure import DISEASE, PATIENT, measure_against, yardstick
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._cohort import Cohort
+    from gml._ot import Barycenter, Ground
+    from gml.solvers import Solver, SolverName
+
+    from ._measure import Measured
+
+MISSING = -1
+
+
+def score_patients(
+    adata: AnnData,
+    patients: AnnData,
+    *,
+    key: str = "gml",
+    reference: AnnData | None = None,
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
+    solver: SolverName | Solver = "exact",
+    n_points: int | None = 64,
+    max_iter: int = 100,
+    tol: float = 1e-4,
+    rng: int | np.random.Generator | None = 0,
+    n_jobs: int | None = None,
+) -> None:
+    r"""Where each patient lies between the typical patients of the diseases :cite:p:`Cuturi2014`.
+
+    With the typical patient :math:`B_y` of each disease (:func:`gml.tl.barycenter`) and the transport distance
+    :math:`W` under the learned metric, the score of patient p for disease y is
+
+    .. math:: \frac{W(p, B_o) - W(p, B_y)}{W(B_y, B_o)} \in [-1, 1],
+
+    where :math:`o` is the other disease whose typical patient is nearest to p. It is 1 at the typical patient of
+    y, -1 at that of o, 0 at the same distance from both; the bounds are those of the triangle inequality.
+    :math:`W` is the distance of :func:`gml.tl.patient_distances` (for power 2 its root).
+
+    A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease. The
+    learned metric has seen the patient all the same: on simulated cohorts, patients that taught the metric scored 0.4
+    to 0.8 for their own disease with permuted labels as with the true ones. For honest scores learn the metric on
+    other patients and pass their cells as `reference`, which gave 0.2 to 0.5 with the true labels and 0.0 with
+    permuted ones; for a diagnosis see :func:`gml.tl.predict`.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes of the patients, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified.
+    patients
+        Some or all of its patients, as :func:`gml.tl.patient_distances` returns them. Only the columns below are
+        written.
+    key
+        The `key_added` of :func:`gml.tl.learn_metric`, whose columns, features and power are used.
+    reference
+        Other cells, with the metric that was learned on them: typical patients are theirs, patients of `adata` count
+        as new, and need no disease.
+    patient_key, disease_key, solver, n_points, max_iter, tol, rng
+        As in :func:`gml.tl.barycenter`.
+    n_jobs
+        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
+
+    Returns
+    -------
+    `None`; it writes ``patients.obs[f"{key}_score_{disease}"]``, one column per disease (a ``/`` in its name as ``_``),
+    shape (p,), float64. NaN where there is no such typical patient: for the only patient of a disease in the column
+    of that disease (and in the other one, if there are two), and where two typical patients are the same.
+
+    The typical patient without each one starts from that with all, and takes some 8 steps of one transport problem per
+    patient of the disease: time grows with the square of their number. With 64 points, 24 patients of two diseases
+    take 2 s of one core, 200 patients 80 s.
+
+    Raises
+    ------
+    KeyError
+        If the metric, a column, layer or representation is missing.
+    ValueError
+        If patients are not in `adata`, fewer than two diseases have patients, or cells and patients are confused.
+
+    Warns
+    -----
+    UserWarning
+        If points of a typical patient still move after `max_iter` steps.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> patients = gml.tl.patient_distances(adata)
+    >>> gml.tl.score_patients(adata, patients)
+    >>> [name for name in patients.obs if "score" in name]
+    ['gml_score_class_1', 'gml_score_class_2', 'gml_score_class_3']
+    """
+    _check_roles(adata, patients, key=check_key_added(key, name="key"))
+    if reference is not None:
+        check_anndata(reference, name="reference")
+    check_n_points(n_points)
+    check_steps(max_iter, tol)
+    check_n_jobs(n_jobs)
+    seed, solver = check_seed(rng), resolve_solver(solver)
+    stick = yardstick(key, holders=(adata,) if reference is None else (reference, adata))
+    labelled_by(adata if reference is None else reference, stick, disease_key)
+    one, other = measure_against(
+        adata,
+        reference,
+        stick,
+        patient_key=patient_key,
+        disease_key=disease_key,
+        use_rep=None,
+        layer=None,
+        n_points=n_points,
+        seed=seed,
+        n_jobs=n_jobs,
+        labelled=reference is None,
+    )
+    asked = _find(patients, one.cohort)
+    known = one if other is None else other
+    classes = known.cohort.classes
+    if len(classes) < 2:
+        msg = f"A score lies between two diseases, and there is only {str(classes[0])!r}."
+        raise ValueError(msg)
+    settings: dict[str, Any] = {"solver": solver, "max_iter": max_iter, "tol": tol, "n_jobs": n_jobs}
+    typical = typical_patients(known, seed=seed, **settings)
+    scored = np.unique(asked)
+    own = np.full(len(scored), MISSING) if other is not None else one.cohort.labels[scored]
+    left_out = {} if other is not None else _left_out(one, scored, typical, **settings)
+    solve: dict[str, Any] = {"ground": stick.ground(stick.power), "solver": solver, "n_jobs": n_jobs}
+    to, apart = _distances(one.clouds, scored, own, typical=typical, left_out=left_out, **solve)
+    scores = _positions(to, apart)[np.searchsorted(scored, asked)]
+    with quiet_about_views():
+        for name, column in zip(Keys(key).scores(classes.tolist()), scores.T, strict=True):
+            patients.obs[name] = column
+
+
+def _check_roles(adata: AnnData, patients: AnnData, *, key: str) -> None:
+    """Whether cells come first and patients second."""
+    check_anndata(adata)
+    check_anndata(patients, name="patients")
+    slot = Keys(key).distances
+    for where in ("obsp", "obsm"):
+        if slot in getattr(adata, where):
+            msg = (
+                f"`adata` holds patients, not cells: it has {where}[{slot!r}]. Pass the cells first and the patients "
+                "second: score_patients(cells, patients)."
+            )
+            raise ValueError(msg)
+
+
+def _find(patients: AnnData, cohort: Cohort) -> NDArray[np.intp]:
+    """Number of each patient in the cohort, by name."""
+    names = patients.obs_names.to_numpy(dtype=str)
+    number: NDArray[np.intp] = np.minimum(np.searchsorted(cohort.patients, names), len(cohort) - 1)
+    if (missing := names[cohort.patients[number] != names]).size:
+        some = ", ".join(repr(str(name)) for name in cohort.patients[:3])
+        msg = (
+            f"{missing.size} of the {len(names)} rows of `patients` are not patients of adata, e.g. "
+            f"{str(missing[0])!r}; its patients are {some}{', …' if len(cohort) > 3 else ''}. Pass what "
+            "`gml.tl.patient_distances` returned for these cells."
+        )
+        raise ValueError(msg)
+    return number
+
+
+def _left_out(
+    one: Measured,
+    scored: NDArray[np.intp],
+    typical: list[Barycenter],
+    *,
+    solver: Solver,
+    max_iter: int,
+    tol: float,
+    n_jobs: int | None,
+) -> dict[int, NDArray[np.float64]]:
+    """Points of the typical patient of the others of the same disease, by patient; none for those that are alone."""
+    labels = one.cohort.labels
+    tasks = [p for p in scored.tolist() if labels[p] >= 0 and (labels == labels[p]).sum() > 1]
+    work = partial(
+        _without, clouds=one.clouds, labels=labels, typical=typical, solver=solver, max_iter=max_iter, tol=tol
+    )
+    places, moving = {}, []
+    found = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
+    for patient, typical_of_others in zip(tasks, found, strict=True):
+        places[patient] = typical_of_others.z
+        if not typical_of_others.converged:
+            moving.append(typical_of_others.change)
+    if moving:
+        warn(
+            f"Without them, {len(moving)} of {len(tasks)} patients leave a typical patient that still moves after "
+            f"max_iter={max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where tol={tol:g} is "
+            "asked for. Raise `max_iter`, or `tol` if that is close enough."
+        )
+    return places
+
+
+def _without(
+    patient: int,
+    *,
+    clouds: Clouds,
+    labels: NDArray[np.intp],
+    typical: list[Barycenter],
+    solver: Solver,
+    max_iter: int,
+    tol: float,
+) -> Barycenter:
+    """The typical patient of the disease of a patient without the latter; runs on one worker."""
+    others = np.flatnonzero(labels == labels[patient])
+    others = others[others != patient]
+    start = typical[labels[patient]].without(clouds, patient)
+    return free_support_barycenter(clouds, others, start, solver=solver, max_iter=max_iter, tol=tol, n_jobs=1)
+
+
+def _distances(
+    clouds: Clouds,
+    scored: NDArray[np.intp],
+    own: NDArray[np.intp],
+    *,
+    typical: list[Barycenter],
+    left_out: dict[int, NDArray[np.float64]],
+    ground: Ground,
+    solver: Solver,
+    n_jobs: int | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Distances of each patient to the typical patients, (p, c), and of these from each other, (p, c, c).
+
+    The typical patient of their `own` disease is that without them, NaN if there is none.
+    """
+    p, c, first = len(scored), len(typical), len(clouds.start) - 1
+    supports = [one.z for one in typical] + list(left_out.values())
+    everything = join([clouds, *(Clouds(z, np.full(len(z), 1 / len(z)), np.array([0, len(z)])) for z in supports)])
+    number = np.tile(first + np.arange(c), (p, 1))  # of the typical patients of each patient
+    place = {patient: first + c + i for i, patient in enumerate(left_out)}
+    labelled = np.flatnonzero(own >= 0)
+    number[labelled, own[labelled]] = [place.get(patient, MISSING) for patient in scored[labelled].tolist()]
+
+    to = np.stack([np.broadcast_to(scored[:, None], (p, c)), number], axis=-1)
+    apart = np.stack(np.broadcast_arrays(number[:, :, None], number[:, None, :]), axis=-1)
+    asked = np.sort(np.concatenate([to.reshape(-1, 2), apart.reshape(-1, 2)]), axis=1)
+    is_there = (asked[:, 0] != MISSING) & (asked[:, 0] < asked[:, 1])
+    pairs, which = np.unique(asked[is_there], axis=0, return_inverse=True)
+    solved = transport(everything, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
+    distances = np.where((asked == MISSING).any(axis=1), np.nan, 0.0)
+    distances[is_there] = solved.distances[which.reshape(-1)] ** (1 / ground.power)
+    return distances[: p * c].reshape(p, c), distances[p * c :].reshape(p, c, c)
+
+
+def _positions(to: NDArray[np.float64], apart: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Score of each patient for each disease, shape (p, c); NaN where something is missing."""
+    scores = np.full_like(to, np.nan)
+    rows = np.arange(len(to))
+    for code in range(to.shape[1]):
+        others = np.where(np.isnan(to), np.inf, to)
+        others[:, code] = np.inf
+        nearest = others.argmin(axis=1)
+        gain, gap = others[rows, nearest] - to[:, code], apart[rows, code, nearest]
+        is_known = np.isfinite(gain) & (gap > 0)
+        scores[is_known, code] = gain[is_known] / gap[is_known]
+    return scores
