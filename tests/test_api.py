@@ -43,8 +43,9 @@ POSITIONAL = {
     "gml.pp.sketch": ["adata"],
 }
 MOST_ARGUMENTS = 14
-#: one argument per column that a study can have, and the settings of learning, which are judged together
-MORE_ARGUMENTS = {"gml.tl.cross_validate": 15}
+#: one argument per column that a study can have, and the settings of learning, which are judged together; distances
+#: within cell types share all settings, and the cells, with those of all cells
+MORE_ARGUMENTS = {"gml.tl.cross_validate": 15, "gml.tl.patient_distances": 15}
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:

@@ -185,6 +185,19 @@ def test_lda_of_fewer_features_than_diseases(rng: np.random.Generator) -> None:
     assert lda_components(clouds(rng, labels, 1, np.ones(1), np.arange(4.0)[:, None]), labels).shape == (1, 1)
 
 
+def test_lda_where_points_do_not_scatter(rng: np.random.Generator) -> None:
+    """A class of a single point says nothing of the scatter within; without any scatter the map is the identity."""
+    labels = np.array([0, 1, 2])
+    x = rng.standard_normal((41, 3)) + np.repeat([0.0, 5.0], [20, 21])[:, None] * [1, 0, 0]
+    points = Points(x, np.ones(41), np.array([0, 20, 40, 41]), np.arange(41), np.arange(41))
+    of_two = Points(x[:40], np.ones(40), np.array([0, 20, 40]), np.arange(40), np.arange(40))
+    np.testing.assert_array_equal(lda_components(points, labels), lda_components(of_two, labels[:2]))
+    single = Points(x[:3], np.ones(3), np.arange(4), np.arange(3), np.arange(3))
+    np.testing.assert_array_equal(lda_components(single, labels), np.eye(3))
+    alike = Points(np.repeat(np.eye(3), 2, axis=0), np.ones(6), np.array([0, 2, 4, 6]), np.arange(6), np.arange(6))
+    np.testing.assert_array_equal(lda_components(alike, labels), np.eye(3))
+
+
 # compositions
 
 

@@ -7,6 +7,7 @@ Symbols used in this package: ``n`` cells or points, ``p`` patients, ``d`` featu
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._features import Features
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +84,12 @@ class Cohort:
         """The cohort of some patients, in their order."""
         rows = tuple(self.rows[patient] for patient in patients)
         return replace(self, patients=self.patients[patients], rows=rows, design=self.design.of(patients))
+
+    def within(self, cells: NDArray[np.bool_]) -> Self:
+        """The cohort of some cells, shape (n,); patients that have none of them are left out."""
+        rows = [of_patient[cells[of_patient]] for of_patient in self.rows]
+        some = np.flatnonzero([len(of_patient) > 0 for of_patient in rows])
+        return replace(self.of(some), rows=tuple(rows[patient] for patient in some))
 
     def cells(self, patient: int) -> NDArray[np.float64]:
         """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
@@ -177,6 +186,20 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
             f"{n_missing} of {len(codes)} cells have no patient (NaN) in adata.obs[{patient_key!r}]; drop or name them."
         )
         raise ValueError(msg)
+    return codes, names
+
+
+def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Group (cell type) of each cell, shape (n,), as a position in the sorted names of groups, which come second.
+
+    Cells without one (NaN) have -1; nobody has to know the type of every cell.
+    """
+    codes, names = _sorted_codes(get_column(adata, key, hint="Pass a column that names the cell type of each cell."))
+    if not len(names):
+        msg = f"adata.obs[{key!r}] names no groups of cells: all {len(codes)} cells have NaN there."
+        raise ValueError(msg)
+    if n_missing := int((codes < 0).sum()):
+        logger.info("%d of %d cells have NaN in adata.obs[%r] and are in no group", n_missing, len(codes), key)
     return codes, names
 
 

@@ -185,6 +185,11 @@ def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
         raise ValueError(msg.strip())
 
 
+def known_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
+    """Patients that have cells of the group that was measured, shape (p,); the rows of the others are NaN."""
+    return np.asarray(~np.isnan(matrix).all(axis=1))
+
+
 def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
     """Everything that the run `key` stored in ``adata.uns``."""
     _check_key(adata.uns.keys(), key, slot="adata.uns", hint=hint)

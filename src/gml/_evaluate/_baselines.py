@@ -39,12 +39,20 @@ def logistic_scores(
 def lda_components(points: Points, labels: NDArray[np.intp]) -> NDArray[np.float64]:
     """Linear discriminant analysis that takes every point for a sample with its patient's label, shape (k, d).
 
-    This is metric learning at the level of cells: it does not know that cells of a patient belong together.
+    This is metric learning at the level of cells: it does not know that cells of a patient belong together. Where
+    points of fewer than two classes scatter there is nothing to learn, and the map is the identity.
     """
     label_of_point = np.repeat(labels, np.diff(points.start))
-    n_axes = min(MOST_AXES, *points.x.shape)
-    axes = PCA(n_axes, svd_solver="full").fit(points.x)
+    several = np.isin(label_of_point, np.flatnonzero(np.bincount(label_of_point) > 1))
+    x, label_of_point = points.x[several], label_of_point[several]
+    if len(np.unique(label_of_point)) < 2:
+        return np.eye(points.x.shape[1])
+    n_axes = min(MOST_AXES, *x.shape)
+    axes = PCA(n_axes, svd_solver="full").fit(x)
     model = LinearDiscriminantAnalysis(solver="eigen", shrinkage="auto")
-    model.fit(axes.transform(points.x), label_of_point)
+    try:
+        model.fit(axes.transform(x), label_of_point)
+    except np.linalg.LinAlgError:  # all points of each class are alike
+        return np.eye(points.x.shape[1])
     n_directions = min(len(model.classes_) - 1, n_axes)
     return np.asarray(model.scalings_[:, :n_directions].T @ axes.components_)

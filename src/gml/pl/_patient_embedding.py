@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata
 
 from ._axes import add_colorbar, add_legends, check_axes, drawing, equal_aspect
 from ._colors import disease_column, read_coloring
+from ._known import drawn_patients
 from ._names import name_points
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ def patient_embedding(
     labels: bool = False,
     ax: Axes | None = None,
 ) -> Axes:
-    """Scatter plot of the patients, one point each.
+    """Scatter plot of the patients, one point each; those without cells of the group that is drawn are left out.
 
     Parameters
     ----------
@@ -45,7 +47,7 @@ def patient_embedding(
         disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, if there
         are any; missing values are light grey.
     key
-        `key_added` of the distances.
+        `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     labels
         Write the names of the patients beside the points.
     ax
@@ -60,7 +62,7 @@ def patient_embedding(
     KeyError
         If the embedding, the column or the gene is missing.
     ValueError
-        If `basis` is another one, or the embedding has a single column.
+        If `basis` is another one, the embedding has a single column, or no patient has cells of the group.
 
     Examples
     --------
@@ -83,8 +85,12 @@ def patient_embedding(
     if points.ndim != 2 or points.shape[1] < 2:
         msg = f"patients.obsm[{slot!r}] must have two columns to be drawn, got shape {points.shape}."
         raise ValueError(msg)
+    drawn = drawn_patients(points, slot=f"obsm[{slot!r}]")
+    points = points[drawn]
     name = disease_column(patients, key) if color is None else color
     coloring = None if name is None else read_coloring(patients, name, key=key)
+    if coloring is not None:
+        coloring = replace(coloring, rgba=coloring.rgba[drawn])
     with drawing(ax, width=4.0, height=3.4) as axes:
         axes.scatter(
             points[:, 0],
@@ -101,7 +107,7 @@ def patient_embedding(
         axes.set(xlabel=f"{basis.upper()} 1", ylabel=f"{basis.upper()} 2")
         axes.spines[["top", "right"]].set_visible(False)
         if labels:
-            name_points(axes, points[:, :2], [str(patient) for patient in patients.obs_names])
+            name_points(axes, points[:, :2], [str(patient) for patient in patients.obs_names[drawn]])
         if coloring is not None:
             add_legends(axes, [coloring], left=_LEFT, top=1.0)
         if coloring is not None and coloring.scale is not None:

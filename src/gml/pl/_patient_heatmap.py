@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -14,6 +15,7 @@ from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata
 
 from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
+from ._known import drawn_patients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +44,8 @@ def patient_heatmap(
     """Heatmap of the distances between patients, alike ones side by side.
 
     Rows and columns have the order of the leaves of the tree above: average linkage, neighbours as close as possible
-    (up to 300 patients). Strips to the right of the rows show what is known of the patients.
+    (up to 300 patients). Strips to the right of the rows show what is known of the patients. Patients without cells of
+    the group whose distances are drawn are left out.
 
     Parameters
     ----------
@@ -53,7 +56,7 @@ def patient_heatmap(
         the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, if
         there are any, and a legend if there are at most 40; missing values are light grey.
     key
-        `key_added` of the distances.
+        `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     cmap
         Matplotlib colour map of the distances, perceptually uniform.
     labels
@@ -70,7 +73,7 @@ def patient_heatmap(
     KeyError
         If the distances, a column or a gene is missing.
     ValueError
-        If `cmap` is no colour map.
+        If `cmap` is no colour map, or no patient has cells of the group.
 
     Examples
     --------
@@ -84,18 +87,22 @@ def patient_heatmap(
     check_anndata(patients, name="patients")
     check_axes(ax)
     check_all_distances(patients, key)
-    distances = get_matrix(patients, "obsp", Keys(key).distances, hint=DISTANCES_FIRST)  # (p, p)
+    slot = Keys(key).distances
+    distances = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST)  # (p, p)
+    drawn = drawn_patients(distances, slot=f"obsp[{slot!r}]")
+    distances = distances[np.ix_(drawn, drawn)]
     if color is None:
         color = disease_column(patients, key) or ()
     columns = [color] if isinstance(color, str) else color
     colorings = [read_coloring(patients, column, key=key) for column in columns]
+    colorings = [replace(coloring, rgba=coloring.rgba[drawn]) for coloring in colorings]
     color_map = plt.get_cmap(cmap)
     tree = _cluster(distances)
     order = leaves_list(tree) if len(tree) else np.arange(len(distances))
     side = float(np.clip(2.2 + 0.06 * len(distances), 2.6, 4.8))  # inches
     with drawing(ax, width=side, height=side) as axes:
         image = axes.imshow(distances[np.ix_(order, order)], cmap=color_map, vmin=0, vmax=distances.max() or 1)
-        _name_patients(axes, [str(name) for name in patients.obs_names[order]], labels=labels)
+        _name_patients(axes, [str(name) for name in patients.obs_names[drawn[order]]], labels=labels)
         _draw_tree(axes, tree, order)
         left = 1 + _GAP
         for coloring in colorings:

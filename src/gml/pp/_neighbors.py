@@ -11,7 +11,7 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from gml._checks import check_int, check_seed
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, quiet_about_views
+from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, known_patients, quiet_about_views
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -43,7 +43,7 @@ def neighbors(
         Neighbours of each patient, the patient included as in scanpy; at most the number of patients less one. After
         ``patient_distances(neighbors_only=k)`` at most k + 1.
     key
-        `key_added` of the distances.
+        `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     rng
         Seed, or a generator from which one is drawn.
 
@@ -62,7 +62,8 @@ def neighbors(
     KeyError
         If there are no distances under `key`.
     ValueError
-        If there are fewer than three patients, or `n_neighbors` is below two or above what is known.
+        If there are fewer than three patients, some have no cells of the group, or `n_neighbors` is below two or above
+        what is known.
 
     Examples
     --------
@@ -84,6 +85,7 @@ def neighbors(
     distances = patients.obsp.get(keys.distances)
     if not sp.issparse(distances):
         distances = get_matrix(patients, "obsp", keys.distances, hint=DISTANCES_FIRST)
+        _check_known(patients, distances, keys.distances)
     # left to scanpy, precomputed distances fail from 4,096 patients on, and a patient at distance 0 passes for oneself
     known = _Known(distances, _n_neighbors(distances, n_neighbors))
     rep = keys.means if sp.issparse(distances) else keys.mds
@@ -94,6 +96,19 @@ def neighbors(
         patients.uns["neighbors"] = scratch.uns["neighbors"]
     for slot in ("distances", "connectivities"):
         patients.obsp[slot] = scratch.obsp[slot]
+
+
+def _check_known(patients: AnnData, distances: NDArray[Any], slot: str) -> None:
+    """Whether every patient has distances, which takes cells of the group that was measured."""
+    missing = patients.obs_names[~known_patients(distances)]
+    if len(missing):
+        some = ", ".join(repr(str(name)) for name in missing[:5]) + (", …" if len(missing) > 5 else "")
+        msg = (
+            f"patients.obsp[{slot!r}] has no distances (NaN) of {len(missing)} of {patients.n_obs} patients, who have "
+            f"no cells of this group: {some}. Leave them out: "
+            f"`patients[patients.obsp[{slot!r}].diagonal() == 0].copy()`."
+        )
+        raise ValueError(msg)
 
 
 def _n_neighbors(distances: Distances, n_neighbors: int) -> int:

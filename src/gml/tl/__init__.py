@@ -7,6 +7,7 @@ from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
 from ._permutation_test import permutation_test
 from ._predict import predict
+from ._rank_cell_types import rank_cell_types
 from ._rank_genes import rank_genes
 from ._score_cells import score_cells
 from ._score_patients import score_patients
@@ -22,6 +23,7 @@ __all__ = [
     "patient_distances",
     "permutation_test",
     "predict",
+    "rank_cell_types",
     "rank_genes",
     "score_cells",
     "score_patients",

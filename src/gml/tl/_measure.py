@@ -222,6 +222,13 @@ def _measure(
     patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
     disease = disease if labelled else None
     cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease)
+    return measure_cohort(cohort, stick, n_points=n_points, seed=seed, n_jobs=n_jobs)
+
+
+def measure_cohort(
+    cohort: Cohort, stick: Yardstick, *, n_points: int | None, seed: int, n_jobs: int | None
+) -> Measured:
+    """The points of patients in the space where transport is measured."""
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     return Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start))
 

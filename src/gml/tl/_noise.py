@@ -13,6 +13,8 @@ from gml._sketch import sketch
 from gml._warn import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
@@ -49,26 +51,36 @@ def noise_floor(
 
 
 def warn_of_sizes(distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort) -> None:
-    """Warn if numbers of cells, not diseases, say how far patients are apart, told by rank correlations."""
-    sizes = cohort.sizes
-    known = np.flatnonzero(np.isfinite(floor))
-    if len(known) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
-        return
-    first, second = known[np.column_stack(np.triu_indices(len(known), 1))].T
-    apart = distances[first, second]
-    by_size = _correlation(1 / sizes[first] + 1 / sizes[second], apart)
-    by_noise = max(by_size, _correlation(floor[first] + floor[second], apart))
-    if by_noise <= np.sqrt(EXPLAINED) or by_size <= 0:
-        return
-    labels = cohort.labels
-    both = (labels[first] >= 0) & (labels[second] >= 0)
-    by_disease = _correlation(labels[first[both]] != labels[second[both]], apart[both]) if both.any() else 0.0
-    if by_disease < by_noise:
+    """Warn if numbers of cells, not diseases, say how far patients are apart."""
+    found = size_noise(distances, floor, cohort)
+    if found is not None:
+        by_noise, by_disease = found
+        sizes = cohort.sizes
         warn(
             f"Distances between patients follow the noise of few cells (rank correlation {by_noise:.2f} with "
             f"numbers of cells or `noise_floor`) more than the disease ({by_disease:.2f}); patients have {sizes.min()} "
             f"to {sizes.max()} cells. Give all the same number with `gml.pp.equalize_cells`, or drop small patients."
         )
+
+
+def size_noise(
+    distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort
+) -> tuple[float, float] | None:
+    """Rank correlations of distances with noise and with disease; `None` unless noise explains them, and better."""
+    sizes = cohort.sizes
+    known = np.flatnonzero(np.isfinite(floor))
+    if len(known) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
+        return None
+    first, second = known[np.column_stack(np.triu_indices(len(known), 1))].T
+    apart = distances[first, second]
+    by_size = _correlation(1 / sizes[first] + 1 / sizes[second], apart)
+    by_noise = max(by_size, _correlation(floor[first] + floor[second], apart))
+    if by_noise <= np.sqrt(EXPLAINED) or by_size <= 0:
+        return None
+    labels = cohort.labels
+    both = (labels[first] >= 0) & (labels[second] >= 0)
+    by_disease = _correlation(labels[first[both]] != labels[second[both]], apart[both]) if both.any() else 0.0
+    return (by_noise, by_disease) if by_disease < by_noise else None
 
 
 def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
@@ -92,13 +104,45 @@ def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
 
 def warn_of_sketch(distances: NDArray[np.float64], error: float, *, n_points: int | None) -> None:
     """Warn if cells are much further from the points that stand for them than patients are from each other."""
-    typical = float(np.median(distances[np.triu_indices(len(distances), 1)])) if len(distances) > 1 else 0.0
-    if error > LARGE_ERROR * typical > 0:
+    if is_coarse(distances, error):
         warn(
             f"With n_points={n_points} cells lie {error:.3g} from the points that stand for them on average, and "
-            f"patients {typical:.3g} from each other (median): what makes patients differ may be lost. "
+            f"patients {_typical(distances):.3g} from each other (median): what makes patients differ may be lost. "
             "Take more points, or every cell with n_points=None."
         )
+
+
+def is_coarse(distances: NDArray[np.float64], error: float) -> bool:
+    """Whether the error of a sketch is large beside the distances between patients."""
+    return error > LARGE_ERROR * _typical(distances) > 0
+
+
+def warn_of_groups(
+    column: str, noisy: Sequence[str], coarse: Sequence[str], *, n_groups: int, n_points: int | None
+) -> None:
+    """The same warnings for groups of cells, each once, with the names of the groups."""
+    if noisy:
+        warn(
+            f"In {len(noisy)} of {n_groups} groups of adata.obs[{column!r}], {_listed(noisy)}, distances between "
+            "patients follow the noise of few cells more than the disease: compare them with the `noise_floor` of the "
+            "group, and leave out patients that have few of these cells."
+        )
+    if coarse:
+        warn(
+            f"With n_points={n_points}, cells of {len(coarse)} of {n_groups} groups of adata.obs[{column!r}], "
+            f"{_listed(coarse)}, lie far from the points that stand for them: what makes patients differ may be lost. "
+            "Take more points, or every cell with n_points=None."
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first few names."""
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+
+
+def _typical(distances: NDArray[np.float64]) -> float:
+    """Median distance between two patients; 0 if there is but one."""
+    return float(np.median(distances[np.triu_indices(len(distances), 1)])) if len(distances) > 1 else 0.0
 
 
 def _correlation(x: NDArray[np.generic], y: NDArray[np.float64]) -> float:

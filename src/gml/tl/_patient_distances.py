@@ -16,6 +16,7 @@ from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_adde
 from gml._storage import average, numeric_matrix
 from gml.solvers import resolve_solver, solver_name
 
+from ._groups import measure_groups, read_groups
 from ._measure import (
     DISEASE,
     PATIENT,
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from ._measure import Measured, Metric, Yardstick
 
 
-def patient_distances(
+def patient_distances(  # noqa: PLR0913 (one argument per column, and what all distances share)
     adata: AnnData,
     *,
     metric: Metric = "gml",
     reference: AnnData | None = None,
+    groupby: str | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
     use_rep: str | None = None,
@@ -75,6 +77,11 @@ def patient_distances(
         that the metric was learned on; an object goes through genes as in :func:`gml.tl.transform`.
     reference
         Other cells: distances are then from the patients of `adata` to those of `reference`, whose metric is used.
+    groupby
+        Column of ``adata.obs``, such as ``"cell_type"``: besides the distances over all cells also those over the
+        cells of each group alone, under the same metric, each patient being the distribution of their cells of this
+        group. How many cells of a group a patient has does not count then, only what they are like. Cells without a
+        group (NaN) count in the distances over all cells only.
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
@@ -90,7 +97,7 @@ def patient_distances(
     neighbors_only
         Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
         tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
-        and the Euclidean or a learned metric.
+        and the Euclidean or a learned metric, without `reference` and `groupby`.
     key_added
         Name of the result.
     rng
@@ -124,20 +131,28 @@ def patient_distances(
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
+    ``.obsp[f"{key_added}_{group}_distances"]``, ``.obsm[f"X_{key_added}_{group}_mds"]``
+        With `groupby` the same for every group of cells (a ``/`` in its name becomes ``_``), so that
+        ``f"{key_added}_{group}"`` is a `key` for :func:`gml.pp.neighbors` and :mod:`gml.pl`. Rows and columns of
+        patients without cells of the group are NaN. With `reference` ``.obsm[f"{key_added}_{group}_distances"]``, for
+        the groups of `adata`.
+    ``.uns[f"{key_added}_{group}"]``
+        `params` with `groupby` and `group`, `sketch_error`, and `n_cells` and `noise_floor` in this group, shapes
+        (p,), of the `patients` that are named there; with `reference` also its names.
 
     Raises
     ------
     KeyError
         If the metric, a column, layer or representation is missing.
     ValueError
-        If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, or the
-        solver stops early.
+        If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, the
+        names of two groups cannot be told apart, `adata` is a sketch and has groups, or the solver stops early.
 
     Warns
     -----
     UserWarning
         If distances follow the noise of few cells (`noise_floor`) more than the disease, or if the sketch error
-        exceeds twice the median distance.
+        exceeds twice the median distance; once for all cells, and once for the groups.
 
     Examples
     --------
@@ -151,6 +166,7 @@ def patient_distances(
         adata,
         reference,
         metric=metric,
+        groupby=groupby,
         patient_key=patient_key,
         disease_key=disease_key,
         use_rep=use_rep,
@@ -183,6 +199,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     n_jobs: int | None,
     labelled: bool = True,
     neighbors_only: int | None = None,
+    groupby: str | None = None,
 ) -> tuple[AnnData, Yardstick, Measured, Measured | None]:
     """The result of :func:`patient_distances`, what it was measured with, and the measured patients and reference."""
     check_anndata(adata)
@@ -198,7 +215,8 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
 
     stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata))
     ground = stick.ground(stick.power if power is None else power)
-    _check_neighbors_only(neighbors_only, ground, reference)
+    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby)
+    groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
         adata,
@@ -212,6 +230,8 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         **settings,
     )
     patients = patients_from(adata, one)
+    if groups is not None:
+        groups.check(patients, one.cohort)
     solve: dict[str, Any] = {"ground": ground, "solver": solver_settings, "n_jobs": n_jobs}
     floor = noise_floor(one, stick, ground=ground, solver=solver_settings, **settings)
     patients.obs[NOISE_FLOOR] = floor
@@ -230,6 +250,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         "solver_settings": asdict(solver_settings),
         "n_points": n_points,
         "neighbors_only": neighbors_only,
+        "groupby": groupby,
         "rng": seed,
     }
     error = sketch_error(one, stick, ground=ground)
@@ -251,16 +272,31 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     else:
         patients.obsm[keys.distances] = distances_between(one, other, **solve)
         patients.uns[keys.run]["reference"] = other.cohort.patients
+    if groups is not None:
+        measure_groups(
+            patients,
+            one,
+            other,
+            groups=groups,
+            stick=stick,
+            params=params,
+            ground=ground,
+            solver=solver_settings,
+            **settings,
+        )
     return patients, stick, one, other
 
 
-def _check_neighbors_only(neighbors_only: int | None, ground: Ground, reference: AnnData | None) -> None:
+def _check_neighbors_only(
+    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, groupby: str | None
+) -> None:
     """Whether the nearest patients can be found by lower bounds."""
     if neighbors_only is None:
         return
     check_int(neighbors_only, name="neighbors_only")
-    if reference is not None:
-        msg = f"`neighbors_only` must be None with `reference`, got {neighbors_only}: all those distances are taken."
+    if reference is not None or groupby is not None:
+        asked = "groupby" if reference is None else "reference"
+        msg = f"`neighbors_only` must be None with `{asked}`, got {neighbors_only}: all those distances are taken."
         raise ValueError(msg)
     if ground.power != 1 or ground.metric != "euclidean":
         msg = (
