@@ -194,7 +194,7 @@ def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray
 
     Cells without one (NaN) have -1; nobody has to know the type of every cell.
     """
-    codes, names = _sorted_codes(get_column(adata, key, hint="Pass a column that names the cell type of each cell."))
+    codes, names = sorted_codes(get_column(adata, key, hint="Pass a column that names the cell type of each cell."))
     if not len(names):
         msg = f"adata.obs[{key!r}] names no groups of cells: all {len(codes)} cells have NaN there."
         raise ValueError(msg)
