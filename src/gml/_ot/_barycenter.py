@@ -42,12 +42,12 @@ class Barycenter:
     converged: bool
     """Whether that was within the tolerance."""
 
-    def without(self, clouds: Clouds, patient: int) -> NDArray[np.float64]:
-        """Where one step without a patient leads, shape (m, k): a start, for which nothing need be solved."""
-        first, last = clouds.start[patient : patient + 2]
-        own = self.shares[:, first:last]
+    def without(self, clouds: Clouds, patients: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Where one step without some patients leads, shape (m, k): a start, for which nothing need be solved."""
+        points = np.concatenate([np.arange(*clouds.start[patient : patient + 2]) for patient in patients])
+        own = self.shares[:, points]
         rest = 1.0 - own.sum(axis=1)  # alike in all rows, but for rounding
-        return np.asarray((self.z - own @ clouds.z[first:last]) / rest[:, None])
+        return np.asarray((self.z - own @ clouds.z[points]) / rest[:, None])
 
 
 def free_support_barycenter(

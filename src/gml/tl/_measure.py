@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._design import Design
     from gml._features import Features
     from gml._sketch import Points
     from gml.solvers import Solver
@@ -205,6 +206,18 @@ def keys_of(adata: AnnData, stick: Yardstick, *, patient_key: str, disease_key: 
     patient_key = stick.key_for(adata, patient_key, default=PATIENT)
     disease_key = stick.key_for(adata, disease_key, default=DISEASE)
     return patient_key, None if disease_key == DISEASE and DISEASE not in adata.obs else disease_key
+
+
+def design_of(
+    adata: AnnData, measured: Measured, stick: Yardstick, *, patient_key: str, disease_key: str | None
+) -> Design:
+    """Diseases of the patients, and the donors and batches that the metric was learned with, where they are there."""
+    params = {} if stick.learned is None else stick.learned.params
+    also = {name: params[name] for name in ("donor_key", "batch_key") if params.get(name) in adata.obs}
+    if not also:
+        return measured.cohort.design
+    features = measured.cohort.features
+    return Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease_key, **also).design
 
 
 def _measure(

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from gml._checks import check_choice, check_int
-from gml._cohort import Cohort
 from gml._evaluate import (
     cross_fit,
     fit_calibration,
@@ -25,7 +24,7 @@ from gml._warn import warn
 from gml.methods import Spectral, Triplet
 from gml.solvers import resolve_solver
 
-from ._measure import DISEASE, PATIENT, distances_between, distances_within, keys_of
+from ._measure import DISEASE, PATIENT, design_of, distances_between, distances_within, keys_of
 from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ def predict(
     predicted = classes[probabilities.argmax(axis=1)]
     rejected = np.zeros(len(patients), dtype=bool)
     if calibrate or stick.learned is None:
-        design = _design(reference, known, stick, patient_key=patient_key, disease_key=column)
+        design = design_of(reference, known, stick, patient_key=patient_key, disease_key=column)
         held_out = _held_out(known, design, stick, at_home=stick.holder is reference, **solve)
         if held_out is not None:
             rejected |= distances.min(axis=1) > reject_distance(held_out)
@@ -185,18 +184,6 @@ def predict(
         probabilities, index=patients.obs_names, columns=_column_names(classes)
     )
     return patients
-
-
-def _design(
-    reference: AnnData, known: Measured, stick: Yardstick, *, patient_key: str, disease_key: str | None
-) -> Design:
-    """Diseases of the reference patients, and the donors and batches that the metric was learned with."""
-    params = {} if stick.learned is None else stick.learned.params
-    also = {name: params[name] for name in ("donor_key", "batch_key") if params.get(name) in reference.obs}
-    if not also:
-        return known.cohort.design
-    features = known.cohort.features
-    return Cohort.from_anndata(reference, features, patient_key=patient_key, disease_key=disease_key, **also).design
 
 
 def _held_out(

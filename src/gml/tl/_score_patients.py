@@ -15,7 +15,7 @@ from gml._warn import warn
 from gml.solvers import resolve_solver
 
 from ._barycenter import check_steps, labelled_by, typical_patients
-from ._measure import DISEASE, PATIENT, measure_against, yardstick
+from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,11 +56,12 @@ def score_patients(
     y, -1 at that of o, 0 at the same distance from both; the bounds are those of the triangle inequality.
     :math:`W` is the distance of :func:`gml.tl.patient_distances` (for power 2 its root).
 
-    A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease. The
-    learned metric has seen the patient all the same: on simulated cohorts, patients that taught the metric scored 0.4
-    to 0.8 for their own disease with permuted labels as with the true ones. For honest scores learn the metric on
-    other patients and pass their cells as `reference`, which gave 0.2 to 0.5 with the true labels and 0.0 with
-    permuted ones; for a diagnosis see :func:`gml.tl.predict`.
+    A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease; if the
+    metric knows donors (`donor_key`), without all samples of the same donor. The metric has seen the patient all the
+    same: on simulated cohorts, patients that taught the metric scored 0.4 to 0.8 for their own disease with permuted
+    labels as with the true ones. For honest scores learn the metric on other patients and pass their cells as
+    `reference`, which gave 0.2 to 0.5 with the true labels and 0.0 with permuted ones; for a diagnosis see
+    :func:`gml.tl.predict`.
 
     Parameters
     ----------
@@ -143,7 +144,11 @@ def score_patients(
     typical = typical_patients(known, seed=seed, **settings)
     scored = np.unique(asked)
     own = np.full(len(scored), MISSING) if other is not None else one.cohort.labels[scored]
-    left_out = {} if other is not None else _left_out(one, scored, typical, **settings)
+    left_out = {}
+    if other is None:
+        patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
+        design = design_of(adata, one, stick, patient_key=patient_key, disease_key=disease)
+        left_out = _left_out(one, design.groups, scored, typical=typical, **settings)
     solve: dict[str, Any] = {"ground": stick.ground(stick.power), "solver": solver, "n_jobs": n_jobs}
     to, apart = _distances(one.clouds, scored, own, typical=typical, left_out=left_out, **solve)
     scores = _positions(to, apart)[np.searchsorted(scored, asked)]
@@ -183,23 +188,31 @@ def _find(patients: AnnData, cohort: Cohort) -> NDArray[np.intp]:
 
 def _left_out(
     one: Measured,
+    donors: NDArray[np.intp],
     scored: NDArray[np.intp],
-    typical: list[Barycenter],
     *,
+    typical: list[Barycenter],
     solver: Solver,
     max_iter: int,
     tol: float,
     n_jobs: int | None,
 ) -> dict[int, NDArray[np.float64]]:
-    """Points of the typical patient of the others of the same disease, by patient; none for those that are alone."""
+    """Points of the typical patient of the others of the same disease, by patient; none for those that are alone.
+
+    Others are those of other `donors`, shape (p,).
+    """
     labels = one.cohort.labels
-    tasks = [p for p in scored.tolist() if labels[p] >= 0 and (labels == labels[p]).sum() > 1]
+    tasks = []
+    for patient in scored[labels[scored] >= 0].tolist():
+        alike, own = labels == labels[patient], donors == donors[patient]
+        if (alike & ~own).any():
+            tasks.append((patient, np.flatnonzero(alike & ~own), np.flatnonzero(alike & own)))
     work = partial(
         _without, clouds=one.clouds, labels=labels, typical=typical, solver=solver, max_iter=max_iter, tol=tol
     )
     places, moving = {}, []
     found = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
-    for patient, typical_of_others in zip(tasks, found, strict=True):
+    for (patient, _, _), typical_of_others in zip(tasks, found, strict=True):
         places[patient] = typical_of_others.z
         if not typical_of_others.converged:
             moving.append(typical_of_others.change)
@@ -213,7 +226,7 @@ def _left_out(
 
 
 def _without(
-    patient: int,
+    task: tuple[int, NDArray[np.intp], NDArray[np.intp]],
     *,
     clouds: Clouds,
     labels: NDArray[np.intp],
@@ -222,10 +235,9 @@ def _without(
     max_iter: int,
     tol: float,
 ) -> Barycenter:
-    """The typical patient of the disease of a patient without the latter; runs on one worker."""
-    others = np.flatnonzero(labels == labels[patient])
-    others = others[others != patient]
-    start = typical[labels[patient]].without(clouds, patient)
+    """The typical patient of the others of a disease, from that with a patient's own samples; runs on one worker."""
+    patient, others, own = task
+    start = typical[labels[patient]].without(clouds, own)
     return free_support_barycenter(clouds, others, start, solver=solver, max_iter=max_iter, tol=tol, n_jobs=1)
 
 
