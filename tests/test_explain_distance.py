@@ -120,8 +120,16 @@ def test_two_patients_by_a_slow_loop(learned: AnnData, key: str, power: int) -> 
     within = np.trace(slow.table)
     for by, some in of.items():
         assert some.attrs == {"distance": some.attrs["distance"], "p": "P03", "q": "P00", "by": by, "excess": False} | {
-            part: some.attrs[part] for part in ("expression", "composition")
+            part: some.attrs[part] for part in ("expression", "composition", "mass_between", "mass_forced")
         }
+        assert some.attrs["mass_between"] == pytest.approx(1 - np.trace(slow.mass), abs=10 * digits)
+        proportions = [
+            learned.obs.loc[learned.obs["patient"] == name, "cell_type"].value_counts(normalize=True, sort=False)
+            for name in ("P03", "P00")
+        ]
+        forced = float((proportions[0] - proportions[1]).clip(lower=0).sum())
+        assert some.attrs["mass_forced"] == pytest.approx(forced)
+        assert 0 < forced <= some.attrs["mass_between"]
         assert some.attrs["distance"] == pytest.approx(slow.distance, rel=digits)
         assert some.attrs["expression"] == pytest.approx(within, rel=10 * digits)
         assert {type(value) for value in some.attrs.values()} == {float, str, bool}
@@ -305,6 +313,7 @@ def test_composition_alone(n_points: int | None) -> None:
     table = gml.tl.explain_distance(adata, "P0", "P1", metric=None, n_points=n_points)
     assert table.loc[0, ["source", "target"]].to_list() == ["type_0", "type_2"]
     assert table.loc[0, "mass"] == pytest.approx(0.4)
+    assert table.attrs["mass_between"] == pytest.approx(table.attrs["mass_forced"]) == pytest.approx(0.4)
     assert table.loc[0, "part"] == pytest.approx(0.4 * 30 * np.sqrt(2), rel=1e-3)
     assert table.attrs["composition"] > 0.99 * table.attrs["distance"]
     genes = gml.tl.explain_distance(adata, "P0", "P1", metric=None, n_points=n_points, by="gene")
@@ -318,6 +327,7 @@ def test_expression_alone(n_points: int | None) -> None:
     assert table.loc[0, ["source", "target"]].to_list() == ["type_2", "type_2"]
     assert table.loc[0, "part"] == pytest.approx(0.2 * 4, rel=1e-2)
     assert table.attrs["composition"] == pytest.approx(0, abs=1e-12)
+    assert table.attrs["mass_between"] == pytest.approx(table.attrs["mass_forced"], abs=1e-12) == 0
     genes = gml.tl.explain_distance(adata, "P0", "P1", metric=None, n_points=n_points, by="gene", cell_type="type_2")
     assert genes.index[0] == "g5"
     assert genes["part"].iloc[0] > 0.99 * genes.attrs["distance"]

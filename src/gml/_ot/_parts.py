@@ -53,6 +53,8 @@ class Parts:
     """What of it moves within a cell type."""
     size: float
     """The whole with every sign positive."""
+    between: float
+    """Mass that moves from one cell type to another."""
     types: NDArray[np.float64]
     """Mass and cost from each cell type to each, shape (2, T, T)."""
     components: NDArray[np.float64]
@@ -112,7 +114,8 @@ def parts_of(
         components = np.stack([_by_component(plans, some, z) for some in both])
         if by == "gene":
             moved = np.stack([laplacian_product(plans, some, z) for some in both])
-    return Parts(whole, within, float(np.abs(cost).sum()), types, components, moved)
+    between = float(mass @ (1 - stays))
+    return Parts(whole, within, float(np.abs(cost).sum()), between, types, components, moved)
 
 
 def spread_rest(

@@ -156,4 +156,7 @@ def _summary(table: pd.DataFrame, whole: float) -> list[str]:
     lines, kinds = [f"{_what(table)} {whole:.3g}"], ("expression", "composition")
     if whole > 0 and all(kind in table.attrs for kind in kinds):
         lines.append(", ".join(f"{percent(table.attrs[kind] / whole)} {kind}" for kind in kinds))
+    if not table.attrs.get("excess") and {"mass_between", "mass_forced"} <= set(table.attrs):
+        moved, forced = (percent(table.attrs[name]) for name in ("mass_between", "mass_forced"))
+        lines.append(f"{moved} of the mass changes type, {forced} must")
     return lines

@@ -120,8 +120,11 @@ def explain_distance(
     ``by="component"``
         Indexed by `component_1`, …, `component_k`: `part`, and `expression` and `composition` as before.
     `.attrs`
-        `distance`, the whole; `p`, `q`, `by`, `excess`; `expression` and `composition`, the sums within and between
-        cell types, if these are known.
+        `distance`, the whole; `p`, `q`, `by`, `excess`. If cell types are known, `expression` and `composition`, the
+        sums within and between them, and (without `cell_type`) `mass_between`, the mass that moves between cell types,
+        beside `mass_forced`, what of it must because patients have the types in other proportions. If much more
+        moves than must, cells of a type have nearer counterparts in other types, and `composition` is no change of
+        proportions.
 
     Raises
     ------
@@ -198,6 +201,8 @@ def explain_distance(
     table.attrs = {"distance": parts.whole, "p": names[0], "q": names[1], "by": by, "excess": bool(excess)}
     if asked:
         table.attrs |= {"expression": parts.within, "composition": parts.whole - parts.within}
+    if types is not None and one_type is None:
+        table.attrs |= {"mass_between": parts.between, "mass_forced": types.forced(compared)}
     return table
 
 

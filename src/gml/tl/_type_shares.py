@@ -45,6 +45,13 @@ class TypeShares:
         found = np.flatnonzero(table.any(axis=0))
         return cls(names[found], table[:, found] / table.sum(axis=1, keepdims=True))
 
+    def forced(self, compared: Compared) -> float:
+        """Mass that must change its cell type whatever the plan, since patients differ in proportions."""
+        points, (first, second) = compared.measured.points, compared.pairs.pairs.T
+        proportions = np.add.reduceat(points.weights[:, None] * self.shares, points.start[:-1], axis=0)  # (p, T)
+        differ = np.abs(proportions[first] - proportions[second]).sum(axis=1) / 2
+        return float(compared.pairs.coefficients @ differ)
+
     def only(self, name: str | None) -> Self:
         """The shares of one cell type, which may be 0 everywhere; of all for `None`."""
         if name is None:
