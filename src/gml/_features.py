@@ -184,32 +184,41 @@ def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, 
 
 
 def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
-    """The way from genes to `features`, if there is one: genes themselves, or PCs that belong to ``adata.X``."""
+    """The way from genes to `features`, if there is one: genes themselves, or stored loadings of ``adata.X``."""
     if features.rep == GENES:
         check_unique(adata.var_names)
         means = _means(adata, features.matrix)
         return GeneMap(features.names, means if features.columns is None else means[features.columns])
-    if features.rep != PCA or PCA_LOADINGS not in adata.varm:
+    stored = _loadings_like(adata, features)
+    if not stored or adata.X is None:
         return None
-    basis = np.asarray(in_memory(adata.varm[PCA_LOADINGS]), dtype=np.float64)
-    if adata.X is None or basis.shape != (adata.n_vars, len(features.names)):
+    is_pca = PCA_LOADINGS in stored and features.rep == PCA
+    try:
+        matrix = numeric_matrix(adata.X, name="adata.X")
+    except (TypeError, ValueError):
+        if is_pca:
+            raise
         return None
-    used = basis.any(axis=1)
-    matrix = numeric_matrix(adata.X, name="adata.X")
     means = _means(adata, matrix)
     if not np.isfinite(means).all():
-        warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
+        if is_pca:
+            warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
-    offset, belongs = _offset_of_pca(matrix, features.matrix, basis)
-    if not belongs:
+    for name in stored:
+        found = _fit_loadings(matrix, features.matrix, _dense(adata.varm[name]), is_scaled=features.rep != PCA)
+        if found is not None:
+            basis, offset = found
+            used = basis.any(axis=1)
+            check_unique(adata.var_names)
+            logger.info("adata.varm[%r] maps genes to adata.obsm[%r]", name, features.rep)
+            return GeneMap(adata.var_names.to_numpy(dtype=str)[used], means[used], basis[used], offset)
+    if is_pca:
         warn(
             "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
             "(was X changed after PCA, or is it a randomised PCA?). The metric is learned on X_pca, but without a map "
             "to genes: no gene loadings, and unseen cells need their own X_pca."
         )
-        return None
-    check_unique(adata.var_names)
-    return GeneMap(adata.var_names.to_numpy(dtype=str)[used], means[used], basis[used], offset)
+    return None
 
 
 def gene_matrix(adata: AnnData, layer: str | None) -> Any:
@@ -279,6 +288,50 @@ def _means(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
     _, n_cells = points
     means: NDArray[np.float64] = multiply(n_cells[None] / n_cells.sum(), matrix)[0]
     return means
+
+
+def _loadings_like(adata: AnnData, features: Features) -> list[str]:
+    """Matrices in ``adata.varm`` of the shape of loadings of a representation, the likeliest first."""
+    own = PCA_LOADINGS if features.rep == PCA else features.rep.removeprefix("X_")
+    shape = (adata.n_vars, len(features.names))
+    names = [str(name) for name, matrix in adata.varm.items() if getattr(matrix, "shape", None) == shape]
+    return sorted(names, key=lambda name: name.casefold() != own.casefold())
+
+
+def _dense(matrix: Any) -> NDArray[np.float64]:
+    matrix = in_memory(matrix)
+    is_sparse: bool = sp.issparse(matrix)
+    return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)
+
+
+def _fit_loadings(
+    genes: Any, rep: Any, basis: NDArray[np.float64], *, is_scaled: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Basis and offset by which genes give a representation, if they do; `is_scaled` allows a factor per column.
+
+    Latent semantic indexing, for example, is often stored with columns of standard deviation 1.
+    """
+    if not np.isfinite(basis).all():
+        return None
+    offset, belongs = _offset_of_pca(genes, rep, basis)
+    if not belongs and is_scaled:
+        basis = basis * _factors(genes, rep, basis)
+        offset, belongs = _offset_of_pca(genes, rep, basis)
+    return (basis, offset) if belongs else None
+
+
+def _factors(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least-squares slope of each column of a representation on that of the genes times the basis, shape (d,)."""
+    n, d = rep.shape
+    sums, both, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
+    for some_genes, some in walk_together(genes, rep):
+        x, y = np.asarray(some_genes @ basis), np.asarray(some, dtype=np.float64)
+        sums += x.sum(axis=0), y.sum(axis=0)
+        both += (x * y).sum(axis=0)
+        squares += (x**2).sum(axis=0)
+    variance = squares - sums[0] ** 2 / n
+    covariance = both - sums[0] * sums[1] / n
+    return np.asarray(np.divide(covariance, variance, out=np.zeros(d), where=variance > 0))
 
 
 def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:

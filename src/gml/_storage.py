@@ -154,12 +154,16 @@ def is_finite(matrix: Any) -> bool:
         return all(np.isfinite(block.sum(dtype=np.float64)) for _, block in walk(matrix))
 
 
-def multiply(left: Any, matrix: Any) -> NDArray[np.float64]:
-    """``left @ matrix``, shape (m, g), a block of rows of the matrix at a time; `left` is dense or sparse, (m, n)."""
+def multiply(left: Any, matrix: Any, columns: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
+    """``left @ matrix``, shape (m, g), a block of rows of the matrix at a time; `left` is dense or sparse, (m, n).
+
+    With `columns` of some columns only.
+    """
     is_sparse: bool = sp.issparse(left)
     left = left.tocsc() if is_sparse else left
-    product = np.zeros((left.shape[0], matrix.shape[1]))
-    for first, block in walk(matrix):
+    product = np.zeros((left.shape[0], matrix.shape[1] if columns is None else len(columns)))
+    for first, rows in walk(matrix):
+        block = rows if columns is None else rows[:, columns]
         part = left[:, first : first + block.shape[0]]
         if is_sparse:  # most rows of it are empty where patients lie one below the other
             touched = np.unique(part.indices)

@@ -5,21 +5,34 @@ from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
 from ._learn import can_teach, check_design, euclidean, finish, learn
+from ._reading import Correlations, Parts, Reading
+from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
 from ._sampling import learning_pairs, random_pairs
-from ._spectral import fit_displacements
+from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
+    "MAX_PAIRS",
+    "Correlations",
     "Displacements",
     "Fit",
     "GroundMetric",
+    "Parts",
+    "Reading",
+    "Relearner",
+    "Replicate",
+    "Reread",
     "can_teach",
     "check_design",
     "compare",
+    "draw_patients",
     "euclidean",
     "excess_weights",
     "finish",
     "fit_displacements",
+    "leading_axes",
     "learn",
     "learning_pairs",
     "random_pairs",
+    "reread",
+    "unlabelled_pairs",
 ]

@@ -54,17 +54,24 @@ def compare(design: Design, target: Target = "classes", *, among: NDArray[np.boo
 
 
 def pair_weights(
-    comparison: Comparison, design: Design, pairs: NDArray[np.intp], *, balanced: bool
+    comparison: Comparison,
+    design: Design,
+    pairs: NDArray[np.intp],
+    *,
+    balanced: bool,
+    times: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Weight of each pair in the scatter within and between diseases, each with sum 1 (or 0), shapes (n_pairs,).
 
-    A pair counts once for each of its patients that compares itself with the other. `balanced` gives every disease,
-    and every pair of diseases, the same sum.
+    A pair counts once for each of its patients that compares itself with the other, and `times` as often where patients
+    were drawn several times. `balanced` gives every disease, and every pair of diseases, the same sum.
     """
     first, second = pairs.T
     near, far = (
         asked[first, second].astype(np.float64) + asked[second, first] for asked in (comparison.near, comparison.far)
     )
+    if times is not None:
+        near, far = near * times, far * times
     if comparison.gaps is not None:
         gaps = comparison.gaps[first, second]
         near, far = near * (1 - gaps), far * gaps

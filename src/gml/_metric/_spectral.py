@@ -83,9 +83,7 @@ def fit_displacements(
     n_jobs: int | None,
 ) -> Fit:
     """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
-    leading = np.eye(len(euclidean.basis))
-    if len(leading) > MOST_AXES:  # of these patients, others have no part in it
-        leading = principal_axes(euclidean.x[points.points_of(patients)], MOST_AXES)
+    leading = leading_axes(euclidean, points, patients)
     loss: list[float] = []
     displacements, part = euclidean, None
     for _ in range(settings.rounds):
@@ -112,15 +110,48 @@ def _solve(
     leading: NDArray[np.float64],
     n_components: int | None,
 ) -> Part:
-    """One round: the directions of disease, and what is put below them on the `leading` axes, shape (l, r)."""
-    within, between = displacements.scatters(design, patients, settings)
+    """One round."""
     shrinkage = settings.shrinkage
     if shrinkage == "auto":
         shrinkage = displacements.shrinkage(design, patients, settings)
         logger.debug("spectral: shrinkage %.3f", shrinkage)
-    right = _shrunk(within, between, shrinkage)
+    return closed_form(
+        *displacements.scatters(design, patients, settings),
+        settings=settings,
+        shrinkage=shrinkage,
+        leading=leading,
+        n_components=n_components,
+        n_directions=count_directions(design, settings, n_components),
+    )
+
+
+def count_directions(design: Design, settings: Spectral, n_components: int | None) -> int:
+    """Directions of disease that are looked for."""
     n_classes = len(np.unique(design.labels)) if settings.target == "classes" else 0
-    n_directions = max(2, n_classes) if n_components is None else n_components
+    return max(2, n_classes) if n_components is None else n_components
+
+
+def leading_axes(displacements: Displacements, points: Points, patients: NDArray[np.intp]) -> NDArray[np.float64]:
+    """The axes on which whitening and the Euclidean metric act, shape (l, r)."""
+    r = len(displacements.basis)
+    if r <= MOST_AXES:
+        return np.eye(r)
+    # of these patients, others have no part in it
+    return principal_axes(displacements.x[points.points_of(patients)], MOST_AXES)
+
+
+def closed_form(
+    within: NDArray[np.float64],
+    between: NDArray[np.float64],
+    *,
+    settings: Spectral,
+    shrinkage: float,
+    leading: NDArray[np.float64],
+    n_components: int | None,
+    n_directions: int,
+) -> Part:
+    """The directions of disease of two scatters (r, r), and what is put below them on the `leading` axes, (l, r)."""
+    right = _shrunk(within, between, shrinkage)
     components, spectrum = _directions(between - within, right, n_components=n_directions)
     parts = [(settings.excess, components)] if settings.excess and len(components) else []
     if settings.whitening:

@@ -1,0 +1,251 @@
+"""The metric learned again, for patients that are drawn anew and for diseases that are exchanged.
+
+Plans are Euclidean and know nothing of diseases, so they are solved once. The scatters of all replicates are sums of
+those of pairs of patients with other weights: one product of matrices for all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gml._ot import edge_weights, laplacian_product
+from gml._parallel import parallel
+
+from ._comparison import Comparison, compare, pair_weights
+from ._learn import can_teach
+from ._sampling import limit_pairs, pairs_of, random_pairs
+from ._spectral import closed_form, count_directions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from gml._design import Design
+    from gml.methods import Spectral, Target
+
+    from ._displacements import Displacements
+    from ._reading import Reading
+
+MAX_PAIRS = 20_000  # of patients, as in learning
+BLOCK = 64  # pairs whose scatters are added at once
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Replicate:
+    """A cohort that could have been."""
+
+    design: Design
+    counts: NDArray[np.float64]
+    """How often each patient is there, shape (p,)."""
+
+    @classmethod
+    def of(cls, design: Design) -> Replicate:
+        """The cohort itself."""
+        return cls(design, np.ones(len(design)))
+
+    def weights(
+        self, pairs: NDArray[np.intp], target: Target, *, balanced: bool
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Weights of pairs within and between diseases, as :func:`pair_weights`; nobody is paired with themselves."""
+        comparison = compare(self.design, target, among=self.counts > 0)
+        first, second = pairs.T
+        groups = self.design.groups
+        # a donor who was drawn twice is compared within each time
+        times = np.where(groups[first] == groups[second], self.counts[first], self.counts[first] * self.counts[second])
+        return pair_weights(comparison, self.design, pairs, balanced=balanced, times=times)
+
+
+def unlabelled_pairs(design: Design, max_pairs: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Pairs of patients that do not depend on diseases, about `max_pairs` at most, shape (n_pairs, 2).
+
+    As many of the same donor, or else batch, as of different ones, as these are compared in different roles.
+    """
+    groups = design.batches if design.donors is None else design.donors
+    p = len(design)
+    if groups is None:
+        return random_pairs(p, max_pairs, rng)
+    alike, others = groups[:, None] == groups, ~np.eye(p, dtype=bool)
+    comparison = Comparison(near=alike & others, far=~alike)
+    return pairs_of(limit_pairs(comparison, np.zeros(p, dtype=np.intp), max_pairs=max_pairs, rng=rng))
+
+
+def draw_patients(design: Design, target: Target, rng: np.random.Generator) -> Replicate:
+    """Patients drawn with replacement, donors as a whole, as many with every pattern of diseases as there are.
+
+    With an ordered target from all. What cannot teach is drawn again.
+    """
+    _, first, donor = np.unique(design.groups, return_index=True, return_inverse=True)
+    patterns = np.zeros(len(first), dtype=np.intp)
+    if target == "classes":
+        found: dict[bytes, int] = {}
+        for number in range(len(first)):
+            diseases = np.unique(design.labels[donor == number])
+            patterns[number] = found.setdefault(diseases.tobytes(), len(found))
+    while True:
+        counts = np.zeros(len(first))
+        for pattern in range(patterns.max() + 1):
+            members = np.flatnonzero(patterns == pattern)
+            counts += np.bincount(rng.choice(members, len(members)), minlength=len(first))
+        if _teaches(design.of(np.flatnonzero(counts[donor])), target):
+            return Replicate(design, counts[donor])
+
+
+def _teaches(design: Design, target: Target) -> bool:
+    """Whether different patients can teach, as :func:`check_design` asks."""
+    if target == "classes" or design.values is None:
+        return can_teach(design.labels)
+    return len(design) > 2 and len(np.unique(design.values)) > 1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Relearner:
+    """From a replicate to a map, and to what is read from it."""
+
+    displacements: Displacements
+    """Euclidean plans of the pairs."""
+    y: NDArray[np.float64]
+    """Points on the axes that maps take, shape (n, r + k): those of the displacements, then the learned components."""
+    to_learned: NDArray[np.float64]
+    """Inner products of the learned components with the axes of the displacements, shape (k, r)."""
+    reading: Reading
+    target: Target
+    settings: Spectral | None
+    """Of the closed form, with a number as its shrinkage; `None` keeps the learned map."""
+    leading: NDArray[np.float64]
+    """Axes for whitening and the Euclidean metric, shape (l, r)."""
+    n_components: int | None
+    unit: float = 1.0
+    """Mean squared distance of patients that every map is scaled to."""
+
+    @property
+    def learned(self) -> NDArray[np.float64]:
+        """The learned map of the axes, shape (k, r + k)."""
+        k, r = self.to_learned.shape
+        return np.eye(k, r + k, r)
+
+    def mean_squared_distance(self, replicate: Replicate, components: NDArray[np.float64]) -> float:
+        """Of patients with the same disease and of those with different ones, the sum of both means."""
+        z = self.y @ components.T
+        return float(np.vdot(z, sum(self._moved(replicate, z))))
+
+    def read(
+        self, replicate: Replicate, components: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Importance of the genes, shape (g,), and the map that was scaled, from a map of the axes."""
+        z = self.y @ components.T
+        near, far = self._moved(replicate, z)
+        unit = float(np.vdot(z, near + far))
+        scale = np.sqrt(self.unit / unit) if unit > 0 else 1.0
+        components = scale * components
+        return self.reading.importance(components, scale * z, scale * (far - near)), components
+
+    def _moved(self, replicate: Replicate, z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Laplacian of the plans within, and of those between diseases, times `z`."""
+        plans = self.displacements.plans
+        within, between = replicate.weights(self.displacements.pairs, self.target, balanced=False)
+        near, far = (laplacian_product(plans, edge_weights(plans, weights), z) for weights in (within, between))
+        return near, far
+
+    def towards_learned(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The map turned so that its components lie as near to the learned ones as can be, shape (k, r + k)."""
+        k, r = self.to_learned.shape
+        if components[:, r:].any():
+            return components
+        u, s, vt = np.linalg.svd(self.to_learned @ components[:, :r].T, full_matrices=False)
+        kept = s > np.finfo(np.float64).eps * max(k, r) * s.max(initial=0.0)
+        return np.asarray(u[:, kept] @ vt[kept] @ components)
+
+    def solve(self, design: Design, scatters: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The closed form of scatters within and between, shape (2, r (r + 1) / 2), as a map of the axes."""
+        k, r = self.to_learned.shape
+        if self.settings is None:
+            return self.learned
+        within, between = (_unpacked(packed, r) for packed in scatters)
+        found = closed_form(
+            within,
+            between,
+            settings=self.settings,
+            shrinkage=float(self.settings.shrinkage),
+            leading=self.leading,
+            n_components=self.n_components,
+            n_directions=count_directions(design, self.settings, self.n_components),
+        ).components
+        if len(found) == 0:  # the Euclidean metric is kept, as in learning
+            found = np.eye(r)
+        if len(found) > r:
+            found = np.asarray(np.linalg.qr(found, mode="r"))
+        return np.hstack([found, np.zeros((len(found), k))])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reread:
+    """What a replicate says of the genes, its map in the scale of the learned one."""
+
+    importance: NDArray[np.float64]
+    """Shape (g,)."""
+    of_components: NDArray[np.float64]
+    """Loadings or correlations with the first components, which were turned towards the learned ones, shape (g, c)."""
+
+
+def reread(
+    relearner: Relearner, replicates: Sequence[Replicate], *, n_components: int, n_jobs: int | None
+) -> Iterator[Reread]:
+    """Learn again from every replicate, and read importance and the first components; in their order."""
+    displacements, settings = relearner.displacements, relearner.settings
+    scatters: NDArray[np.float64] = np.empty((len(replicates), 2, 0))
+    if settings is not None:
+        weights = [
+            replicate.weights(displacements.pairs, settings.target, balanced=settings.balanced)
+            for replicate in replicates
+        ]
+        scatters = pair_sums(displacements, np.array(weights).reshape(2 * len(replicates), -1), n_jobs=n_jobs)
+        scatters = scatters.reshape(len(replicates), 2, -1)
+    one = partial(_reread, relearner=relearner, n_components=n_components)
+    tasks = list(zip(replicates, scatters, strict=True))
+    return parallel(one, tasks, n_jobs=n_jobs, description="learning again")
+
+
+def pair_sums(displacements: Displacements, weights: NDArray[np.float64], *, n_jobs: int | None) -> NDArray[np.float64]:
+    """Sums of the scatters of pairs, shapes (m, n_pairs) → (m, r (r + 1) / 2): their upper triangles."""
+    r = len(displacements.basis)
+    starts = np.arange(0, len(displacements.pairs), BLOCK)
+    edges = np.append(0, np.cumsum(displacements.plans.n_edges))
+    one = partial(_pair_scatters, displacements=displacements, edges=edges)
+    sums = np.zeros((len(weights), r * (r + 1) // 2))
+    for start, block in zip(
+        starts, parallel(one, starts.tolist(), n_jobs=n_jobs, description="adding up pairs"), strict=True
+    ):
+        sums += weights[:, start : start + BLOCK] @ block
+    return sums
+
+
+def _pair_scatters(start: int, *, displacements: Displacements, edges: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Second moments of the displacements of some pairs, shape (pairs, r (r + 1) / 2)."""
+    r, plans = len(displacements.basis), displacements.plans
+    upper = np.triu_indices(r)
+    stop = min(start + BLOCK, len(displacements.pairs))
+    scatters = np.empty((stop - start, len(upper[0])))
+    for number in range(start, stop):
+        some = slice(*edges[number : number + 2])
+        steps = displacements.x[plans.source[some]] - displacements.x[plans.target[some]]
+        scatters[number - start] = ((plans.mass[some, None] * steps).T @ steps)[upper]
+    return scatters
+
+
+def _unpacked(packed: NDArray[np.float64], r: int) -> NDArray[np.float64]:
+    """A symmetric matrix (r, r) of its upper triangle."""
+    matrix = np.zeros((r, r))
+    matrix[np.triu_indices(r)] = packed
+    return matrix + np.triu(matrix, 1).T
+
+
+def _reread(task: tuple[Replicate, NDArray[np.float64]], *, relearner: Relearner, n_components: int) -> Reread:
+    replicate, scatters = task
+    importance, components = relearner.read(replicate, relearner.solve(replicate.design, scatters))
+    turned = relearner.towards_learned(components)[:n_components] if n_components else components[:0]
+    return Reread(importance, relearner.reading.of_components(turned))
