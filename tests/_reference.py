@@ -8,6 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 import ot
+from scipy.optimize import brentq
 
 from gml._design import Design
 from gml._metric import compare
@@ -100,17 +101,37 @@ def ordered_loss(distances: np.ndarray, values: np.ndarray, margin: float) -> tu
 
 
 def penalty(components: np.ndarray, name: str) -> tuple[float, np.ndarray]:
-    """Value and gradient where there is one."""
+    """Value, and the gradient that a step of Adam takes: none for penalties that have a proximal step."""
     if name == "frobenius":
         value = np.sqrt((components**2).sum())
         return value, components / value
     if name == "l1":
-        return np.abs(components).sum(), np.sign(components)
+        return np.abs(components).sum() / np.sqrt(components.size), np.zeros_like(components)
     if name == "group_lasso":
-        lengths = np.array([np.linalg.norm(column) for column in components.T])
-        return lengths.sum(), components / lengths
+        lengths = [np.linalg.norm(column) for column in components.T]
+        return sum(lengths) / np.sqrt(len(lengths)), np.zeros_like(components)
     values, vectors = np.linalg.eigh(components @ components.T)  # nuclear: L (LᵀL)^(-1/2) = (LLᵀ)^(-1/2) L
     return np.sqrt(values).sum(), (vectors / np.sqrt(values)) @ vectors.T @ components
+
+
+def proximal(components: np.ndarray, name: str, reg: float, steps: np.ndarray) -> np.ndarray:
+    """Argmin over Z of Σ (Z − L)² / (2 step) + reg · penalty, entry by entry or column by column."""
+    found = np.zeros_like(components)
+    if name == "l1":
+        for entry in np.ndindex(components.shape):
+            rest = abs(components[entry]) - reg * steps[entry]
+            found[entry] = np.sign(components[entry]) * rest if rest > 0 else 0.0
+        return found
+    for f, (column, step) in enumerate(zip(components.T, steps.T, strict=True)):
+        if np.linalg.norm(column / step) <= reg:
+            continue
+
+        def too_long(length: float, column: np.ndarray = column, step: np.ndarray = step) -> float:
+            return float(np.linalg.norm(column / (1 + step * reg / length)) - length)
+
+        length = brentq(too_long, 1e-12 * np.linalg.norm(column), np.linalg.norm(column), xtol=1e-300, rtol=1e-14)
+        found[:, f] = column / (1 + step * reg / length)
+    return found
 
 
 def objective(
@@ -187,8 +208,13 @@ def fit_triplet(
         maps.append(components / unit)
         first = 0.9 * first + 0.1 * gradient
         second = 0.999 * second + 0.001 * gradient**2
-        direction = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
-        components = components - settings.learning_rate * direction
+        sparse = settings.penalty in {"l1", "group_lasso"}
+        damping = max(1e-8, 0.5 * settings.reg / np.sqrt(components.size)) if sparse else 1e-8
+        steps = settings.learning_rate / (np.sqrt(second / (1 - 0.999**step)) + damping)
+        components = components - steps * first / (1 - 0.9**step)
+        if sparse:
+            n = components.size if settings.penalty == "l1" else components.shape[1]
+            components = proximal(components, settings.penalty, settings.reg / np.sqrt(n), steps)
     return np.array(losses), maps
 
 

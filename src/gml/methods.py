@@ -59,7 +59,14 @@ class Triplet:
     reg: float = 0.1
     """:math:`\\lambda`, weight of the penalty."""
     penalty: Penalty = "frobenius"
-    """:math:`\\Omega`: ``"frobenius"`` (as published), ``"l1"``, ``"group_lasso"`` over features, ``"nuclear"``."""
+    """:math:`\\Omega`: ``"frobenius"`` (as published), the norm of :math:`L`; ``"nuclear"``, the sum of its singular
+    values; ``"l1"``, the sum of the sizes of its entries over :math:`\\sqrt{kd}`; ``"group_lasso"``, the sum of the
+    lengths of its columns, one per feature, over :math:`\\sqrt d` :cite:p:`Yuan2006`. The last two are as large as the
+    Frobenius norm where all entries or columns are of one size. They make exact zeros, by a proximal step after each
+    step of Adam: l1 of single entries, so components are stored as they were learned, without a rotation to orthogonal
+    ones; the group lasso of whole features, so the metric reads few genes if it is learned on genes
+    (``use_rep="X"``). What stays at which `reg`, :func:`gml.tl.penalty_path` shows. A penalty that leaves nothing gives
+    a warning and the Euclidean metric."""
     n_triplets: int | None = None
     """Triplets drawn per anchor: once, or with `batch_size` anew in every batch; `None` takes all."""
     batch_size: int | None = None

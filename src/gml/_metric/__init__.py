@@ -4,14 +4,19 @@ from ._comparison import compare, excess_weights
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
-from ._learn import can_teach, check_design, euclidean, finish, learn
+from ._learn import DEFAULT_K, can_teach, check_design, euclidean, finish, learn
+from ._path import fit_path
+from ._penalty import SPARSE
 from ._reading import Correlations, Parts, Reading
 from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
+from ._rotation import Rotation, new_basis, with_signs
 from ._sampling import learning_pairs, random_pairs
 from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
+    "DEFAULT_K",
     "MAX_PAIRS",
+    "SPARSE",
     "Correlations",
     "Displacements",
     "Fit",
@@ -21,6 +26,7 @@ __all__ = [
     "Relearner",
     "Replicate",
     "Reread",
+    "Rotation",
     "can_teach",
     "check_design",
     "compare",
@@ -29,10 +35,13 @@ __all__ = [
     "excess_weights",
     "finish",
     "fit_displacements",
+    "fit_path",
     "leading_axes",
     "learn",
     "learning_pairs",
+    "new_basis",
     "random_pairs",
     "reread",
     "unlabelled_pairs",
+    "with_signs",
 ]

@@ -47,7 +47,9 @@ class GroundMetric:
     """
 
     components: NDArray[np.float64]
-    """The map :math:`L`, shape (k, d): rows are orthogonal, the longest first, zeros last."""
+    """The map :math:`L`, shape (k, d): rows of falling length, zeros last, the largest loading of each (on genes, if
+    there is a map from them) positive. They are orthogonal, unless an l1 penalty made them or varimax turned them
+    (:func:`gml.tl.rotate`)."""
     feature_names: NDArray[np.str_]
     """Names of the features that :math:`L` takes, shape (d,)."""
     classes: NDArray[np.str_]

@@ -11,6 +11,7 @@ from gml.methods import Fixed, Spectral, Triplet
 
 from ._displacements import principal_axes
 from ._fit import Fit
+from ._rotation import by_length, canonical
 from ._spectral import MOST_AXES, fit_spectral
 from ._triplet import fit_triplet
 
@@ -74,7 +75,10 @@ def learn(
     seed: int,
     n_jobs: int | None,
 ) -> Fit:
-    """Learn the map, its rows in their canonical basis: orthogonal, the longest first, the largest entry positive."""
+    """Learn the map, its rows in their canonical basis: orthogonal, the longest first, the largest entry positive.
+
+    An l1 penalty chooses the basis itself: a rotation would undo the zeros, so there rows are only put in order.
+    """
     if isinstance(method, Fixed):
         return euclidean(points, n_components)
     if isinstance(method, Spectral):
@@ -82,21 +86,25 @@ def learn(
     else:
         k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
         fit = fit_triplet(points, design, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)
-    if len(fit.components) == 0:
+    if not fit.components.any():
         warn(
             "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
             "is no metric to learn; the Euclidean one is kept."
+            if isinstance(method, Spectral)
+            else f"The penalty {method.penalty!r} with `reg` {method.reg:g} leaves no feature, so there is no metric; "
+            "the Euclidean one is kept. Lower `reg`: gml.tl.penalty_path shows what it selects."
         )
         return Fit(euclidean(points).components, fit.loss, fit.spectrum)
-    return finish(fit, n_components=n_components)
+    return finish(fit, n_components=n_components, rotated=not (isinstance(method, Triplet) and method.penalty == "l1"))
 
 
-def finish(fit: Fit, *, n_components: int | None) -> Fit:
-    """What is stored of a fit that found something: rows in their canonical basis."""
+def finish(fit: Fit, *, n_components: int | None, rotated: bool = True) -> Fit:
+    """What is stored of a fit that found something: rows in their canonical basis, or as they are but in order."""
     d = fit.components.shape[1]
     at_least = min(2, d) if n_components is None else min(2, n_components)  # so that the embedding can be drawn
     n_rows = max(min(len(fit.components), d), at_least)
-    return Fit(_canonical(fit.components, n_rows), fit.loss, fit.spectrum)
+    components = (canonical if rotated else by_length)(fit.components, n_rows)
+    return Fit(components, fit.loss, fit.spectrum)
 
 
 def euclidean(points: Points, n_components: int | None = None) -> Fit:
@@ -104,12 +112,3 @@ def euclidean(points: Points, n_components: int | None = None) -> Fit:
     d = points.x.shape[1]
     most = MOST_AXES if n_components is None else n_components
     return Fit(np.eye(d) if d <= most else principal_axes(points.x, most), np.empty(0))
-
-
-def _canonical(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float64]:
-    """The same metric by orthogonal rows of falling length, zeros at the end, shape (at most n_rows, d)."""
-    _, s, vt = np.linalg.svd(components, full_matrices=False)
-    rows = s[:, None] * vt
-    largest = np.take_along_axis(rows, np.abs(rows).argmax(axis=1)[:, None], axis=1)
-    rows *= np.where(largest < 0, -1.0, 1.0)
-    return np.concatenate([rows, np.zeros((max(0, n_rows - len(rows)), rows.shape[1]))])

@@ -58,7 +58,7 @@ class Objective:
         return self.hinge(square(solved.distances, self.pairs, len(self.points)))[0]
 
     def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """Loss and its gradient, shapes (k, d) → (k, d)."""
+        """Loss and its gradient, shapes (k, d) → (k, d), the latter without a penalty that is a proximal step."""
         power, x = self.settings.power, self.points.x
         plans = self.solve(components, power=power, plans=True)
         loss, derivative = self.hinge(square(plans.distances, self.pairs, len(self.points)))

@@ -10,6 +10,7 @@ import numpy as np
 
 from ._descent import descend
 from ._fit import Fit
+from ._penalty import SPARSE
 from ._stopping import best_number_of_passes
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from gml._sketch import Points
     from gml.methods import Triplet
     from gml.solvers import Solver
+
+    from ._descent import Descent
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +40,20 @@ def fit_triplet(
     patients that were held out.
     """
     descent_of = partial(descend, settings=settings, n_components=n_components, solver=solver, seed=seed, n_jobs=n_jobs)
-    if settings.early_stopping:
-        n_passes = best_number_of_passes(
-            points, design, descent_of, settings=settings, solver=solver, seed=seed, n_jobs=n_jobs
-        )
-        descent = descent_of(points, design, n_passes=n_passes)
-        best = len(descent.loss) - 1
-    else:
-        descent = descent_of(points, design, n_passes=settings.max_iter)
-        best = int(np.argmin(descent.loss))
+    if not settings.early_stopping:
+        return best_of(descent_of(points, design, n_passes=settings.max_iter), settings)
+    n_passes = best_number_of_passes(
+        points, design, descent_of, settings=settings, solver=solver, seed=seed, n_jobs=n_jobs
+    )
+    descent = descent_of(points, design, n_passes=n_passes)
+    return Fit(descent.maps[-1] / descent.scale, np.array(descent.loss))
+
+
+def best_of(descent: Descent, settings: Triplet) -> Fit:
+    """The map of the pass with the lowest loss, or L = 0 if that is better and the penalty can reach it."""
+    best = int(np.argmin(descent.loss))
     logger.debug("triplet: %d passes, loss %.4g -> %.4g", len(descent.loss), descent.loss[0], descent.loss[best])
-    return Fit(descent.maps[best] / descent.scale, np.array(descent.loss))
+    found = descent.maps[best] / descent.scale
+    if settings.penalty in SPARSE and descent.loss[best] > settings.margin:  # which is the loss where L = 0
+        found = np.zeros_like(found)
+    return Fit(found, np.array(descent.loss))

@@ -5,10 +5,12 @@ from ._cross_validate import cross_validate
 from ._explain_distance import explain_distance
 from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
+from ._penalty_path import penalty_path
 from ._permutation_test import permutation_test
 from ._predict import predict
 from ._rank_cell_types import rank_cell_types
 from ._rank_genes import rank_genes
+from ._rotate import rotate
 from ._score_cells import score_cells
 from ._score_patients import score_patients
 from ._transform import transform
@@ -21,10 +23,12 @@ __all__ = [
     "explain_distance",
     "learn_metric",
     "patient_distances",
+    "penalty_path",
     "permutation_test",
     "predict",
     "rank_cell_types",
     "rank_genes",
+    "rotate",
     "score_cells",
     "score_patients",
     "transform",

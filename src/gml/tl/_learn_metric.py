@@ -10,7 +10,7 @@ import numpy as np
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import learn_any
 from gml._features import find_gene_map
-from gml._metric import GroundMetric
+from gml._metric import GroundMetric, with_signs
 from gml._sketch import sketch
 from gml._slots import check_anndata, check_key_added
 from gml._warn import warn
@@ -147,7 +147,7 @@ def learn_metric(
         method=method_settings,
     )
     features = cohort.features
-    check_key_is_free(adata, key_added, features)
+    check_key_is_free(adata, key_added, features.rep)
     _check_method(method_settings, n_components, n_features=len(features.names))
     _warn_of_batches(cohort)
     gene_map = find_gene_map(adata, features)
@@ -180,8 +180,9 @@ def learn_metric(
         "power": learned.power,
         "transformed": False,
     }
+    loadings = fit.components.T if gene_map is None else gene_map.loadings(fit.components)
     metric = GroundMetric(
-        components=fit.components,
+        components=with_signs(fit.components, loadings),
         feature_names=features.names,
         classes=cohort.classes,
         params=params,

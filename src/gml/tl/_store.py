@@ -33,11 +33,11 @@ def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> Any:
     return embedding
 
 
-def check_key_is_free(adata: AnnData, key_added: str, features: Features) -> None:
+def check_key_is_free(adata: AnnData, key_added: str, rep: str) -> None:
     """Whether a result of this name leaves alone the features that it is made of, and results that are not of gml."""
     keys = Keys(key_added)
-    if keys.embedding == features.rep or keys.loadings == PCA_LOADINGS:
-        taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{features.rep!r}]"
+    if keys.embedding == rep or keys.loadings == PCA_LOADINGS:
+        taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{rep!r}]"
         msg = f"`key_added` must not be {key_added!r}: the result would overwrite {taken}, from which it is made."
         raise ValueError(msg)
     earlier = adata.uns.get(keys.run)

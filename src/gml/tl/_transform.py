@@ -66,7 +66,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -
         msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
         raise TypeError(msg)
     features = features_of(adata, Yardstick("GroundMetric", metric))
-    check_key_is_free(adata, key_added, features)
+    check_key_is_free(adata, key_added, features.rep)
     blocks = np.split(np.arange(adata.n_obs), np.arange(BLOCK, adata.n_obs, BLOCK))
     features.check_finite(blocks, names=["`adata`"] * len(blocks))
     stored = replace(metric, params=metric.params | {"transformed": True})
