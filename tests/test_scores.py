@@ -4,10 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
-from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 import gml
-from gml._evaluate._scores import score as score_split
 
 COLUMNS = [
     "metric",
@@ -176,25 +174,3 @@ def test_what_is_no_result() -> None:
         gml.get.scores(table.drop(columns=["n_train", "n_test"]))
     with pytest.raises(ValueError, match="it has no column 'balanced_accuracy', 'metric', 'n_test'"):
         gml.get.scores(pd.DataFrame({"auc": [0.5]}))
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_scores_of_a_split_are_those_of_scikit_learn(seed: int) -> None:
-    """With ties, classes that nobody has, and classes that training lacked."""
-    rng = np.random.default_rng(seed)
-    n_classes = int(rng.integers(2, 5))
-    labels = rng.integers(0, n_classes, rng.integers(1, 12))
-    scores = rng.integers(0, 5, (len(labels), n_classes)).astype(float)
-    if seed % 4 == 0:
-        scores[:, 0] = -np.inf
-    present, predicted = np.unique(labels), scores.argmax(axis=1)
-    settings: dict[str, Any] = {"labels": present, "average": "macro", "zero_division": 0}
-    aurocs = [roc_auc_score(labels == one, np.maximum(scores[:, one], -1)) for one in present if len(present) > 1]
-    assert score_split(labels, scores) == pytest.approx(
-        {
-            "balanced_accuracy": recall_score(labels, predicted, **settings),
-            "macro_f1": f1_score(labels, predicted, **settings),
-            "auroc": np.mean(aurocs) if aurocs else NAN,
-        },
-        nan_ok=True,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import rankdata
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,19 +28,16 @@ def score(labels: NDArray[np.intp], scores: NDArray[np.float64]) -> dict[str, fl
     """
     predicted = scores.argmax(axis=1)
     present = np.unique(labels)
-    mine, found = labels[:, None] == present, predicted[:, None] == present  # (t, classes that are present)
-    n_mine, hits = mine.sum(axis=0), (mine & found).sum(axis=0)
-    auroc = float("nan")
-    if len(present) > 1:  # the share of pairs (of the class, not of it) in the right order, ties half
-        ranks = (rankdata(_finite(scores[:, present]), axis=0) * mine).sum(axis=0)
-        auroc = float(((ranks - n_mine * (n_mine + 1) / 2) / (n_mine * (len(labels) - n_mine))).mean())
+    aurocs = (
+        [roc_auc_score(labels == label, _finite(scores[:, label])) for label in present] if len(present) > 1 else []
+    )
     return {
-        "balanced_accuracy": float((hits / n_mine).mean()),
-        "macro_f1": float((2 * hits / (n_mine + found.sum(axis=0))).mean()),
-        "auroc": auroc,
+        "balanced_accuracy": float(recall_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        "macro_f1": float(f1_score(labels, predicted, labels=present, average="macro", zero_division=0)),
+        "auroc": float(np.mean(aurocs)) if aurocs else float("nan"),
     }
 
 
-def _finite(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _finite(column: NDArray[np.float64]) -> NDArray[np.float64]:
     """A class that training lacked has the score -inf for everyone, which ranks no one."""
-    return np.where(np.isneginf(scores), 0.0, scores)
+    return np.where(np.isneginf(column), 0.0, column)
