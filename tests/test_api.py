@@ -23,6 +23,7 @@ DATA = {"gml.get": "adata", "gml.pl": "patients", "gml.pp": "patients", "gml.tl"
 POSITIONAL = {
     "gml.tl.transform": ["adata", "metric"],
     "gml.tl.predict": ["query", "reference"],
+    "gml.tl.enrich": ["table", "gene_sets"],
     "gml.pl.loss": ["adata"],
     "gml.get.scores": ["table"],
     "gml.pl.confusion_matrix": ["table"],

@@ -1,6 +1,7 @@
 """Tools: learn a metric, measure patients with it, judge it, predict, read it."""
 
 from ._cross_validate import cross_validate
+from ._enrich import enrich
 from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
 from ._penalty_path import penalty_path
@@ -13,6 +14,7 @@ from ._tune import tune
 
 __all__ = [
     "cross_validate",
+    "enrich",
     "learn_metric",
     "patient_distances",
     "penalty_path",
