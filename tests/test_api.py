@@ -29,6 +29,7 @@ POSITIONAL = {
     "gml.tl.explain_distance": ["adata", "p", "q"],
     "gml.tl.transport_plan": ["adata", "p", "q"],
     "gml.tl.score_patients": ["adata", "patients"],
+    "gml.tl.enrich": ["table", "gene_sets"],
     "gml.pl.loss": ["adata"],
     "gml.pl.penalty_path": ["table"],
     "gml.pl.rank_cell_types": ["table"],

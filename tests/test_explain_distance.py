@@ -362,7 +362,7 @@ def test_says_when_types_lie_on_top_of_each_other(learned: AnnData) -> None:
     with pytest.warns(UserWarning, match=f"{HARDLY}: plans that cost 0.* keep .* instead of"):
         gml.tl.explain_distance(learned, "P00", "P01", metric=metric_on_a_line(learned))
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         gml.tl.explain_distance(planted(np.random.default_rng(0), composition=True), "P0", "P1", metric=None)
 
 

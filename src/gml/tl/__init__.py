@@ -2,6 +2,7 @@
 
 from ._barycenter import barycenter
 from ._cross_validate import cross_validate
+from ._enrich import enrich
 from ._explain_distance import explain_distance
 from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
@@ -20,6 +21,7 @@ from ._tune import tune
 __all__ = [
     "barycenter",
     "cross_validate",
+    "enrich",
     "explain_distance",
     "learn_metric",
     "patient_distances",

@@ -75,8 +75,8 @@ def penalty_path(
 
     Returns
     -------
-    One row per feature (gene), in the order of `adata`, and one column per `reg`, rising, so that genes become fewer: the
-    length of the feature's column of :math:`L`, 0 if it is not used.
+    One row per feature (gene), in the order of `adata`, and one column per `reg`, rising, so that genes become fewer:
+    the length of the feature's column of :math:`L`, 0 if it is not used.
 
     ``.attrs["n_selected"]``
         Features with a length above 0, a list with one number per column.
