@@ -62,11 +62,12 @@ def explain_distance(table: pd.DataFrame, *, n_top: int = 15, ax: Axes | None = 
 
     Examples
     --------
-    >>> import gml, pandas as pd
-    >>> table = pd.DataFrame({"part": [2.0, 1.5, -0.5]}, index=["CD3E", "CD19", "MS4A1"])
-    >>> ax = gml.pl.explain_distance(table)
-    >>> [name.get_text() for name in ax.get_yticklabels()]
-    ['CD3E', 'CD19', 'MS4A1', 'whole']
+    >>> import gml
+    >>> adata = gml.datasets.simulated_cohort(n_patients=4, n_cells=30, n_genes=60)
+    >>> table = gml.tl.explain_distance(adata, "P00", "P01", by="gene", metric=None)
+    >>> ax = gml.pl.explain_distance(table, n_top=3)
+    >>> [name.get_text() for name in ax.get_yticklabels()][-2:]
+    ['57 others', 'whole']
     """
     check_axes(ax)
     check_table(table, ["part"], made_by=_MADE_BY)

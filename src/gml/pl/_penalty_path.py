@@ -55,11 +55,12 @@ def penalty_path(table: pd.DataFrame, *, n_genes: int = 8, ax: Axes | None = Non
 
     Examples
     --------
-    >>> import gml, pandas as pd
-    >>> norms = {0.1: [3.0, 2.0], 1.0: [2.0, 0.0], 10.0: [0.0, 0.0]}
-    >>> ax = gml.pl.penalty_path(pd.DataFrame(norms, index=["CD3E", "CD19"]))
-    >>> [text.get_text() for text in ax.texts]
-    ['CD3E', 'CD19']
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30, n_features=4)
+    >>> method = gml.methods.Triplet(penalty="group_lasso", max_iter=5)
+    >>> ax = gml.pl.penalty_path(gml.tl.penalty_path(adata, method=method, regs=[0.01, 0.1, 1.0]))
+    >>> ax.get_ylabel()
+    'norm in the map'
     """
     check_axes(ax)
     check_table(table, [], made_by=_MADE_BY)

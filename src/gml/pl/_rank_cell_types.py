@@ -47,11 +47,11 @@ def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> import gml, pandas as pd
-    >>> scores = {"balanced_accuracy": [0.9, 0.6], "low": [0.8, 0.5], "high": [1.0, 0.7], "n_patients": [24, 24]}
-    >>> ax = gml.pl.rank_cell_types(pd.DataFrame({"cell_type": ["B", "T"], **scores}))
+    >>> import gml
+    >>> adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=40, n_genes=60, n_cell_types=3)
+    >>> ax = gml.pl.rank_cell_types(gml.tl.rank_cell_types(adata, splits=3))
     >>> [name.get_text() for name in ax.get_yticklabels()]
-    ['B', 'T']
+    ['type_1', 'type_2', 'type_3', '(all cells)']
     """
     check_axes(ax)
     check_table(table, ["cell_type", "n_patients", *_SCORE], made_by="gml.tl.rank_cell_types")

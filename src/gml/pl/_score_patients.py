@@ -71,8 +71,9 @@ def score_patients(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> patients = gml.tl.patient_distances(adata, metric=None, disease_key="disease")
-    >>> patients.obs["gml_score_class_3"] = [-0.6, -0.1, 0.7, -0.8, 0.2, 0.5]
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> patients = gml.tl.patient_distances(adata)
+    >>> gml.tl.score_patients(adata, patients)
     >>> ax = gml.pl.score_patients(patients)
     >>> [name.get_text() for name in ax.get_yticklabels()]
     ['class_1 (2)', 'class_2 (2)', 'class_3 (2)']
