@@ -206,12 +206,13 @@ def fit_triplet(
         loss, gradient = objective(points, triplets, components, settings)
         losses.append(loss)
         maps.append(components / unit)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient**2
         sparse = settings.penalty in {"l1", "group_lasso"}
+        memory = 0.5 if sparse else 0.9
+        first = memory * first + (1 - memory) * gradient
+        second = 0.999 * second + 0.001 * gradient**2
         damping = max(1e-8, 0.5 * settings.reg / np.sqrt(components.size)) if sparse else 1e-8
         steps = settings.learning_rate / (np.sqrt(second / (1 - 0.999**step)) + damping)
-        components = components - steps * first / (1 - 0.9**step)
+        components = components - steps * first / (1 - memory**step)
         if sparse:
             n = components.size if settings.penalty == "l1" else components.shape[1]
             components = proximal(components, settings.penalty, settings.reg / np.sqrt(n), steps)

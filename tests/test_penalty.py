@@ -189,7 +189,7 @@ def test_descent_ends_where_scikit_learn_does(name: Penalty, k: int) -> None:
     reg = alpha * np.sqrt(8 * (k if name == "l1" else 1))
     problem = LeastSquares(k, name, reg)
     components = torch.from_numpy(np.random.default_rng(1).standard_normal((k, 8)))
-    adam = torch.optim.Adam([components], lr=0.05, eps=_descent._damping(problem.settings, 8 * k))
+    adam = torch.optim.Adam([components], lr=0.05, betas=(0.5, 0.999), eps=_descent._damping(problem.settings, 8 * k))
     for _ in range(1500):
         _descent._step(problem, components, adam)
     model = (Lasso if name == "l1" else MultiTaskLasso)(alpha=alpha, fit_intercept=False, tol=1e-12, max_iter=100_000)
@@ -235,7 +235,7 @@ def test_stationary_under_transport(reference: ModuleType, name: Penalty, power:
     settings = Triplet(penalty=name, reg=0.2, power=power)
     objective = Objective(points, all_pairs(len(LABELS)), soft_hinge(LABELS), settings, Exact(), 1)
     components = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 5)))
-    adam = torch.optim.Adam([components], lr=0.05, eps=_descent._damping(settings, 10))
+    adam = torch.optim.Adam([components], lr=0.05, betas=(0.5, 0.999), eps=_descent._damping(settings, 10))
     for _ in range(700):
         _descent._step(objective, components, adam)
     found = components.numpy()

@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 PATIENCE = 10  # passes without an improvement by TOLERANCE, relative to the best loss, before it stops
 TOLERANCE = 1e-3
 EPSILON = 1e-8  # of Adam
+MEMORY = 0.9  # of Adam for earlier slopes
+SHORT_MEMORY = 0.5  # with a proximal step, which a slope of triplets that are long fulfilled would work against
 ALL_HINGES = 1e6  # a margin that no difference of distances reaches
 
 
@@ -124,8 +126,12 @@ def begin(
     scale = _mean_distance(objectives)
     lessons, objectives = lessons.in_unit(scale), [objective.in_unit(scale) for objective in objectives]
     components = torch.from_numpy(_start(lessons, objectives, n_components=n_components, rng=rng))
-    damping = _damping(settings, components.numel())
-    adam = torch.optim.Adam([components], lr=settings.learning_rate, eps=damping)
+    adam = torch.optim.Adam(
+        [components],
+        lr=settings.learning_rate,
+        betas=(SHORT_MEMORY if settings.penalty in SPARSE else MEMORY, 0.999),
+        eps=_damping(settings, components.numel()),
+    )
     return Run(lessons, objectives, scale, components, adam, rng)
 
 
