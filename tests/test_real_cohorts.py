@@ -75,8 +75,10 @@ def test_interferon_genes_lead(method: str) -> None:
     cells = read("kang_muscat_4samples")
     gml.tl.learn_metric(cells, method=method, use_rep="X", **KEYS)
     table = gml.tl.rank_genes(cells)
-    assert {"ISG15", "IFI6", "IFIT3"} <= set(table.index[:10])
-    assert len(table) == cells.n_vars
+    for ranked in (table, gml.tl.rank_genes(cells, n_bootstrap=0, n_permutations=0)):
+        assert {"ISG15", "IFI6", "IFIT3"} <= set(ranked.index[:10])
+        assert len(ranked) == cells.n_vars
+    assert not table["stable"].any()  # two patients with, two without: nothing can be told from chance
     treated = next(name for name in table.columns if name.startswith("direction_") and "stim" in name.lower())
     assert (table.loc[["ISG15", "IFI6", "IFIT3"], treated] > 0).all()
 
@@ -120,11 +122,34 @@ def test_main_job_on_others(name: str, shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(found, found.T)
 
 
-def test_panobinostat_induces_metallothioneins() -> None:
+@pytest.mark.parametrize(
+    ("method", "donor_key"), [("auto", "donor"), ("spectral", "donor"), ("triplet", "donor"), ("spectral", None)]
+)
+def test_panobinostat_induces_metallothioneins(method: str, donor_key: str | None) -> None:
+    """Five donors: 16 ways to exchange the treatment within them, too few for a p-value of 0.05."""
     cells = read("gbm_zhao_panobinostat")
-    gml.tl.learn_metric(cells, use_rep="X", method="spectral", **KEYS)
+    gml.tl.learn_metric(cells, use_rep="X", method=method, donor_key=donor_key, **KEYS)
     table = gml.tl.rank_genes(cells)
-    assert {"MT2A", "MT1X"} <= set(table.index[:30])
+    for ranked in (table, gml.tl.rank_genes(cells, n_bootstrap=0, n_permutations=0)):
+        assert {"MT2A", "MT1X"} <= set(ranked.index[:20])
+    assert (table.loc[["MT2A", "MT1X"], "direction_panobinostat"] > 0).all()
+    if donor_key is not None:
+        assert table["p_value"].min() >= 1 / 16
+        assert not table["stable"].any()
+
+
+@pytest.mark.parametrize("method", ["auto", "spectral", "triplet"])
+def test_crosslinked_b_cells_phosphorylate_s6(method: str) -> None:
+    """B cells by their CD20; reference and stimulated samples of eight donors."""
+    cells = read("bcrxl_bodenmiller_cytof")
+    b_cells = cells[cells[:, "CD20"].to_df()["CD20"].to_numpy() > 2].copy()
+    gml.tl.learn_metric(b_cells, use_rep="X", method=method, donor_key="donor", **KEYS)
+    table = gml.tl.rank_genes(b_cells)
+    assert table.index[0] == "pS6"
+    assert table["importance"].iloc[0] > 3 * table["importance"].iloc[1]
+    assert table.loc["pS6", "importance_low"] > table["importance_high"].drop("pS6").max()
+    assert table.loc["pS6", "direction_BCRXL"] > 0
+    assert table.loc["pS6", "p_value"] <= 0.05
 
 
 def test_paired_donors_stay_together() -> None:

@@ -120,7 +120,7 @@ class Relearner:
     """Axes for whitening and the Euclidean metric, shape (l, r)."""
     n_components: int | None
     unit: float = 1.0
-    """Mean squared distance of patients that every map is scaled to."""
+    """Mean squared distance of patients that every map is scaled to, unless it is the learned one."""
 
     @property
     def learned(self) -> NDArray[np.float64]:
@@ -140,7 +140,7 @@ class Relearner:
         z = self.y @ components.T
         near, far = self._moved(replicate, z)
         unit = float(np.vdot(z, near + far))
-        scale = np.sqrt(self.unit / unit) if unit > 0 else 1.0
+        scale = 1.0 if self.settings is None or unit == 0 else np.sqrt(self.unit / unit)
         components = scale * components
         return self.reading.importance(components, scale * z, scale * (far - near)), components
 

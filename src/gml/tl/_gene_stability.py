@@ -22,8 +22,9 @@ MOST_INTERVALS = 5  # components whose entries get an interval
 WIDTH = 1.96  # standard deviations on either side of a 95 % interval
 MOST_TOP = 50
 ROUNDING = 1e-9  # of the largest value
-STABILITY, LEVEL = 0.9, 0.05  # of a gene that is called stable
+STABILITY, LEVEL = 0.9, 0.02  # of a gene that is called stable
 FEWEST = round(1 / LEVEL)  # assignments of diseases among which one can be rare enough
+FEWEST_DRAWN = 20  # different bootstraps
 
 
 def assess(
@@ -43,20 +44,16 @@ def assess(
     """
     importance, _ = relearner.read(Replicate.of(design), relearner.learned)
     of_components = relearner.reading.of_components(relearner.learned)
-    tested: dict[str, NDArray[np.float64]] = {}
-    chance = np.zeros_like(importance)
-    if n_permutations:
-        tested = _permutations(relearner, design, n=n_permutations, rng=generators[1], n_jobs=n_jobs)
-        chance = tested["chance"]
-    found: dict[str, NDArray[Any]] = {"importance": importance - chance}
+    found: dict[str, NDArray[Any]] = {"importance": importance}
     entries = {f"{name}_{c}": column for c, column in enumerate(of_components.T, start=1)}
     if n_bootstrap:
         n_top = int(np.clip(len(importance) // 10, 1, MOST_TOP)) if n_top is None else n_top
         drawn, drawn_components = _bootstrap(relearner, design, n=n_bootstrap, rng=generators[0], n_jobs=n_jobs)
-        found |= _interval("importance", found["importance"], drawn) | {"stability": _leading(drawn - chance, n_top)}
+        found |= _interval("importance", importance, drawn) | {"stability": _leading(drawn, n_top)}
         for c in range(drawn_components.shape[2]):
             entries |= _interval(f"{name}_{c + 1}", of_components[:, c], drawn_components[:, :, c])
-    found |= tested
+    if n_permutations:
+        found |= _permutations(relearner, design, n=n_permutations, rng=generators[1], n_jobs=n_jobs)
     if n_bootstrap and n_permutations:
         found["stable"] = (found["stability"] >= STABILITY) & (found["p_adjusted"] <= LEVEL)
     return found | entries
@@ -78,12 +75,12 @@ def _leading(importance: NDArray[np.float64], n_top: int) -> NDArray[np.float64]
 def _permutations(
     relearner: Relearner, design: Design, *, n: int, rng: np.random.Generator, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
-    """`chance`, `p_value` and `p_adjusted`, each shape (g,)."""
+    """`p_value` and `p_adjusted`, each shape (g,)."""
     drawn = [Replicate.of(design), *(Replicate.of(permute(design, rng)) for _ in range(n))]
     different: dict[bytes, Replicate] = {}
     for replicate in drawn:
         different.setdefault(_fingerprint(replicate, relearner), replicate)
-    if (n_ways := len(different)) < FEWEST <= n:
+    if (n_ways := len(different)) < FEWEST <= 1 + n:
         logger.warning(
             "There are too few patients to exchange their diseases: %d permutations hold %d different ones. No p-value "
             "is below %.2g, and no gene is called stable.",
@@ -98,7 +95,6 @@ def _permutations(
     values = np.divide(found - found.mean(axis=0), deviation, out=np.zeros_like(found), where=deviation > 0)
     observed, null = values[0] - ROUNDING * np.abs(values).max(initial=0.0), values[1:]
     return {
-        "chance": found[1:].mean(axis=0) if n_ways > 1 else np.zeros(found.shape[1]),
         "p_value": (1 + (null >= observed).sum(axis=0)) / n_ways,
         "p_adjusted": (1 + (null.max(axis=1)[:, None] >= observed).sum(axis=0)) / n_ways,
     }
@@ -110,7 +106,7 @@ def _bootstrap(
     """Importance, shape (n, g), and the first components, shape (n, g, c), for patients that are drawn anew."""
     replicates = [draw_patients(design, relearner.target, rng) for _ in range(n)]
     n_ways = len({replicate.counts.tobytes() for replicate in replicates})
-    if n_ways < FEWEST <= n:
+    if n_ways < FEWEST_DRAWN <= n:
         logger.warning(
             "There are too few patients to draw them anew: %d bootstraps hold %d different ones. Intervals are too "
             "narrow, and `stability` is too high.",

@@ -106,7 +106,8 @@ def learn_metric(
         Cells in the learned space, shape (n_cells, k).
     ``adata.varm[key_added]``
         Genes × components, shape (n_genes, k), zero for genes that were not used. Only for features that come from
-        genes: genes themselves, or ``X_pca`` with its ``varm["PCs"]``.
+        genes: genes themselves, or a representation that ``adata.X`` times a matrix of ``adata.varm`` gives, up to a
+        constant, such as ``X_pca`` with its ``varm["PCs"]``.
 
     Raises
     ------

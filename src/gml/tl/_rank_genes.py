@@ -34,17 +34,17 @@ def rank_genes(
     key: str = "gml",
     by: By = "parts",
     n_bootstrap: int = 100,
-    n_permutations: int = 99,
+    n_permutations: int = 199,
     n_top: int | None = None,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
     r"""Genes in the order of their part in the difference between diseases :cite:p:`Kuehn2025`.
 
-    Patients are transported onto each other by the plans that the closed form learns from, Euclidean with squared cost,
-    which know nothing of diseases. The squared learned distance over which mass is moved is a sum over genes; the
-    importance of a gene is its part of the mean over pairs of patients with different diseases, less its part of the
-    mean over pairs with the same disease,
+    Patients are transported onto each other by Euclidean plans with squared cost, as the closed form learns from, which
+    know nothing of diseases. The squared learned distance over which mass is moved is a sum over genes; the importance
+    of a gene is its part of the mean over pairs of patients with different diseases, less its part of the mean over
+    pairs with the same disease,
 
     .. math:: \bigl[ L^\top L (S_b - S_w) \bigr]_{gg},
 
@@ -52,15 +52,16 @@ def rank_genes(
     The parts add up to the whole; a negative part belongs to a gene that differs more within diseases than between.
     With known donors or batches, patients are compared within and between them as in :func:`gml.tl.learn_metric`.
 
-    The metric was learned from these patients, which flatters its genes. How far the order holds is asked twice, with
-    the plans as they are and the metric learned again by the closed form, with the settings that learned it.
-    *Bootstrap*: other patients of the same diseases, drawn with replacement (donors as a whole). *Permutation*: the
-    diseases exchanged between patients as in :func:`gml.tl.permutation_test`, which shows what learning makes of
-    chance. Bootstraps alone cannot see that a difference of these patients is chance, so only both make a gene
+    The metric was learned from these patients, which flatters its genes. So it is learned again, by the closed form on
+    the same plans and with the settings that learned it. *Bootstraps* draw other patients of the same diseases, with
+    replacement and donors as a whole, and show how far the order depends on who was there. They cannot see that a
+    difference of these patients is chance. *Permutations* can: they exchange the diseases of patients as
+    :func:`gml.tl.permutation_test` does and show what learning makes of nothing. Only both together make a gene
     `stable`.
 
-    :class:`gml.methods.Spectral` stands in for the triplet learner, with its own settings; the Euclidean metric is
-    kept as it is. An estimated shrinkage, further rounds and the choice of ``"auto"`` are not repeated.
+    For the triplet learner the closed form :class:`gml.methods.Spectral` stands in, with its own settings; the
+    Euclidean metric is the same for all. An estimated shrinkage, further rounds of plans and the choice of ``"auto"``
+    are not repeated.
 
     Parameters
     ----------
@@ -69,20 +70,20 @@ def rank_genes(
     key
         The `key_added` of that call. Its settings are used again.
     by
-        ``"parts"``, as above, or ``"correlation"`` for a representation without a map to genes, as of scVI: the
-        importance of a gene is the sum over components of its squared correlation times the excess of the component,
-        :math:`L (S_b - S_w) L^\top`, components being turned to where that is diagonal. Correlations are over cells,
-        every patient counting the same; they do not add up, and genes that go along with others share their importance.
+        ``"parts"``, as above, or ``"correlation"`` for a representation without a map to genes, as of scVI: in place of
+        its part a gene has the sum over components of its squared correlation times the excess of the component. The
+        excess is :math:`L (S_b - S_w) L^\top`, and components are turned to where it is diagonal. Correlations are over
+        cells, every patient counting the same; they do not add up, and genes that go along with others share in theirs.
     n_bootstrap
-        Bootstraps over patients; 0 leaves out their columns.
+        Bootstraps; 0 leaves their columns out.
     n_permutations
-        Permutations of the diseases; 0 leaves out their columns. No p-value is below 1 / (1 + `n_permutations`), so
-        with fewer than 19 no gene is stable.
+        Permutations drawn; 0 leaves their columns out. Those that compare the same patients count once. With fewer than
+        49 no gene can be stable.
     n_top
         Rank up to which a gene counts as leading in a bootstrap; `None` takes a tenth of the genes of the metric, at
         most 50.
     rng
-        Seed or generator of bootstraps and permutations, and of the pairs of patients if there are more than 20,000.
+        Seed or generator for bootstraps and permutations, and for the pairs of patients if there are more than 20,000.
     n_jobs
         Threads; `None` takes all cores. The result does not depend on it.
 
@@ -91,34 +92,35 @@ def rank_genes(
     DataFrame indexed by gene, every gene of `adata`, sorted by falling `importance` and then by name:
 
     `importance`
-        See above, in units of the squared learned distance. 0 for genes that the metric does not use.
+        See above, in units of the squared learned distance. 0 for genes that are not used.
     `importance_low`, `importance_high`
-        95 % interval: 1.96 standard deviations over bootstraps on either side, each metric being in the scale of the
-        learned one (the same mean squared distance of patients).
+        95 % interval: 1.96 standard deviations over bootstraps on either side. Their metrics are scaled so that
+        patients have the same mean squared distance as under the learned one.
     `stability`
-        Share of the bootstraps in which the gene is among the `n_top` first and its importance is above 0.
+        Share of bootstraps in which the gene is among the first `n_top`, with an importance above 0.
     `p_value`
-        :math:`(1 + b) / (1 + n)`, where :math:`b` of :math:`n` permutations give the gene at least as much importance
-        as the true diseases do, learned in the same way; at least 1 over the number of different permutations.
+        :math:`(1 + b) / (1 + n)`: of :math:`n` different permutations :math:`b` give the gene at least the importance
+        that the true diseases give it, by the same closed form.
     `p_adjusted`
-        The same for the largest gene of each permutation, so that it holds for all genes at once. Importance is first
-        divided by its root mean square over permutations, in which genes differ.
+        The same with the largest of all genes in each permutation, so that it holds for all genes at once. Importance
+        is first centred and divided by its standard deviation over permutations, in which genes differ.
     `stable`
-        Whether `stability` is at least 0.9 and `p_adjusted` at most 0.05.
+        Whether `stability` is at least 0.9 and `p_adjusted` at most 0.02.
     `loading_1`, … `loading_k`
-        Signed entries of the map from genes, one column per component; 0 for genes that were not used. With
-        ``by="correlation"`` instead `correlation_1`, … of the gene with the component.
+        Signed entries of the map from genes, one column per component; 0 for genes that are not used. With
+        ``by="correlation"`` instead `correlation_1`, …, of the gene with each component.
     `loading_1_low`, `loading_1_high`, …
-        Their intervals, for the first five components, after those of the bootstrap were turned towards the learned
-        ones (orthogonal Procrustes).
+        Intervals of the first five, after the components of each bootstrap were turned towards the learned ones
+        (orthogonal Procrustes).
     `direction_<disease>`
         Mean of the gene over the patients of the disease less its mean over all other patients, each patient being
         the mean of their cells, in units of the genes. With an ordered target instead `direction`: the slope of the
         patients' means on the disease.
 
-    With few patients (logged as a warning below 20 different bootstraps or permutations) intervals are too narrow and
-    no gene is stable. Memory holds the genes of the metric in all points, 64 per patient unless `n_points` was another;
-    without bootstraps and permutations only blocks of cells.
+    With few patients there are fewer than 50 different permutations, and no gene can be stable, or fewer than 20
+    different bootstraps, and intervals are too narrow; a logged warning says so. In memory are the genes of the metric
+    in all points of patients (with ``n_points=None`` all cells), or without bootstraps and permutations a block of
+    cells.
 
     Raises
     ------
@@ -146,8 +148,8 @@ def rank_genes(
     if by == "parts" and metric.gene_map is None:
         msg = (
             f"The metric {key!r} was learned on {metric.params['use_rep']!r} and has no map to genes. "
-            "Learn it on genes (use_rep='X'), or on an `X_pca` whose adata.varm['PCs'] belong to adata.X; or rank "
-            "genes by their correlation with the components: by='correlation'."
+            "Learn it on genes (use_rep='X'), or on a representation that adata.X times its loadings in adata.varm "
+            "gives, such as `X_pca` with 'PCs'; or rank genes by how they go along with it: by='correlation'."
         )
         raise ValueError(msg)
     for_pairs, for_bootstrap, for_permutations = np.random.default_rng(check_seed(rng)).spawn(3)
