@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 Rotation: TypeAlias = Literal["varimax", "canonical"]
 
-_SWEEPS = 100  # over all pairs of components; ten are many
-_ANGLE = 1e-9
+_SWEEPS = 1000  # over all pairs of components; few need ten, thirty that are nearly alike take more than a hundred
+_ANGLE = 1e-7
 _FLAT = 1e-13  # a criterion that changes less, relative to its scale, does not depend on the angle
 
 
