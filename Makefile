@@ -55,6 +55,7 @@ bench: $(VENV)/.test
 bench-accuracy: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench_generalisation.py
 	$(BIN)/python benchmarks/bench_generalisation.py --null 50
+	$(BIN)/python -m benchmarks.bench_reading
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/generated
