@@ -99,6 +99,9 @@ def test_closed_form_on_a_line(name: str) -> None:
     assert "gml_score_a" not in adata.obs
 
 
+OTHERS = {"a": ["P2", "P4"], "b": ["P3", "P5"]}
+
+
 def test_samples_of_the_same_donor_are_left_out_together() -> None:
     """P0 and P2 are one donor: either is measured against P4 alone, as in a cohort without the other one."""
     adata = on_a_line(["a", "b", "a", "b", "a", "b"])
@@ -111,6 +114,13 @@ def test_samples_of_the_same_donor_are_left_out_together() -> None:
         other = gml.tl.patient_distances(alone, n_points=None)
         gml.tl.score_patients(alone, other, n_points=None)
         assert patients.obs.loc[name, "gml_score_a"] == pytest.approx(other.obs.loc[name, "gml_score_a"], rel=1e-9)
+    adata.obs["donor"] = adata.obs["patient"].map({"P0": "D0", "P1": "D0"}).fillna(adata.obs["patient"])
+    gml.tl.learn_metric(adata, method=Fixed("euclidean"), donor_key="donor")
+    gml.tl.score_patients(adata, patients, n_points=None)
+    known = quantiles(adata)  # a donor with both diseases is in neither typical patient
+    to = {disease: w1(known["P0"], np.mean([known[p] for p in of], axis=0)) for disease, of in OTHERS.items()}
+    apart = w1(*(np.mean([known[p] for p in of], axis=0) for of in OTHERS.values()))
+    assert patients.obs.loc["P0", "gml_score_a"] == pytest.approx((to["b"] - to["a"]) / apart, rel=1e-9)
     adata.obs["donor"] = adata.obs["disease"].astype(str)  # nobody else has the disease
     gml.tl.learn_metric(adata, method=Fixed("euclidean"), donor_key="donor")
     gml.tl.score_patients(adata, patients, n_points=None)
@@ -288,7 +298,7 @@ def test_number_of_solves(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> No
     def counted(*args: Any, **kwargs: Any) -> Any:
         found = without(*args, **kwargs)
         warm.append(len(found.objective))
-        _, others, _ = args[0]
+        _, _, others, _ = args[0]
         start = kwargs["clouds"].z[:8]
         call: dict[str, Any] = {"solver": Exact(), "max_iter": 100, "tol": 1e-4, "n_jobs": 1}
         cold.append(len(free_support_barycenter(kwargs["clouds"], others, start, **call).objective))

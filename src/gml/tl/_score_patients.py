@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ._measure import Measured
 
 MISSING = -1
+
+# points of a typical patient without the samples of a donor, by patient and disease; `None` if nobody is left
+LeftOut: TypeAlias = "dict[tuple[int, int], NDArray[np.float64] | None]"
 
 
 def score_patients(
@@ -57,11 +60,11 @@ def score_patients(
     :math:`W` is the distance of :func:`gml.tl.patient_distances` (for power 2 its root).
 
     A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease; if the
-    metric knows donors (`donor_key`), without all samples of the same donor. The metric has seen the patient all the
-    same: on simulated cohorts, patients that taught the metric scored 0.4 to 0.8 for their own disease with permuted
-    labels as with the true ones. For honest scores learn the metric on other patients and pass their cells as
-    `reference`, which gave 0.2 to 0.5 with the true labels and 0.0 with permuted ones; for a diagnosis see
-    :func:`gml.tl.predict`.
+    metric knows donors (`donor_key`), with typical patients that lack all samples of the same donor. The metric has
+    seen the patient all the same: on simulated cohorts, patients that taught the metric scored 0.4 to 0.8 for their own
+    disease with permuted labels as with the true ones. For honest scores learn the metric on other patients and pass
+    their cells as `reference`, which gave 0.2 to 0.5 with the true labels and 0.0 with permuted ones; for a diagnosis
+    see :func:`gml.tl.predict`.
 
     Parameters
     ----------
@@ -143,14 +146,13 @@ def score_patients(
     settings: dict[str, Any] = {"solver": solver, "max_iter": max_iter, "tol": tol, "n_jobs": n_jobs}
     typical = typical_patients(known, seed=seed, **settings)
     scored = np.unique(asked)
-    own = np.full(len(scored), MISSING) if other is not None else one.cohort.labels[scored]
-    left_out = {}
+    left_out: LeftOut = {}
     if other is None:
         patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
         design = design_of(adata, one, stick, patient_key=patient_key, disease_key=disease)
         left_out = _left_out(one, design.groups, scored, typical=typical, **settings)
     solve: dict[str, Any] = {"ground": stick.ground(stick.power), "solver": solver, "n_jobs": n_jobs}
-    to, apart = _distances(one.clouds, scored, own, typical=typical, left_out=left_out, **solve)
+    to, apart = _distances(one.clouds, scored, typical=typical, left_out=left_out, **solve)
     scores = _positions(to, apart)[np.searchsorted(scored, asked)]
     with quiet_about_views():
         for name, column in zip(Keys(key).scores(classes.tolist()), scores.T, strict=True):
@@ -196,74 +198,74 @@ def _left_out(
     max_iter: int,
     tol: float,
     n_jobs: int | None,
-) -> dict[int, NDArray[np.float64]]:
-    """Points of the typical patient of the others of the same disease, by patient; none for those that are alone.
+) -> LeftOut:
+    """Points of the typical patient of others, by patient and disease, for the diseases in which they have samples.
 
-    Others are those of other `donors`, shape (p,).
+    Others are those of other `donors`, shape (p,); `None` if there are none.
     """
     labels = one.cohort.labels
+    found: LeftOut = {}
     tasks = []
     for patient in scored[labels[scored] >= 0].tolist():
-        alike, own = labels == labels[patient], donors == donors[patient]
-        if (alike & ~own).any():
-            tasks.append((patient, np.flatnonzero(alike & ~own), np.flatnonzero(alike & own)))
-    work = partial(
-        _without, clouds=one.clouds, labels=labels, typical=typical, solver=solver, max_iter=max_iter, tol=tol
-    )
-    places, moving = {}, []
-    found = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
-    for (patient, _, _), typical_of_others in zip(tasks, found, strict=True):
-        places[patient] = typical_of_others.z
-        if not typical_of_others.converged:
-            moving.append(typical_of_others.change)
+        own = donors == donors[patient]
+        for disease in np.unique(labels[own & (labels >= 0)]).tolist():
+            found[patient, disease] = None
+            of_disease = labels == disease
+            if (of_disease & ~own).any():
+                tasks.append((patient, disease, np.flatnonzero(of_disease & ~own), np.flatnonzero(of_disease & own)))
+    work = partial(_without, clouds=one.clouds, typical=typical, solver=solver, max_iter=max_iter, tol=tol)
+    moving = []
+    typical_of_others = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
+    for (patient, disease, _, _), others in zip(tasks, typical_of_others, strict=True):
+        found[patient, disease] = others.z
+        if not others.converged:
+            moving.append(others.change)
     if moving:
         warn(
             f"Without them, {len(moving)} of {len(tasks)} patients leave a typical patient that still moves after "
             f"max_iter={max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where tol={tol:g} is "
             "asked for. Raise `max_iter`, or `tol` if that is close enough."
         )
-    return places
+    return found
 
 
 def _without(
-    task: tuple[int, NDArray[np.intp], NDArray[np.intp]],
+    task: tuple[int, int, NDArray[np.intp], NDArray[np.intp]],
     *,
     clouds: Clouds,
-    labels: NDArray[np.intp],
     typical: list[Barycenter],
     solver: Solver,
     max_iter: int,
     tol: float,
 ) -> Barycenter:
-    """The typical patient of the others of a disease, from that with a patient's own samples; runs on one worker."""
-    patient, others, own = task
-    start = typical[labels[patient]].without(clouds, own)
+    """The typical patient of the others of a disease, from that with a donor's own samples; runs on one worker."""
+    _, disease, others, own = task
+    start = typical[disease].without(clouds, own)
     return free_support_barycenter(clouds, others, start, solver=solver, max_iter=max_iter, tol=tol, n_jobs=1)
 
 
 def _distances(
     clouds: Clouds,
     scored: NDArray[np.intp],
-    own: NDArray[np.intp],
     *,
     typical: list[Barycenter],
-    left_out: dict[int, NDArray[np.float64]],
+    left_out: LeftOut,
     ground: Ground,
     solver: Solver,
     n_jobs: int | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of each patient to the typical patients, (p, c), and of these from each other, (p, c, c).
 
-    The typical patient of their `own` disease is that without them, NaN if there is none.
+    Those of `left_out` take the place of the others; NaN where there is none.
     """
     p, c, first = len(scored), len(typical), len(clouds.start) - 1
-    supports = [one.z for one in typical] + list(left_out.values())
+    known = {which: z for which, z in left_out.items() if z is not None}
+    supports = [one.z for one in typical] + list(known.values())
     everything = join([clouds, *(Clouds(z, np.full(len(z), 1 / len(z)), np.array([0, len(z)])) for z in supports)])
     number = np.tile(first + np.arange(c), (p, 1))  # of the typical patients of each patient
-    place = {patient: first + c + i for i, patient in enumerate(left_out)}
-    labelled = np.flatnonzero(own >= 0)
-    number[labelled, own[labelled]] = [place.get(patient, MISSING) for patient in scored[labelled].tolist()]
-
+    place = {which: first + c + i for i, which in enumerate(known)}
+    for patient, disease in left_out:
+        number[np.searchsorted(scored, patient), disease] = place.get((patient, disease), MISSING)
     to = np.stack([np.broadcast_to(scored[:, None], (p, c)), number], axis=-1)
     apart = np.stack(np.broadcast_arrays(number[:, :, None], number[:, None, :]), axis=-1)
     asked = np.sort(np.concatenate([to.reshape(-1, 2), apart.reshape(-1, 2)]), axis=1)
