@@ -648,3 +648,14 @@ def test_without_cell_types(learned: AnnData) -> None:
         assert set(table.attrs) == {"distance", "p", "q", "by", "excess"}
     with pytest.raises(KeyError, match=r"no 'cell_type'.*as `cell_type_key`"):
         gml.tl.explain_distance(adata, "P00", "P01")
+
+
+def test_cell_types_that_nobody_asked_for_may_be_missing(learned: AnnData) -> None:
+    adata = learned.copy()
+    adata.obs["cell_type"] = adata.obs["cell_type"].where(np.arange(adata.n_obs) > 0)
+    for by in ("gene", "component"):
+        table = gml.tl.explain_distance(adata, "P00", "P01", by=by)
+        assert "expression" not in table.columns
+        assert "expression" not in table.attrs
+    with pytest.raises(ValueError, match=r"1 of .* cells have no cell type"):
+        gml.tl.explain_distance(adata, "P00", "P01", by="component", cell_type="type_1")

@@ -378,3 +378,28 @@ def test_ordered_disease(cells: AnnData, kind: str) -> None:
     expected = pd.Series(far - near, index=adata.var_names)[plain(adata).index]
     np.testing.assert_allclose(plain(adata)["importance"], expected, rtol=0, atol=1e-9 * np.abs(expected).max())
     assert {"stable", "loading_1_low"} <= set(table)
+
+
+def test_genes_that_changed_since(cells: AnnData) -> None:
+    """Counts put back into X after PCA would give parts that add up to nothing."""
+    adata = cells.copy()
+    sc.pp.pca(adata, n_comps=5)
+    gml.tl.learn_metric(adata, method="spectral")
+    adata.X = np.expm1(dense(adata))
+    with pytest.raises(ValueError, match=r"leave .* of the distance open.*by='correlation'"):
+        gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0)
+
+
+def test_few_bootstraps_call_nothing_stable() -> None:
+    adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=40, n_features=5)
+    gml.tl.learn_metric(adata, method="spectral")
+    stable = [gml.tl.rank_genes(adata, n_bootstrap=n)["stable"].any() for n in (5, 30)]
+    assert stable == [False, True]
+
+
+def test_loadings_of_others_are_not_overwritten(cells: AnnData) -> None:
+    adata = cells.copy()
+    adata.varm["LSI"] = np.ones((adata.n_vars, 3))
+    with pytest.raises(ValueError, match=r"must not be 'LSI': adata.varm\['LSI'\] is there and was not made by gml"):
+        gml.tl.learn_metric(adata, method="spectral", key_added="LSI")
+    assert adata.varm["LSI"].shape == (adata.n_vars, 3)

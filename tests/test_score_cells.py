@@ -243,3 +243,18 @@ def test_bad_inputs(cells: AnnData, call: dict[str, Any], error: type[Exception]
     with pytest.raises(error, match=message):
         gml.tl.score_cells(adata, **call)
     assert "gml_score" not in adata.obs
+
+
+def test_samples_of_one_donor_are_not_compared() -> None:
+    """Paired samples: the mean score of a patient is the contrast of their distances to other donors."""
+    adata = gml.datasets.simulated_cohort(n_patients=8, n_cells=15, n_genes=40, n_disease_genes=5, paired=True)
+    gml.tl.learn_metric(adata, method="spectral", donor_key="donor")
+    gml.tl.score_cells(adata, n_points=None)
+    patients = gml.tl.patient_distances(adata, n_points=None)
+    distances = patients.obsp["gml_distances"]
+    disease, donor = (patients.obs[column].to_numpy(dtype=str) for column in ("disease", "donor"))
+    means = adata.obs.groupby("patient", observed=True)["gml_score"].mean()
+    for row, name in enumerate(patients.obs_names):
+        others, same = donor != donor[row], disease == disease[row]
+        expected = distances[row, others & ~same].mean() - distances[row, others & same].mean()
+        assert means[name] == pytest.approx(expected, rel=1e-9)

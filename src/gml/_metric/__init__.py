@@ -1,6 +1,6 @@
 """Learning the ground metric, and the metric itself."""
 
-from ._comparison import compare, excess_weights
+from ._comparison import compare
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
@@ -32,7 +32,6 @@ __all__ = [
     "compare",
     "draw_patients",
     "euclidean",
-    "excess_weights",
     "finish",
     "fit_displacements",
     "fit_path",

@@ -83,12 +83,6 @@ def pair_weights(
     return np.asarray(near / (near.sum() or 1.0)), np.asarray(far / (far.sum() or 1.0))
 
 
-def excess_weights(design: Design, pairs: NDArray[np.intp], target: Target) -> NDArray[np.float64]:
-    """Weight of each pair in the difference "between diseases less within", shape (n_pairs,)."""
-    near, far = pair_weights(compare(design, target), design, pairs, balanced=False)
-    return far - near
-
-
 def _gaps(design: Design) -> NDArray[np.float64]:
     values = design.values
     if values is None:

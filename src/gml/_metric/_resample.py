@@ -128,10 +128,11 @@ class Relearner:
         k, r = self.to_learned.shape
         return np.eye(k, r + k, r)
 
-    def mean_squared_distance(self, replicate: Replicate, components: NDArray[np.float64]) -> float:
-        """Of patients with the same disease and of those with different ones, the sum of both means."""
+    def squared_distances(self, replicate: Replicate, components: NDArray[np.float64]) -> tuple[float, float]:
+        """Mean squared distance of patients with the same disease, and of patients with different ones."""
         z = self.y @ components.T
-        return float(np.vdot(z, sum(self._moved(replicate, z))))
+        near, far = self._moved(replicate, z)
+        return float(np.vdot(z, near)), float(np.vdot(z, far))
 
     def read(
         self, replicate: Replicate, components: NDArray[np.float64]

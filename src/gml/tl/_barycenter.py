@@ -242,7 +242,7 @@ def _as_sketch(
     sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
     if features.rep != GENES:
         sketched.obsm[features.rep] = _named(shares @ points.x, obs.index, stored=adata.obsm.get(features.rep))
-        if PCA_LOADINGS in adata.varm:
+        if PCA_LOADINGS in adata.varm and features.basis is None:  # else features came through those of the metric
             sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
     elif features.layer is not None:
         sketched.layers[features.layer] = means(features.layer)

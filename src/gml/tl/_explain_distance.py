@@ -11,7 +11,7 @@ import pandas as pd
 
 from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
 from gml._ot import parts_of
-from gml._slots import check_anndata
+from gml._slots import check_anndata, get_column
 from gml.solvers import resolve_solver
 
 from ._gene_parts import GeneWay
@@ -86,7 +86,8 @@ def explain_distance(
         Column of ``adata.obs`` that is constant within patients, such as the disease. The distance is then the mean
         over pairs of a patient of p and another one of q.
     cell_type_key
-        Column of ``adata.obs`` with the cell types. It may be absent by gene or component, where it is then not used.
+        Column of ``adata.obs`` with the cell types. Not used by gene or component
+        if it is absent, or if cells have none and it is not named here.
     cell_type
         Take only the mass that stays within this cell type. The whole is then its part of the distance.
     excess
@@ -163,7 +164,8 @@ def explain_distance(
     _check_squares(stick, by)
     features = features_of(adata, stick)
     way = GeneWay.find(adata, stick, features) if by == "gene" else None
-    asked = by == "cell_type" or cell_type is not None or cell_type_key != CELL_TYPE or CELL_TYPE in adata.obs
+    asked = by == "cell_type" or cell_type is not None or cell_type_key != CELL_TYPE
+    asked = asked or (CELL_TYPE in adata.obs and bool(get_column(adata, CELL_TYPE).notna().all()))
     one_type = None if cell_type is None else str(cell_type)
     codes = read_types(adata, cell_type_key, one_type) if asked else None
     compared = compare_two(

@@ -76,15 +76,19 @@ class GeneWay:
         for number in range(2):
             raw = self.loadings * product[number * k : (number + 1) * k].T
             of_genes[number], missing[number] = spread_rest(raw, parts.components[number])
-        rest = np.abs(missing[0]).sum()
-        if rest > LARGEST_REST * parts.size:
-            msg = (
-                f"The genes leave {rest / parts.size:.2g} of the distance open: adata.X (or the layer) times the "
-                "loadings of the genes does not give the features that were measured. Were genes dropped or changed "
-                "since the PCA or since the metric was learned? Learn it again, or pass by='component'."
-            )
-            raise ValueError(msg)
+        check_rest(np.abs(missing[0]).sum(), parts.size, instead="by='component'")
         return of_genes
+
+
+def check_rest(rest: float, whole: float, *, instead: str) -> None:
+    """Whether parts of genes add up, but for a rest that rounding leaves."""
+    if rest > LARGEST_REST * whole:
+        msg = (
+            f"The genes leave {rest / whole:.2g} of the distance open: adata.X (or the layer) times the loadings of "
+            "the genes does not give the features that were measured. Were genes dropped or changed since the PCA or "
+            f"since the metric was learned? Learn it again, or pass {instead}."
+        )
+        raise ValueError(msg)
 
 
 def _through_cells(measured: Measured, moved: NDArray[np.float64], genes: Any) -> NDArray[np.float64]:

@@ -56,6 +56,7 @@ def assess(
         found |= _permutations(relearner, design, n=n_permutations, rng=generators[1], n_jobs=n_jobs)
     if n_bootstrap and n_permutations:
         found["stable"] = (found["stability"] >= STABILITY) & (found["p_adjusted"] <= LEVEL)
+        found["stable"] &= n_bootstrap >= FEWEST_DRAWN
     return found | entries
 
 

@@ -10,9 +10,11 @@ import pandas as pd
 import gml.get
 from gml._checks import check_choice, check_int, check_n_jobs, check_seed
 from gml._features import gene_matrix
+from gml._metric import Replicate
 from gml._slots import check_anndata
 from gml._storage import multiply, numeric_matrix
 
+from ._gene_parts import check_rest
 from ._gene_reading import read_correlations, read_parts
 from ._gene_stability import assess
 from ._measure import Yardstick
@@ -75,7 +77,7 @@ def rank_genes(
         excess is :math:`L (S_b - S_w) L^\top`, and components are turned to where it is diagonal. Correlations are over
         cells, every patient counting the same; they do not add up, and genes that go along with others share in theirs.
     n_bootstrap
-        Bootstraps; 0 leaves their columns out.
+        Bootstraps; 0 leaves their columns out. With fewer than 20 no gene is stable.
     n_permutations
         Permutations drawn; 0 leaves their columns out. Those that compare the same patients count once. With fewer than
         49 no gene can be stable.
@@ -127,7 +129,7 @@ def rank_genes(
     KeyError
         If there is no metric under `key`.
     ValueError
-        If the metric has no map to genes.
+        If the metric has no map to genes, or the genes have changed since it was learned.
 
     Examples
     --------
@@ -179,6 +181,10 @@ def rank_genes(
         generators=(for_bootstrap, for_permutations),
         n_jobs=n_jobs,
     )
+    if by == "parts":
+        within, between = relearner.squared_distances(Replicate.of(cohort.design), relearner.learned)
+        rest = abs(found["importance"].sum() - (between - within))
+        check_rest(rest, between + within, instead="by='correlation'")
     return _table(adata, found, _directions(adata, cohort, metric), columns=columns)
 
 

@@ -85,4 +85,4 @@ def relearner_of(
         leading=leading_axes(displacements, points, everyone),
         n_components=n_components,
     )
-    return replace(relearner, unit=relearner.mean_squared_distance(Replicate.of(cohort.design), relearner.learned))
+    return replace(relearner, unit=sum(relearner.squared_distances(Replicate.of(cohort.design), relearner.learned)))

@@ -13,7 +13,7 @@ from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
 from gml.solvers import resolve_solver
 
 from ._barycenter import labelled_by
-from ._measure import DISEASE, PATIENT, measure_against, yardstick
+from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -50,6 +50,8 @@ def score_cells(
     is unlike all others does not stand out. The mean score of the cells of a patient is the mean distance to patients
     of other diseases less that to patients of the same disease.
 
+    If the metric knows donors (`donor_key`), samples of one donor are not compared with each other.
+
     The metric was learned to make this mean large, so patients that taught it have positive scores even where labels
     are random: on simulated cohorts with permuted labels the mean over all cells was 0.4 to 1.5 times that with the
     true ones. No cell type stood out then: the highest mean of a type was at most 1.2 times that of all cells, with
@@ -80,8 +82,8 @@ def score_cells(
     Returns
     -------
     `None`; it writes ``adata.obs[key + "_score"]``, shape (n_cells,), float64, in units of the distances, ready for
-    ``sc.pl.umap(adata, color="gml_score")``. NaN for cells of patients without a disease, and of the only patient of a
-    disease, for whom there is nothing to compare with.
+    ``sc.pl.umap(adata, color="gml_score")``. NaN for cells of patients without a disease, of the only patient (or
+    donor) of a disease, for whom there is nothing to compare with, and of patients whom `max_pairs` leaves no pair.
 
     Raises
     ------
@@ -123,7 +125,9 @@ def score_cells(
     )
     cohort, points = measured.cohort, measured.points
     _check_diseases(cohort)
-    pairs = _draw_pairs(cohort, max_pairs, seed=seed)
+    patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
+    donors = design_of(adata, measured, stick, patient_key=patient_key, disease_key=disease).groups
+    pairs = _draw_pairs(cohort, donors, max_pairs, seed=seed)
     of_points = _score_points(
         measured.clouds, cohort.labels, pairs, ground=stick.ground(stick.power), solver=settings, n_jobs=n_jobs
     )
@@ -143,11 +147,13 @@ def _check_diseases(cohort: Cohort) -> None:
         raise ValueError(msg)
 
 
-def _draw_pairs(cohort: Cohort, max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
-    """Pairs of patients that have a disease, `max_pairs` at most, shape (n_pairs, 2)."""
+def _draw_pairs(cohort: Cohort, donors: NDArray[np.intp], max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
+    """Pairs of patients of different `donors`, shape (p,), that have a disease, `max_pairs` at most, (n_pairs, 2)."""
     known = cohort.known
     rng = np.random.default_rng(seed)
-    return known[learning_pairs(cohort.design.of(known), target="classes", max_pairs=max_pairs, rng=rng)]
+    pairs = known[learning_pairs(cohort.design.of(known), target="classes", max_pairs=max_pairs, rng=rng)]
+    others: NDArray[np.intp] = pairs[donors[pairs[:, 0]] != donors[pairs[:, 1]]]
+    return others
 
 
 def _score_points(

@@ -42,8 +42,9 @@ def check_key_is_free(adata: AnnData, key_added: str, rep: str) -> None:
         raise ValueError(msg)
     earlier = adata.uns.get(keys.run)
     is_ours = hasattr(earlier, "keys") and "format" in earlier
-    if not is_ours and (keys.run in adata.uns or keys.embedding in adata.obsm):
-        slot = f"adata.uns[{keys.run!r}]" if keys.run in adata.uns else f"adata.obsm[{keys.embedding!r}]"
+    slots = {"uns": keys.run, "obsm": keys.embedding, "varm": keys.loadings}
+    if not is_ours and (taken_by_others := [name for name, key in slots.items() if key in getattr(adata, name)]):
+        slot = f"adata.{taken_by_others[0]}[{slots[taken_by_others[0]]!r}]"
         msg = f"`key_added` must not be {key_added!r}: {slot} is there and was not made by gml. Choose another name."
         raise ValueError(msg)
 
