@@ -42,9 +42,16 @@ def check_key_is_free(adata: AnnData, key_added: str, rep: str) -> None:
         raise ValueError(msg)
     earlier = adata.uns.get(keys.run)
     is_ours = hasattr(earlier, "keys") and "format" in earlier
-    slots = {"uns": keys.run, "obsm": keys.embedding, "varm": keys.loadings}
-    if not is_ours and (taken_by_others := [name for name, key in slots.items() if key in getattr(adata, name)]):
-        slot = f"adata.{taken_by_others[0]}[{slots[taken_by_others[0]]!r}]"
+    # loadings are told by their shape: those of an earlier metric that was deleted are free
+    is_map = rep in adata.obsm and keys.loadings in adata.varm
+    is_map = is_map and adata.varm[keys.loadings].shape[1] == adata.obsm[rep].shape[1]
+    others = {
+        f"adata.uns[{keys.run!r}]": keys.run in adata.uns,
+        f"adata.obsm[{keys.embedding!r}]": keys.embedding in adata.obsm,
+        f"adata.varm[{keys.loadings!r}]": is_map,
+    }
+    if not is_ours and any(others.values()):
+        slot = next(name for name, is_there in others.items() if is_there)
         msg = f"`key_added` must not be {key_added!r}: {slot} is there and was not made by gml. Choose another name."
         raise ValueError(msg)
 
