@@ -240,6 +240,12 @@ def rep_names(rep: str, d: int) -> NDArray[np.str_]:
     return np.array([f"{rep}_{i}" for i in range(1, d + 1)])
 
 
+def named_like(x: NDArray[np.float64], names: pd.Index[Any], *, stored: Any) -> Any:
+    """A representation of other rows, with names for its columns if `stored`, that of the cells, has names."""
+    table = load_frame(stored)
+    return pd.DataFrame(x, index=names, columns=table.columns) if isinstance(table, pd.DataFrame) else x
+
+
 def marked_genes(adata: AnnData) -> NDArray[np.intp]:
     """Positions of the highly variable genes, where they are marked."""
     if HIGHLY_VARIABLE not in adata.var:

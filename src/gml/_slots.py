@@ -94,10 +94,15 @@ class Keys:
 
     def scores(self, diseases: Iterable[str]) -> list[str]:
         """`obs` of patients: where they lie between typical patients, one column per disease, a "/" in it as "_"."""
-        names: list[str] = []
-        for name in (f"{self.key_added}_score_{str(disease).replace('/', '_')}" for disease in diseases):
-            names.append(name if name not in names else f"{name}_{len(names)}")
-        return names
+        return [f"{self.score}_{name}" for name in flat_names(diseases)]
+
+
+def flat_names(classes: Iterable[str]) -> list[str]:
+    """Classes as names of columns that survive the disk, where a "/" would nest; in their order, all different."""
+    names: list[str] = []
+    for name in (str(name).replace("/", "_") for name in classes):
+        names.append(name if name not in names else f"{name}_{len(names)}")
+    return names
 
 
 def check_anndata(adata: object, *, name: str = "adata") -> AnnData:

@@ -16,11 +16,9 @@ import scipy.sparse as sp
 
 from gml._sketch import Points
 
-from ._pairwise import Clouds, Ground, transport
+from ._pairwise import Clouds, Ground, join, transport
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
     from gml.solvers import Solver
@@ -102,12 +100,6 @@ def barycenter_start(clouds: Clouds, patients: NDArray[np.intp], n_support: int,
     one = np.arange(len(z))
     whole = Points(z[order], weights[order], np.array([0, len(z)]), one, one)
     return whole.coarser(n_support, seed=seed).x
-
-
-def join(parts: Sequence[Clouds]) -> Clouds:
-    """Patients of several clouds, one below the other."""
-    starts = np.cumsum(np.concatenate([[0], *(np.diff(part.start) for part in parts)]))
-    return Clouds(np.concatenate([part.z for part in parts]), np.concatenate([part.weights for part in parts]), starts)
 
 
 def _spread(clouds: Clouds, patients: NDArray[np.intp]) -> float:

@@ -14,6 +14,8 @@ from ._cost import ground_cost
 from ._exact import solve_exact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gml._sketch import Points
@@ -64,6 +66,12 @@ class Transport:
     """Edges of each pair, shape (n_pairs,)."""
     potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
+
+
+def join(parts: Sequence[Clouds]) -> Clouds:
+    """Patients of several clouds, one below the other."""
+    starts = np.cumsum(np.concatenate([[0], *(np.diff(part.start) for part in parts)]))
+    return Clouds(np.concatenate([part.z for part in parts]), np.concatenate([part.weights for part in parts]), starts)
 
 
 def all_pairs(n: int) -> NDArray[np.intp]:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from gml._checks import check_int, check_n_jobs, check_seed
 from gml._cohort import Cohort, constant_columns
-from gml._features import GENES, find_features, gene_matrix
+from gml._features import GENES, find_features, gene_matrix, named_like
 from gml._sketch import sketch as find_points
 from gml._slots import (
     N_CELLS,
@@ -22,7 +22,7 @@ from gml._slots import (
     colors_of,
     get_var,
 )
-from gml._storage import average, in_memory, load_frame, numeric_matrix
+from gml._storage import average, in_memory, numeric_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -114,7 +114,7 @@ def sketch(
     obs = _describe(adata, cohort, points)
     sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
     if features.rep != GENES:
-        sketched.obsm[features.rep] = _named(points.x, obs.index, stored=adata.obsm[features.rep])
+        sketched.obsm[features.rep] = named_like(points.x, obs.index, stored=adata.obsm[features.rep])
         if PCA_LOADINGS in adata.varm:
             sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
     elif layer is not None:
@@ -143,9 +143,3 @@ def _means(adata: AnnData, points: Points, *, layer: str | None) -> NDArray[np.f
         return None
     genes = numeric_matrix(gene_matrix(adata, layer), name="genes")
     return average(points.averaging(adata.n_obs), genes)
-
-
-def _named(x: NDArray[np.float64], names: pd.Index, *, stored: Any) -> Any:
-    """The features of the points, with names for columns if those of the cells have names."""
-    table = load_frame(stored)
-    return pd.DataFrame(x, index=names, columns=table.columns) if isinstance(table, pd.DataFrame) else x

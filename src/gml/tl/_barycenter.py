@@ -10,7 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from gml._checks import check_float, check_int, check_n_jobs, check_n_points, check_seed
-from gml._features import GENES, gene_matrix
+from gml._features import GENES, gene_matrix, named_like
 from gml._ot import barycenter_start, free_support_barycenter
 from gml._slots import (
     N_CELLS,
@@ -24,7 +24,7 @@ from gml._slots import (
     get_column,
     get_var,
 )
-from gml._storage import average, in_memory, load_frame, numeric_matrix
+from gml._storage import average, in_memory, numeric_matrix
 from gml._warn import warn
 from gml.solvers import resolve_solver
 
@@ -241,7 +241,7 @@ def _as_sketch(
     obs = _describe(adata, measured, found, params=params)
     sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
     if features.rep != GENES:
-        sketched.obsm[features.rep] = _named(shares @ points.x, obs.index, stored=adata.obsm.get(features.rep))
+        sketched.obsm[features.rep] = named_like(shares @ points.x, obs.index, stored=adata.obsm.get(features.rep))
         if PCA_LOADINGS in adata.varm and features.basis is None:  # else features came through those of the metric
             sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
     elif features.layer is not None:
@@ -259,12 +259,6 @@ def _as_sketch(
     }
     sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params, **summary}
     return sketched
-
-
-def _named(x: NDArray[np.float64], names: pd.Index, *, stored: Any) -> Any:
-    """The features of the points, with names for columns if those of the cells have names."""
-    table = load_frame(stored)
-    return pd.DataFrame(x, index=names, columns=table.columns) if isinstance(table, pd.DataFrame) else x
 
 
 def _describe(adata: AnnData, measured: Measured, found: list[Barycenter], *, params: dict[str, Any]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import gml.get
 from gml._cohort import Cohort
 from gml._features import GENES, check_unique, find_features, find_features_through_genes
 from gml._metric import GroundMetric
-from gml._ot import Clouds, Ground, distances_among, transport
+from gml._ot import Clouds, Ground, distances_among, join, transport
 from gml._sketch import sketch
 from gml._slots import Keys
 from gml._storage import load_frame, read_rows
@@ -216,8 +216,11 @@ def design_of(
     also = {name: params[name] for name in ("donor_key", "batch_key") if params.get(name) in adata.obs}
     if not also:
         return measured.cohort.design
-    features = measured.cohort.features
-    return Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease_key, **also).design
+    features = measured.cohort.features  # which were checked when they were measured
+    cohort = Cohort.from_anndata(
+        adata, features, patient_key=patient_key, disease_key=disease_key, finite=False, **also
+    )
+    return cohort.design
 
 
 def _measure(
@@ -289,10 +292,6 @@ def distances_between(
     """Patients of one cohort × patients of another, shape (p, p_other)."""
     n, m = len(one.cohort), len(other.cohort)
     pairs = np.column_stack([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
-    both = Clouds(
-        np.concatenate([one.clouds.z, other.clouds.z]),
-        np.concatenate([one.clouds.weights, other.clouds.weights]),
-        np.concatenate([one.clouds.start, one.clouds.start[-1] + other.clouds.start[1:]]),
-    )
+    both = join([one.clouds, other.clouds])
     solved = transport(both, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
     return solved.distances.reshape(n, m)

@@ -19,7 +19,7 @@ from gml._evaluate import (
     without_self,
 )
 from gml._ot import Clouds, Ground
-from gml._slots import Keys, check_anndata
+from gml._slots import Keys, check_anndata, flat_names
 from gml._warn import warn
 from gml.methods import Spectral, Triplet
 from gml.solvers import resolve_solver
@@ -181,7 +181,7 @@ def predict(
     patients.obs[keys.predicted] = pd.Categorical(predicted, categories=classes)
     patients.obs[keys.rejected] = rejected
     patients.obsm[keys.probabilities] = pd.DataFrame(
-        probabilities, index=patients.obs_names, columns=_column_names(classes)
+        probabilities, index=patients.obs_names, columns=pd.Index(flat_names(classes))
     )
     return patients
 
@@ -238,11 +238,3 @@ def _is_odd(new: Measured, known: Measured, *, solver: Solver, n_jobs: int | Non
     call: dict[str, Any] = {"ground": Ground(), "solver": solver, "n_jobs": n_jobs}
     limit = reject_distance(without_self(distances_within(known, **call)))
     return np.asarray(distances_between(new, known, **call).min(axis=1) > limit)
-
-
-def _column_names(classes: NDArray[np.str_]) -> pd.Index[str]:
-    """Classes as columns that survive the disk, where a "/" would nest; their order is that of the classes."""
-    names: list[str] = []
-    for name in (str(name).replace("/", "_") for name in classes):
-        names.append(name if name not in names else f"{name}_{len(names)}")
-    return pd.Index(names)
