@@ -52,6 +52,17 @@ def check_choice(value: object, *, name: str, choices: Iterable[Any]) -> Any:
     raise (ValueError if isinstance(value, str | Real) else TypeError)(msg)
 
 
+def check_str(value: object, *, name: str) -> str:
+    """A string that is not empty."""
+    if not isinstance(value, str):
+        msg = f"`{name}` must be a string, got {value!r}."
+        raise TypeError(msg)
+    if not value:
+        msg = f"`{name}` must not be empty, got {value!r}."
+        raise ValueError(msg)
+    return value
+
+
 def check_seed(rng: int | np.random.Generator | None) -> int:
     """One integer that repeats the call: `rng` itself, or drawn from it (from the system, if `None`)."""
     if isinstance(rng, np.random.Generator) or rng is None:

@@ -46,6 +46,8 @@ class Points:
     """Point that each of these cells belongs to, shape (n_cells,)."""
     shares: NDArray[np.float64] | None = None
     """Share of each of these cells in its patient, shape (n_cells,); `None` where all are alike."""
+    covariances: NDArray[np.float64] | None = None
+    """Where points are Gaussians and `x` their means: shape (n, d, d), or (n, d) for diagonal ones."""
 
     def __len__(self) -> int:
         """Number of patients."""

@@ -1,11 +1,12 @@
 """Optimal transport between many patients: arrays in, arrays out."""
 
 from ._barycenter import Barycenter, barycenter_start, free_support_barycenter
+from ._clouds import Clouds, Ground, all_pairs, join, square
 from ._cost import ground_cost
 from ._exact import solve_exact
 from ._graph import edge_weights, gradient, laplacian_product, scatter
 from ._nearest import Nearest, nearest_patients
-from ._pairwise import Clouds, Ground, Transport, all_pairs, distances_among, join, square, transport
+from ._pairwise import Transport, distances_among, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._ties import costs_if_types_stay
 

@@ -16,7 +16,8 @@ import scipy.sparse as sp
 
 from gml._sketch import Points
 
-from ._pairwise import Clouds, Ground, join, transport
+from ._clouds import Clouds, Ground, join
+from ._pairwise import transport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

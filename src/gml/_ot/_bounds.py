@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from ._pairwise import Clouds
+from ._clouds import Clouds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,7 +15,8 @@ import scipy.sparse as sp
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
 
 from ._bounds import Centred, Leaning, coarse_bounds, dual_bounds, quantile_integrals
-from ._pairwise import Ground, transport
+from ._clouds import Ground
+from ._pairwise import transport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from gml.solvers import Solver
 
-    from ._pairwise import Clouds, Transport
+    from ._clouds import Clouds
+    from ._pairwise import Transport
 
 N_ROWS = 256  # of the bounds that are searched at a time
 

@@ -4,48 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
 
+from ._clouds import Clouds, Ground, all_pairs, square
 from ._cost import ground_cost
 from ._exact import solve_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
     from gml.solvers import Solver
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ground:
-    """The ground cost of points that are already mapped: metric to the power."""
-
-    power: int = 1
-    metric: str = "euclidean"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Clouds:
-    """Points of all patients in the space where the ground cost is taken, one patient below the other."""
-
-    z: NDArray[np.float64]
-    """Shape (n, k)."""
-    weights: NDArray[np.float64]
-    """Shape (n,), sum 1 in each patient."""
-    start: NDArray[np.intp]
-    """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
-
-    @classmethod
-    def of(cls, points: Points, components: NDArray[np.float64] | None = None) -> Self:
-        """Points as they are, or under a map, shape (k, d)."""
-        z = points.x if components is None else points.x @ components.T
-        return cls(z, points.weights, points.start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,25 +38,6 @@ class Transport:
     """Edges of each pair, shape (n_pairs,)."""
     potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
-
-
-def join(parts: Sequence[Clouds]) -> Clouds:
-    """Patients of several clouds, one below the other."""
-    starts = np.cumsum(np.concatenate([[0], *(np.diff(part.start) for part in parts)]))
-    return Clouds(np.concatenate([part.z for part in parts]), np.concatenate([part.weights for part in parts]), starts)
-
-
-def all_pairs(n: int) -> NDArray[np.intp]:
-    """Every unordered pair of n patients, shape (n (n - 1) / 2, 2), the smaller number first."""
-    return np.column_stack(np.triu_indices(n, 1))
-
-
-def square(values: NDArray[np.float64], pairs: NDArray[np.intp], n: int) -> NDArray[np.float64]:
-    """Symmetric matrix with `values` at `pairs` and zeros elsewhere, shape (n, n)."""
-    matrix = np.zeros((n, n))
-    matrix[pairs[:, 0], pairs[:, 1]] = values
-    matrix[pairs[:, 1], pairs[:, 0]] = values
-    return matrix
 
 
 def transport(

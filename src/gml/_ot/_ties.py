@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from gml.solvers import Solver
 
-    from ._pairwise import Clouds, Ground
+    from ._clouds import Clouds, Ground
 
 TILT = 0.01  # of the mean ground cost, that a change of the cell type costs on top
 

@@ -1,0 +1,104 @@
+r"""What every solver gives for many pairs of patients: distances, and what learning needs to know about them.
+
+Two things are needed. The *slopes* of a weighted sum of distances :math:`\sum c D` with respect to the points in the
+space of the ground cost give, by the chain rule, its gradient with respect to the map L. The *moments* of the
+displacements, :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top` for the plan of each pair, give the closed form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml._sketch import Points
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slopes:
+    """Derivative of a weighted sum of distances with respect to points in the space of the ground cost."""
+
+    z: NDArray[np.float64]
+    """With respect to their positions, shape (n, k)."""
+    covariances: NDArray[np.float64] | None = None
+    """With respect to their covariances, where they are Gaussians: symmetric, shape (n, k, k)."""
+
+    def of_map(self, points: Points, components: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The same with respect to the map L that took `points` to that space, shape (k, d)."""
+        slope = self.z.T @ points.x
+        if self.covariances is not None and (sigma := points.covariances) is not None:
+            half = components * sigma[:, None, :] if sigma.ndim == 2 else components @ sigma  # (n, k, d)
+            slope = slope + 2 * np.einsum("nkl,nld->kd", self.covariances, half)
+        return slope
+
+
+@dataclass(frozen=True, slots=True)
+class Convergence:
+    """How an iterative solver ended."""
+
+    n_iter: int
+    """Iterations of the slowest pair."""
+    residual: float
+    """The largest share of the mass that a plan misses."""
+    n_open: int
+    """Pairs that did not reach the tolerance."""
+
+
+class Moments(Protocol):
+    """Second moments of the displacements of every pair."""
+
+    def scatter(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
+        ...
+
+
+class Solution(Protocol):
+    """What a solver found for some pairs of patients."""
+
+    @property
+    def distances(self) -> NDArray[np.float64]:
+        """Distance of each pair, shape (n_pairs,)."""
+        ...
+
+    @property
+    def convergence(self) -> Convergence | None:
+        """How the iterations ended; `None` for solvers without."""
+        ...
+
+    def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
+        """Derivative of the sum of distances, each with its coefficient, shape (n_pairs,)."""
+        ...
+
+    def moments(self, points: Points) -> Moments:
+        """Moments of the displacements of `points` under the plans; they are the same points in another space."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedMoments:
+    """Moments of every pair as upper triangles, for solvers whose plans are dense."""
+
+    triangles: NDArray[np.float64]
+    """Shape (n_pairs, r (r + 1) / 2)."""
+    r: int
+
+    def scatter(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
+        return unpacked(coefficients @ self.triangles, self.r)
+
+
+def packed(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Upper triangles of symmetric matrices, shapes (..., r, r) → (..., r (r + 1) / 2)."""
+    rows, columns = np.triu_indices(moments.shape[-1])
+    return np.asarray(moments[..., rows, columns])
+
+
+def unpacked(triangle: NDArray[np.float64], r: int) -> NDArray[np.float64]:
+    """A symmetric matrix (r, r) of its upper triangle."""
+    matrix = np.zeros((r, r))
+    matrix[np.triu_indices(r)] = triangle
+    return matrix + np.triu(matrix, 1).T
