@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import recall_score
 
+from gml._metric import scaling
 from gml._ot import Clouds, Ground, all_pairs, distances_among
 from gml.methods import Fixed
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
+    from gml._ground import Distance
     from gml._sketch import Points
     from gml.methods import AnyMethod
     from gml.solvers import Solver
@@ -67,7 +69,8 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
         if isinstance(method, Fixed):
             distances, seconds = study.fixed.get(name), 0.0
             if distances is None:
-                distances = split_distances(points, fold, None, metric=method.name, power=1, solver=study.solver)
+                scale, metric = scaling(points.of(fold.train), method), method.ground  # of training patients only
+                distances = split_distances(points, fold, scale, metric=metric, power=1, solver=study.solver)
         else:
             part = study.design.of(fold.train)
             fit, learned, _ = learn_any(
@@ -92,9 +95,9 @@ def split_distances(
     *,
     power: int,
     solver: Solver,
-    metric: str = "euclidean",
+    metric: str | Distance = "euclidean",
 ) -> NDArray[np.float64]:
-    """Distances among all patients of a split under a map, or under a metric without one, shape (p, p)."""
+    """Distances among all patients of a split under a metric, after a map if there is one, shape (p, p)."""
     pairs = all_pairs(len(points))
     pairs = pairs[np.isin(pairs, [*fold.train, *fold.test]).all(axis=1)]
     ground = Ground(power=power, metric=metric)

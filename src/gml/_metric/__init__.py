@@ -11,6 +11,7 @@ from ._reading import Correlations, Parts, Reading
 from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
 from ._rotation import Rotation, new_basis, with_signs
 from ._sampling import learning_pairs, random_pairs
+from ._scaling import scaling
 from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "new_basis",
     "random_pairs",
     "reread",
+    "scaling",
     "unlabelled_pairs",
     "with_signs",
 ]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from gml._ground import BOOLEAN, metric_name
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from gml._ground import Distance
+
 
 def ground_cost(
-    x: NDArray[np.float64], y: NDArray[np.float64], *, power: int = 1, metric: str = "euclidean"
+    x: NDArray[np.float64], y: NDArray[np.float64], *, power: int = 1, metric: str | Distance = "euclidean"
 ) -> NDArray[np.float64]:
     r"""Distance between all points of two patients, to the power q.
 
@@ -26,16 +31,47 @@ def ground_cost(
         The exponent q.
     metric
         A metric of :func:`scipy.spatial.distance.cdist`, which takes differences before squares: no zero is lost,
-        as it is where the distance is expanded into a matrix product.
+        as it is where the distance is expanded into a matrix product. Or a function of two points.
 
     Returns
     -------
     Costs, shape (n, m).
     """
-    if power == 2 and metric == "euclidean":
-        return cdist(x, y, "sqeuclidean")
-    cost = np.asarray(cdist(x, y, metric))  # type: ignore[call-overload]
-    if metric != "euclidean" and not np.isfinite(cost).all():
+    if isinstance(metric, str):
+        if metric == "euclidean":
+            return cdist(x, y, "euclidean" if power == 1 else "sqeuclidean")
+        cost = _of_name(x, y, metric)
+    else:
+        cost = _of_function(x, y, metric)
+    return cost if power == 1 else np.asarray(cost**power)
+
+
+def _of_name(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+    """Distances under a metric of scipy, shape (n, m), or an error where it is not defined."""
+    # of floats, scipy takes the product for "and", or compares their values, which differs between its releases
+    one, other = (x != 0, y != 0) if metric in BOOLEAN else (x, y)
+    cost = np.asarray(cdist(one, other, metric))  # type: ignore[call-overload]
+    if metric == "jensenshannon" and all((z >= 0).all() and z.any(axis=1).all() for z in (x, y)):
+        cost[np.isnan(cost)] = 0.0  # the root of -1e-17, where points are alike up to a factor
+    if not np.isfinite(cost).all():
         msg = f"The metric {metric!r} is not defined between all cells (zero or negative features?); take another one."
         raise ValueError(msg)
-    return np.asarray(cost if power == 1 else cost**power)
+    return np.asarray(np.maximum(cost, 0.0))  # 1 - cosine can be -1e-16
+
+
+def _of_function(x: NDArray[np.float64], y: NDArray[np.float64], function: Distance) -> NDArray[np.float64]:
+    """Distances by a function, shape (n, m), or an error where it gives something else."""
+    cost = np.empty((len(x), len(y)))
+    x, y = x.view(), y.view()
+    x.flags.writeable = y.flags.writeable = False  # they are all patients' points
+    for i, u in enumerate(x):
+        for j, v in enumerate(y):
+            value = function(u, v)
+            if not isinstance(value, Real | np.bool_) or not 0 <= value < np.inf:
+                msg = (
+                    f"The metric {metric_name(function)!r} must give a finite number of at least 0 for any two cells, "
+                    f"got {value!r}."
+                )
+                raise ValueError(msg)
+            cost[i, j] = value
+    return cost

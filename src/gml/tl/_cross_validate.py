@@ -169,21 +169,27 @@ def _name_metrics(metrics: Sequence[str | AnyMethod]) -> dict[str, AnyMethod]:
     if isinstance(metrics, str) or not isinstance(metrics, Sequence) or not metrics:
         msg = f"`metrics` must be a list of names or settings, got {metrics!r}."
         raise TypeError(msg)
-    return {
-        metric if isinstance(metric, str) else repr(metric): resolve_method(metric, name="metrics")
-        for metric in metrics
-    }
+    named: dict[str, AnyMethod] = {}
+    for metric in metrics:
+        name, method = metric if isinstance(metric, str) else repr(metric), resolve_method(metric, name="metrics")
+        if named.setdefault(name, method) != method:
+            msg = (
+                f"Two of `metrics` would be {name!r} in the table. Pass functions that are defined with different "
+                "names, or give them names: gml.methods.Fixed('mine', function=...)."
+            )
+            raise ValueError(msg)
+    return named
 
 
 def _fixed(
     points: Points, metrics: dict[str, AnyMethod], *, solver: Solver, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
-    """Distances between all patients under the metrics that are not learned, each (p, p)."""
+    """Distances between all patients under the metrics that take nothing from training patients, each (p, p)."""
     clouds = Clouds.of(points)
     return {
-        name: distances_among(clouds, ground=Ground(metric=metric.name), solver=solver, n_jobs=n_jobs)
+        name: distances_among(clouds, ground=Ground(metric=metric.ground), solver=solver, n_jobs=n_jobs)
         for name, metric in metrics.items()
-        if isinstance(metric, Fixed)
+        if isinstance(metric, Fixed) and not metric.estimated
     }
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import gml.get
 from gml._cohort import Cohort
 from gml._features import GENES, check_unique, find_features, find_features_through_genes
-from gml._metric import GroundMetric
+from gml._metric import GroundMetric, scaling
 from gml._ot import Clouds, Ground, distances_among, join, transport
 from gml._sketch import sketch
 from gml._slots import Keys
@@ -48,6 +48,10 @@ class Yardstick:
     """The learned metric; `None` for a fixed one."""
     holder: AnnData | None = None
     """The AnnData that holds it under its key, with the cells it was learned on."""
+    fixed: Fixed | None = None
+    """The fixed metric; `None` for a learned one and for the Euclidean one by default."""
+    scale: NDArray[np.float64] | None = None
+    """Map of a fixed metric that is estimated from points, shape (k, d), once that is done."""
 
     @property
     def kind(self) -> str:
@@ -63,7 +67,7 @@ class Yardstick:
 
     def ground(self, power: int) -> Ground:
         """Ground cost between mapped points."""
-        return Ground(power=power, metric="euclidean" if self.learned is not None else self.name)
+        return Ground(power=power, metric="euclidean" if self.fixed is None else self.fixed.ground)
 
     def key_for(self, adata: AnnData, key: str, *, default: str) -> str:
         """`key`, or that of the metric if `key` is only the default."""
@@ -72,6 +76,8 @@ class Yardstick:
 
     def embed(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, d) → the space where the ground cost is taken."""
+        if self.scale is not None:
+            return x @ self.scale.T
         return x if self.learned is None else self.learned.transform(x)
 
 
@@ -84,12 +90,21 @@ class Measured:
     clouds: Clouds
 
 
-def yardstick(metric: Metric, *, holders: tuple[AnnData, ...]) -> Yardstick:
-    """Understand a `metric=` argument; a key is looked up in `holders`, one after the other."""
+def yardstick(metric: Metric, *, holders: tuple[AnnData, ...], estimated: bool = False) -> Yardstick:
+    """Understand a `metric=` argument; a key is looked up in `holders`, one after the other.
+
+    Metrics that are to be `estimated` from the points of all patients are refused where these are not read.
+    """
     if metric is None:
         return Yardstick("euclidean")
     if isinstance(metric, Fixed):
-        return Yardstick(metric.name)
+        if metric.estimated and not estimated:
+            msg = (
+                f"The metric {metric.name!r} is estimated from all patients, as gml.tl.patient_distances and "
+                "gml.tl.predict do, but not here; take another one, or scale the features and pass metric=None."
+            )
+            raise ValueError(msg)
+        return Yardstick(metric.name, fixed=metric)
     if isinstance(metric, GroundMetric):
         return Yardstick("GroundMetric", metric)
     if not isinstance(metric, str):
@@ -247,6 +262,16 @@ def measure_cohort(
     """The points of patients in the space where transport is measured."""
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     return Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start))
+
+
+def scaled(stick: Yardstick, one: Measured, other: Measured | None) -> tuple[Yardstick, Measured, Measured | None]:
+    """The metric, if it is estimated, from the points of the reference or else of all patients, and both under it."""
+    scale = None if stick.fixed is None else scaling((one if other is None else other).points, stick.fixed)
+    if scale is None:
+        return stick, one, other
+    one = replace(one, clouds=Clouds.of(one.points, scale))
+    other = None if other is None else replace(other, clouds=Clouds.of(other.points, scale))
+    return replace(stick, scale=scale), one, other
 
 
 def measure_against(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
 from gml._cohort import constant_columns
+from gml._ground import metric_name
 from gml._mds import classical_mds
 from gml._ot import nearest_patients
 from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
@@ -24,6 +25,7 @@ from ._measure import (
     distances_within,
     keys_of,
     measure_against,
+    scaled,
     yardstick,
 )
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
@@ -97,7 +99,8 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     neighbors_only
         Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
         tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
-        and the Euclidean or a learned metric, without `reference` and `groupby`.
+        and a learned metric, the Euclidean one, or one that is Euclidean after features are scaled (``"seuclidean"``,
+        ``"mahalanobis"``), without `reference` and `groupby`.
     key_added
         Name of the result.
     rng
@@ -213,7 +216,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     check_n_points(n_points)
     seed = check_seed(rng)
 
-    stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata))
+    stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata), estimated=True)
     ground = stick.ground(stick.power if power is None else power)
     _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
@@ -229,6 +232,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         labelled=labelled,
         **settings,
     )
+    stick, one, other = scaled(stick, one, other)
     patients = patients_from(adata, one)
     if groups is not None:
         groups.check(patients, one.cohort)
@@ -301,7 +305,7 @@ def _check_neighbors_only(
     if ground.power != 1 or ground.metric != "euclidean":
         msg = (
             f"neighbors_only={neighbors_only} needs power=1 and the Euclidean or a learned metric, got "
-            f"power={ground.power} and the metric {ground.metric!r}; leave it out to take all distances."
+            f"power={ground.power} and the metric {metric_name(ground.metric)!r}; leave it out to take all distances."
         )
         raise ValueError(msg)
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
-from gml._metric import Displacements, random_pairs
+from gml._metric import Displacements, random_pairs, scaling
 from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
 from gml._sketch import sketch
@@ -141,8 +141,8 @@ def permutation_test(
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
     fixed = displacements = None
     if isinstance(learned, Fixed) and statistic != "held_out":
-        clouds = Clouds.of(points)
-        fixed = distances_among(clouds, ground=Ground(metric=learned.name), solver=solver, n_jobs=n_jobs)
+        clouds = Clouds.of(points, scaling(points, learned))  # which knows no labels
+        fixed = distances_among(clouds, ground=Ground(metric=learned.ground), solver=solver, n_jobs=n_jobs)
     elif isinstance(learned, Spectral):
         pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(seed))
         displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
