@@ -28,7 +28,7 @@ from gml._evaluate import Split, Study, _fold, run_fold
 from gml._features import find_features
 from gml._ground import BOOLEAN, ESTIMATED, LEFT_OUT, NAMES, REAL
 from gml._metric import scaling
-from gml._ot import ground_cost
+from gml._ot import _cost, ground_cost
 from gml._sketch import Points, sketch
 from gml.methods import Fixed
 from gml.solvers import Exact
@@ -169,6 +169,11 @@ def test_rounding_makes_no_negative_and_no_nan(name: str) -> None:
             assert np.isnan(np.diagonal(cdist(x, 3.3 * x, name))).any()  # or the test shows nothing
 
 
+def test_rounding_of_other_releases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cost, "cdist", lambda *_: np.array([[-1e-17, 0.5]]))
+    np.testing.assert_array_equal(ground_cost(np.ones((1, 2)), np.ones((2, 2)), metric="cosine"), [[0.0, 0.5]])
+
+
 UNDEFINED = {"braycurtis", "correlation", "cosine", "dice", "jensenshannon", "sokalsneath"}
 
 
@@ -249,6 +254,28 @@ def test_what_does_not_vary_is_left_out(name: str, far: float) -> None:
         np.testing.assert_allclose(distances(twice, Fixed(name)), expected, rtol=1e-6)
     same = AnnData(np.full((28, 3), far), obs=adata.obs)
     np.testing.assert_array_equal(distances(same, Fixed(name)), np.zeros((3, 3)))
+
+
+@each_estimated
+@pytest.mark.parametrize("far", [0.0, 1e4])
+def test_new_patients_may_leave_what_varies(name: str, far: float) -> None:
+    """A weight made of rounding would be a billion."""
+    known, query = make((8, 9, 11), counts=False), make((7,), seed=1, counts=False)
+
+    def against(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        one, other = AnnData(y + far, obs=query.obs), AnnData(x + far, obs=known.obs)
+        patients = gml.tl.patient_distances(one, reference=other, metric=Fixed(name), n_points=None)
+        return patients.obsm["gml_distances"]
+
+    x, y = known.X, query.X
+    expected = against(x, y)
+    constant = np.column_stack([np.full(28, 1 / 3), x]), np.column_stack([np.arange(7), y])
+    np.testing.assert_allclose(against(*constant), expected, rtol=1e-6)
+    if name == "mahalanobis":
+        x = np.column_stack([x, x[:, 0] - 3 * x[:, 2]])
+        y = np.column_stack([y, y[:, 0] - 3 * y[:, 2]])
+        off = np.array([-1.0, 0, 3, 0, 0, 0, 1]) * np.diag(covariance([x[:8], x[8:17], x[17:]]))
+        np.testing.assert_allclose(against(x, y + np.outer(np.arange(7), off)), expected, rtol=1e-5)
 
 
 @each_estimated

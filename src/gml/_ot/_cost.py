@@ -56,7 +56,7 @@ def _of_name(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDA
     if not np.isfinite(cost).all():
         msg = f"The metric {metric!r} is not defined between all cells (zero or negative features?); take another one."
         raise ValueError(msg)
-    return np.asarray(np.maximum(cost, 0.0))  # 1 - cosine can be -1e-16
+    return np.asarray(np.maximum(cost, 0.0))  # rounding, which scipy clips today without a promise
 
 
 def _of_function(x: NDArray[np.float64], y: NDArray[np.float64], function: Distance) -> NDArray[np.float64]:
