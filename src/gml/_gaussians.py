@@ -140,8 +140,7 @@ def _responsibilities(
 ) -> tuple[NDArray[np.float64], bool]:
     """Probability of each cell to be of each component, shape (n, k), and whether the iterations converged."""
     centred = cells - cells.mean(axis=0)
-    centred /= np.abs(centred).max()  # so that squares of any unit are numbers
-    centred /= np.sqrt((centred**2).mean())
+    centred /= np.sqrt((centred**2).mean())  # so that the unit of the features plays no part
     some = centred
     if len(cells) > LARGE:
         some = centred[np.sort(np.random.default_rng(seed).choice(len(cells), LARGE, replace=False))]

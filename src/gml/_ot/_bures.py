@@ -43,7 +43,7 @@ class Roots:
     def of(cls, covariances: NDArray[np.float64]) -> Self:
         """Roots of covariances, shape (n, k, k), or of diagonal ones, shape (n, k)."""
         values, vectors = np.linalg.eigh(dense(covariances))
-        values = np.where(values > _cutoff(values[:, -1:]), values, 0.0)
+        values = np.where(values > CUTOFF * np.maximum(values[:, -1:], 0.0), values, 0.0)
         root = np.sqrt(values)
         inverse = np.divide(1.0, root, out=np.zeros_like(root), where=root > 0)
         inside = (root > 0).astype(np.float64)
@@ -60,7 +60,8 @@ class Roots:
     def rotations(self, source: NDArray[np.intp], target: NDArray[np.intp]) -> NDArray[np.float64]:
         """The factor K of pairs of Gaussians, shape (m, k, k)."""
         left, values, right = np.linalg.svd(self.root[target] @ self.root[source])
-        kept = values > _cutoff(values[:, :1])
+        largest = np.sqrt(self.trace[source]) * np.sqrt(self.trace[target])  # that there could be: all may be rounding
+        kept = values > CUTOFF * largest[:, None]
         return np.asarray((left * kept[:, None, :]) @ right)
 
     def images(
@@ -93,11 +94,6 @@ def dense(covariances: NDArray[np.float64]) -> NDArray[np.float64]:
     if covariances.ndim == 3:
         return covariances
     return np.asarray(covariances[:, :, None] * np.eye(covariances.shape[1]))
-
-
-def _cutoff(largest: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Below which eigenvalues, or singular values, count as zero."""
-    return np.maximum(largest, 0.0) * CUTOFF
 
 
 def _rebuilt(vectors: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

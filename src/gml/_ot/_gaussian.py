@@ -181,7 +181,7 @@ def _solve_block(
         mass = np.concatenate([np.empty(0), *_plans(clouds, pairs, np.split(cost, ends[:-1]))])
     used = mass > 0
     return (
-        np.where(pairs[:, 0] == pairs[:, 1], 0.0, np.bincount(pair, mass * cost, len(pairs))),
+        np.bincount(pair, mass * cost, len(pairs)),
         source[used],
         target[used],
         mass[used],
