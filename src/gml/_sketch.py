@@ -70,10 +70,13 @@ class Points:
         start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
         kept = point >= 0
         shares = None if self.shares is None else self.shares[kept]
-        return Points(self.x[taken], self.weights[taken], start, self.rows[kept], point[kept], shares)
+        covariances = None if self.covariances is None else self.covariances[taken]
+        return Points(self.x[taken], self.weights[taken], start, self.rows[kept], point[kept], shares, covariances)
 
     def coarser(self, n_points: int, *, seed: int) -> Points:
-        """At most `n_points` points per patient, found among these by weighted k-means."""
+        """At most `n_points` points per patient, found among these by weighted k-means; Gaussians stay as they are."""
+        if self.covariances is not None:
+            return self
         x, weights, member = [], [], []
         n_found = 0
         for first, last in itertools.pairwise(self.start):
