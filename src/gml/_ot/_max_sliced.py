@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 # points, shape (n, k), and weights, shape (n,), of one patient
 Cloud: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64]]"
 
-MAX_STEPS = 60
+MAX_STEPS = 40
 LONGEST_TURN = 4.0  # beyond the gradient, where steps would be small
-SHORTEST_TURN = 2.0**-14
-TOL = 1e-12  # relative growth that is not worth another step
+SHORTEST_TURN = 2.0**-12
+TOL = 1e-11  # relative growth that is not worth another step
 
 
 def ascend(p: Cloud, q: Cloud, starts: NDArray[np.float64], *, power: int) -> tuple[float, NDArray[np.float64]]:
@@ -47,8 +47,9 @@ def ascend(p: Cloud, q: Cloud, starts: NDArray[np.float64], *, power: int) -> tu
         costs[which], gradients[which] = new_costs[better], new_gradients[better]
         theta = theta.copy()
         theta[which] = tried[better]
-    best = int(costs.argmax())
-    return float(costs[best]), theta[best]
+    best = theta[costs.argmax()]
+    on_p, on_q = (on_lines(z, weights, best[None], order=False) for z, weights in (p, q))
+    return float(line_costs(on_p, on_q, power=power)[0]), best
 
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -71,4 +72,4 @@ def _costs_and_gradients(
     on_p, on_q = (on_lines(z, weights, theta, order=True) for z, weights in (p, q))
     slope_p, slope_q = line_slopes(on_p, on_q, power=power)
     gradients = on_p.by_point(slope_p).T @ p[0] + on_q.by_point(slope_q).T @ q[0]
-    return line_costs(on_p, on_q, power=power), gradients
+    return np.einsum("sk,sk->s", theta, gradients) / power, gradients  # the cost is homogeneous of degree q

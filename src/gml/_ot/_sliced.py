@@ -37,7 +37,7 @@ N_STARTS = 3  # of the ascent, beside the direction between the means
 PAIRS_PER_PART = 256
 LINES_PER_PART = 16, 64  # few for large patients, many for small ones, where calls take longer than their work
 NUMBERS_PER_PATIENT = 2**14
-NUMBERS_PER_PART = 2**25
+NUMBERS_PER_PART = 2**23
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,7 +71,9 @@ class SlicedSolution:
 
         An edge of mass m whose step on the line is :math:`\Delta` pulls its first point by
         :math:`m q |\Delta|^{q-1} \operatorname{sign}(\Delta) \theta` and its second one by the opposite. By the
-        envelope theorem the plans, and the direction of the largest cost, count as constant.
+        envelope theorem the plans, and the direction of the largest cost, count as constant. With few cells that
+        direction may lie where two points of a patient pass each other, and the cost bends; the slope is then that of
+        one side.
         """
         used = np.flatnonzero(coefficients)
         pairs, coefficients = self.pairs[used], coefficients[used]
