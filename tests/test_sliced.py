@@ -9,7 +9,7 @@ import ot
 import pytest
 from scipy.stats import wasserstein_distance
 
-from gml._ot import Clouds, Ground, _lines, _sliced, _slices, all_pairs
+from gml._ot import Clouds, Ground, _lines, _max_sliced, _sliced, _slices, all_pairs
 from gml._ot._lines import line_costs, line_slopes, on_lines
 from gml._ot._max_sliced import _costs_and_gradients
 from gml._ot._sliced import SlicedSolution, solve_sliced
@@ -200,17 +200,17 @@ def test_rotations_matter_less_with_more_lines() -> None:
 @pytest.mark.parametrize("maximum", [False, True])
 def test_large_offsets_and_float32(kind: str, maximum: bool) -> None:
     clouds = make_clouds(kind)
-    z = clouds.z.astype(np.float32).astype(np.float64)
-    near, far = Clouds(z, clouds.weights, clouds.start), Clouds(z + 1e6, clouds.weights, clouds.start)
+    z = np.rint(clouds.z * 2**16) / 2**16  # so that nothing is lost but what the solver loses
+    near, far = Clouds(z, clouds.weights, clouds.start), Clouds(z + 2.0**20, clouds.weights, clouds.start)
     narrow = Clouds(z.astype(np.float32), clouds.weights, clouds.start)
     for power in (1, 2):
         expected = solve(near, power, maximum=maximum)
         assert expected.distances.dtype == np.float64
-        np.testing.assert_allclose(solve(far, power, maximum=maximum).distances, expected.distances, rtol=1e-6)
-        assert (solve(narrow, power, maximum=maximum).distances == expected.distances).all()
-    np.testing.assert_allclose(
-        solve(far, 2).slopes(np.ones(10)).z, solve(near, 2).slopes(np.ones(10)).z, rtol=1e-6, atol=1e-8
-    )
+        rtol = 1e-6 if maximum else 1e-12
+        np.testing.assert_allclose(solve(far, power, maximum=maximum).distances, expected.distances, rtol=rtol)
+        np.testing.assert_allclose(solve(narrow, power, maximum=maximum).distances, expected.distances, rtol=rtol)
+    slopes = [solve(c, 2).slopes(np.ones(10)).z for c in (near, far)]
+    np.testing.assert_allclose(*slopes, rtol=1e-10, atol=1e-12)
 
 
 def test_other_metrics_are_refused() -> None:
@@ -403,6 +403,16 @@ def test_largest_lies_between_the_best_line_and_exact(kind: str, k: int, power: 
         assert distance == pytest.approx(on_line, rel=1e-12)
         mean = a @ x - b @ y
         assert distance >= np.linalg.norm(mean) ** power * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_largest_is_sought_between_the_means_too(power: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_max_sliced, "MAX_STEPS", 0)
+    clouds = make_clouds("uneven", k=20)
+    distances = solve(clouds, power, maximum=True).distances
+    means = np.stack([weights @ z for z, weights in (of(clouds, p) for p in range(5))])
+    apart = [np.linalg.norm(means[p] - means[q]) ** power for p, q in all_pairs(5)]
+    assert (distances >= np.array(apart) * (1 - 1e-12)).all()
 
 
 @pytest.mark.parametrize("power", [1, 2])
