@@ -104,7 +104,8 @@ class EntropicSolution:
         of_z = torch.zeros_like(store.z)
         spread = np.zeros(len(weight))  # Σ ± KL of the terms of each pair: its slope with the strength
         if self.own is not None:
-            of_own = np.bincount(self.own_of.ravel(), np.repeat(-weight / 2, 2), len(self.own.value))
+            of_own = np.zeros(len(self.own.value))
+            np.add.at(of_own, self.own_of, -weight[:, None] / 2)
             spread_of_own = np.zeros(len(of_own))
             for which, costs, f, g in self.own.plans(store, of_own != 0):
                 spread_of_own[which] = divergence(costs, f, g).cpu().numpy()
@@ -153,7 +154,8 @@ class EntropicSolution:
     def _per_problem(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Coefficients of pairs, summed over those that share a problem, shape (n_cross,)."""
         solved = self.row >= 0
-        return np.bincount(self.row[solved], coefficients[solved], len(self.cross.value))
+        total = np.bincount(self.row[solved], coefficients[solved], len(self.cross.value))
+        return total.astype(np.float64)
 
     def _tensor(self, values: NDArray[np.float64]) -> Tensor:
         return torch.from_numpy(values).to(self.store.z)
@@ -180,14 +182,13 @@ def solve_sinkhorn(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, s
     row[apart] = inverse.reshape(-1)
     strength = np.full(len(unique), solver.epsilon)
     cross = _solve(Problems(unique, strength, solver.relative, symmetric=False), store, solver)
-    own, own_of = None, np.empty((len(unique), 2), np.intp)
+    own, own_of = None, np.arange(unique.size).reshape(unique.shape)
     value, residual, n_iter = cross.value, cross.residual, cross.n_iter
     if solver.debias:
-        patients, own_of = np.unique(unique, return_inverse=True)
-        if solver.relative:  # each pair has its own strength
-            patients, own_of = unique.ravel(), np.arange(unique.size)
-        own_of = own_of.reshape(unique.shape)
-        strength = np.repeat(cross.epsilon, 2) if solver.relative else np.full(len(patients), solver.epsilon)
+        patients, strength = unique.ravel(), np.repeat(cross.epsilon, 2)
+        if not solver.relative:  # then pairs of a patient share the strength
+            patients, first, inverse = np.unique(patients, return_index=True, return_inverse=True)
+            strength, own_of = strength[first], inverse.reshape(unique.shape)
         themselves = patients[:, None].repeat(2, axis=1)
         own = _solve(Problems(themselves, strength, relative=False, symmetric=True), store, solver)
         value = np.maximum(value - own.value[own_of].sum(1) / 2, 0.0)

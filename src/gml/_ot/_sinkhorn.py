@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from ._sinkhorn_costs import Costs
 
 CHECK_EVERY = 10  # iterations
-LONGEST_STEP = 1.98  # ω
+LONGEST_STEP = 1.99  # ω
+SHORTEN = 0.9  # ω - 1, where steps are too long
+GROWS = 1.01  # a residual that stays, as it does for long at small strengths, is no reason for shorter steps
 COMPACT_AT = 0.75  # share of the pairs of a batch still open, below which those that are done leave it
 ANNEAL_BY = 4.0  # what the strength shrinks by, from one stage to the next
 ANNEAL_FROM = 20.0  # largest cost in units of the first strength
@@ -139,11 +141,11 @@ class _Run:
         \omega^2 \rho`, or by :math:`\omega - 1` where they are too long.
         """
         omega = self.omega[:, 0]
-        rate = (residual / self.last) ** (1 / CHECK_EVERY)
+        rate = (residual / self.last).clamp(max=1.0) ** (1 / CHECK_EVERY)
         rho = ((rate + omega - 1) ** 2 / (rate * omega**2)).clamp(max=1.0)
         best = (2 / (1 + (1 - rho).sqrt())).clamp(max=LONGEST_STEP)
-        omega = torch.where(rate > omega - 1, torch.maximum(best, omega), omega)
-        self.omega = torch.where(rate < 1, omega, 1.0)[:, None]
+        omega = torch.where(rate > omega - 1, torch.maximum(best, omega), 1 + SHORTEN * (omega - 1))
+        self.omega = torch.where(residual <= GROWS * self.last, omega, 1.0)[:, None]
         self.last = residual
         reach = torch.maximum(self.u.log().abs().amax(1), self.v.log().abs().amax(1))
         if len(which := torch.nonzero(~(reach <= self.far))[:, 0]):
