@@ -21,7 +21,6 @@ from gml._evaluate._composition import composition_distances
 from gml._evaluate._readouts import READOUTS, logistic_on_coordinates
 from gml._evaluate._structure import structure
 from gml._sketch import Points
-from gml.solvers import Exact
 from gml.tl._composition import read_composition
 from gml.tl._refit import refit_pca
 from gml.tl._study import read_study
@@ -229,7 +228,7 @@ def test_composition_distances_by_hand(rng: np.random.Generator, train: list[int
     shares = np.array([[0.5, 0.5, 0, 0], [0.2, 0.3, 0.5, 0], [1, 0, 0, 0], [0.1, 0.2, 0.7, 0], [0.2, 0.1, 0.3, 0.4]])
     means = rng.standard_normal((5, 4, 3)) + np.array([3, 0, 0])
     composition = Composition(shares, shares[:, :, None] * means)
-    found = composition_distances(composition, np.array(train), solver=Exact())
+    found = composition_distances(composition, np.array(train))
     np.testing.assert_allclose(found, composition_by_hand(composition, train), atol=1e-9)
     assert (found[~np.eye(5, dtype=bool)] > 0).all()
 
@@ -239,7 +238,7 @@ def test_composition_distances_of_known_types() -> None:
     shares = np.array([[1.0, 0, 0], [0, 1, 0], [0.25, 0.75, 0], [0, 0, 1]])
     centroids = np.array([[2.0, 0], [0, 5.0], [9.0, -9.0]])
     sums = shares[:, :, None] * centroids
-    found = composition_distances(Composition(shares, sums), np.array([0, 1, 2]), solver=Exact())
+    found = composition_distances(Composition(shares, sums), np.array([0, 1, 2]))
     assert found[0, 1] == pytest.approx(1.0)
     assert found[0, 2] == pytest.approx(0.75)
     assert found[1, 2] == pytest.approx(0.25)

@@ -337,3 +337,17 @@ def test_pairs_and_squares() -> None:
     assert matrix.tolist() == [[0, 1, 2, 3], [1, 0, 4, 5], [2, 4, 0, 6], [3, 5, 6, 0]]
     some = square(np.array([7.0]), np.array([[2, 1]]), 3)
     assert some.tolist() == [[0, 0, 0], [0, 0, 7], [0, 7, 0]]
+
+
+@pytest.mark.parametrize("exponent", [-900, -60, -30, 40, 900])
+def test_the_unit_of_the_cost_does_not_matter(exponent: int) -> None:
+    """POT's simplex takes small costs for 0: at 1e-16 its value was twice the true one."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((25, 3)) + 1
+    a, b, cost = np.full(20, 1 / 20), np.full(25, 1 / 25), cdist(x, y, "sqeuclidean")
+    value, plan, f, g = solve_exact(a, b, cost, max_iter=100_000)
+    scaled = solve_exact(a, b, np.ldexp(cost, exponent), max_iter=100_000)
+    assert scaled[0] == np.ldexp(value, exponent)
+    np.testing.assert_array_equal(scaled[1], plan)
+    np.testing.assert_array_equal(scaled[2], np.ldexp(f, exponent))
+    np.testing.assert_array_equal(scaled[3], np.ldexp(g, exponent))

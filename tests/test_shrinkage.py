@@ -67,7 +67,7 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
     points = reference.random_points(rng, labels, 3)
     first = fit_spectral(points, Design(labels), AUTO, n_components=3, solver=Exact(), n_jobs=1)
     euclidean = Displacements.solve(points, solver=Exact(), n_jobs=1)
-    under = euclidean.under(first.components @ euclidean.basis.T, points, solver=Exact(), n_jobs=1)
+    under = euclidean.under(first.components @ euclidean.basis.T, solver=Exact(), n_jobs=1)
     shrinkage = under.shrinkage(Design(labels), np.arange(6), AUTO)
     within, between = (
         euclidean.basis.T @ scatter @ euclidean.basis for scatter in under.scatters(Design(labels), np.arange(6), AUTO)

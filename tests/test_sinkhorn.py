@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 
-from gml._ot import _sinkhorn, _sinkhorn_costs, _sinkhorn_device
+from gml._ot import _sinkhorn, _sinkhorn_costs, _sinkhorn_device, warn_of
 from gml._ot._clouds import Clouds, Ground, all_pairs
-from gml._ot._entropic import EntropicSolution, solve_sinkhorn, warn_of
+from gml._ot._entropic import EntropicSolution, solve_sinkhorn
 from gml._ot._solution import Convergence
 from gml.solvers import Sinkhorn
 
@@ -250,8 +250,8 @@ def test_says_which_pairs_did_not_converge() -> None:
     assert convergence.n_open == 3  # a patient of one point has one plan only, but the other alone takes more than one
     assert convergence.residual > solver.tol
     with pytest.warns(UserWarning, match=r"for 3 of 4 pairs .* after 1 iterations .* tol=0\.0001.*max_iter=1"):
-        warn_of(convergence, solver, n_pairs=4)
-    warn_of(Convergence(10, 1e-5, 0), solver, n_pairs=4)  # would raise here
+        warn_of(convergence, solver)
+    warn_of(Convergence(10, 1e-5, 0, 4), solver)  # would raise here
 
 
 @pytest.mark.parametrize("max_iter", [1, 7, 10, 25])
@@ -433,7 +433,7 @@ def test_nothing_to_solve() -> None:
     for pairs in (np.empty((0, 2), np.intp), np.array([[1, 1]])):
         solution = solve(clouds, pairs)
         assert (solution.distances == np.zeros(len(pairs))).all()
-        assert solution.convergence == Convergence(0, 0.0, 0)
+        assert solution.convergence == Convergence(0, 0.0, 0, len(pairs))
         assert (solution.slopes(np.ones(len(pairs))).z == 0).all()
         assert (solution.moments(SimpleNamespace(x=clouds.z)).scatter(np.ones(len(pairs))) == 0).all()
 

@@ -545,7 +545,6 @@ def test_held_out_cells_do_not_shape_the_leading_axes(reference: ModuleType, rng
         displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
         part = fit_displacements(
             displacements,
-            points,
             Design(labels[train]),
             patients=train,
             settings=settings,

@@ -17,7 +17,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ._design import Design
-from ._slots import check_anndata, get_column, get_point_weights, obs_columns
+from ._slots import check_anndata, get_column, get_point_weights, is_sketch, obs_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,6 +48,8 @@ class Cohort:
     """Share of each row in its patient, shape (n,), if rows are points of a sketch; `None` for cells, all alike."""
     counts: NDArray[np.intp] | None = None
     """Cells that each row stands for, shape (n,), if rows are points of a sketch."""
+    types: tuple[NDArray[np.intp], NDArray[np.str_]] | None = None
+    """Cell type of each row, shape (n,), as a position in the sorted names, which come second; if asked for."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -137,6 +139,7 @@ class Cohort:
         disease_key: str | None = None,
         donor_key: str | None = None,
         batch_key: str | None = None,
+        type_key: str | None = None,
         finite: bool = True,
     ) -> Self:
         """Read and validate a cohort.
@@ -163,7 +166,9 @@ class Cohort:
             for key, role in ((donor_key, "donor"), (batch_key, "batch"))
         )
         weights, counts = _weights(adata, patient_of_cell, len(patients))
-        cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches), weights, counts)
+        types = None if type_key is None else types_of_cells(adata, type_key, argument="solver=Centroids(groupby=…)")
+        design = Design(labels, values, donors, batches)
+        cohort = cls(features, patients, rows, classes, design, weights, counts, types)
         if finite:
             cohort.check_finite()
         return cohort
@@ -200,6 +205,23 @@ def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray
         raise ValueError(msg)
     if n_missing := int((codes < 0).sum()):
         logger.info("%d of %d cells have NaN in adata.obs[%r] and are in no group", n_missing, len(codes), key)
+    return codes, names
+
+
+def types_of_cells(
+    adata: AnnData, key: str, *, argument: str = "cell_type_key"
+) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Cell type of each cell, shape (n_cells,), as a position in the sorted names, which come second.
+
+    `argument` is how the column was asked for, for messages.
+    """
+    hint = f"Pass the column of cell types as `{argument}`."
+    if is_sketch(adata):
+        hint += " Points of gml.pp.sketch hold cells of several types, so it kept none; pass the cells."
+    codes, names = sorted_codes(get_column(adata, key, hint=hint))
+    if n_missing := int((codes < 0).sum()):
+        msg = f"{n_missing} of {len(codes)} cells have no cell type (NaN) in adata.obs[{key!r}]; drop or name them."
+        raise ValueError(msg)
     return codes, names
 
 

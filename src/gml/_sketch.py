@@ -48,6 +48,10 @@ class Points:
     """Share of each of these cells in its patient, shape (n_cells,); `None` where all are alike."""
     covariances: NDArray[np.float64] | None = None
     """Where points are Gaussians and `x` their means: shape (n, d, d), or (n, d) for diagonal ones."""
+    kinds: NDArray[np.str_] | None = None
+    """Where points are centroids: the cell type of each, shape (n,)."""
+    support: NDArray[np.intp] | None = None
+    """Where patients share their points: the number of each, shape (n,); points of one number are the same."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -61,6 +65,23 @@ class Points:
         """Numbers of the points of some patients, in their order."""
         return np.concatenate([np.arange(*self.start[patient : patient + 2]) for patient in patients])
 
+    def centred(self) -> Points:
+        """The same around the mean of the points."""
+        return replace(self, x=self.x - self.x.mean(axis=0))
+
+    def in_unit(self, unit: float) -> Points:
+        """The same with features divided by a number."""
+        covariances = None if self.covariances is None else self.covariances / unit**2
+        return replace(self, x=self.x / unit, covariances=covariances)
+
+    def on(self, axes: NDArray[np.float64]) -> Points:
+        """The same in coordinates along `axes`, orthonormal rows, shape (r, d), around the mean of the points."""
+        covariances = self.covariances
+        if covariances is not None:
+            half = axes * covariances[:, None, :] if covariances.ndim == 2 else axes @ covariances
+            covariances = half @ axes.T
+        return replace(self, x=self.centred().x @ axes.T, covariances=covariances)
+
     def of(self, patients: NDArray[np.intp]) -> Points:
         """The points of some patients, in their order."""
         taken = self.points_of(patients)
@@ -69,13 +90,21 @@ class Points:
         point = where[self.point_of_row]
         start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
         kept = point >= 0
-        shares = None if self.shares is None else self.shares[kept]
-        covariances = None if self.covariances is None else self.covariances[taken]
-        return Points(self.x[taken], self.weights[taken], start, self.rows[kept], point[kept], shares, covariances)
+        return Points(
+            self.x[taken],
+            self.weights[taken],
+            start,
+            self.rows[kept],
+            point[kept],
+            shares=None if self.shares is None else self.shares[kept],
+            covariances=None if self.covariances is None else self.covariances[taken],
+            kinds=None if self.kinds is None else self.kinds[taken],
+            support=None if self.support is None else self.support[taken],
+        )
 
     def coarser(self, n_points: int, *, seed: int) -> Points:
-        """At most `n_points` points per patient, found among these by weighted k-means; Gaussians stay as they are."""
-        if self.covariances is not None:
+        """At most `n_points` points per patient, by weighted k-means of these; Gaussians and cell types stay."""
+        if self.covariances is not None or self.kinds is not None:
             return self
         x, weights, member = [], [], []
         n_found = 0

@@ -156,7 +156,8 @@ class Sliced:
 
     .. math:: D_{pq} = \frac{1}{T} \sum_{t=1}^T W_q^q(\theta_t^\top L p, \theta_t^\top L q)
 
-    with directions :math:`\theta_t` on the sphere, or the largest over directions. Time and memory grow as
+    with directions :math:`\theta_t` on the sphere, in orthonormal sets :cite:p:`Rowland2019`, or the largest over
+    directions, of which a local maximum is found. Time and memory grow as
     :math:`n \log n` and :math:`n` in the cells, so tens of thousands of cells per patient are no burden.
     `n_points` plays no part: every cell is read.
 
@@ -184,7 +185,7 @@ class Sliced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centroids:
-    """Patients as proportions of cell types (or clusters), which lie at their centroids, as PILOT :cite:p:`Joodaki2024`.
+    """Patients as proportions of cell types (or clusters) that lie at their centroids, as PILOT :cite:p:`Joodaki2024`.
 
     Exact transport between the centroids, which are the mean cells of each type over all patients (in training over
     the training patients, with a reference over its patients), or each patient's own. `n_points` plays no part: every
@@ -218,7 +219,10 @@ class Centroids:
 
 Solver: TypeAlias = Exact | Unbalanced | Sinkhorn | Gaussian | Sliced | Centroids
 SolverName: TypeAlias = Literal["exact", "unbalanced", "sinkhorn", "gaussian", "sliced", "centroids"]
+ExactName: TypeAlias = Literal["exact"]
 NAMED: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Solver)}
+
+READ_ALL = ("gaussian", "sliced", "centroids")  # in which `n_points` plays no part
 
 
 def resolve_solver(solver: Solver | SolverName) -> Solver:
@@ -226,6 +230,15 @@ def resolve_solver(solver: Solver | SolverName) -> Solver:
     if isinstance(solver, Solver):
         return solver
     found: Solver = NAMED[check_choice(solver, name="solver", choices=NAMED)]()
+    return found
+
+
+def resolve_exact(solver: Exact | ExactName) -> Exact:
+    """Settings of exact transport, for what reads plans."""
+    found = resolve_solver(solver)
+    if not isinstance(found, Exact):
+        msg = f"`solver` must be 'exact' or a gml.solvers.Exact, got {solver!r}: exact plans are read here."
+        raise ValueError(msg)
     return found
 
 

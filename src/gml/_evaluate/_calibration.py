@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from gml._metric import Displacements, can_teach, learning_pairs
-from gml._ot import Clouds, Ground, transport
+from gml._ot import Clouds, Ground, pair_distances
 from gml._parallel import parallel
 from gml.methods import Spectral
 
@@ -221,8 +221,8 @@ def cross_fit(
         pairs = np.column_stack([np.repeat(test, len(others)), np.tile(others, len(test))])
         clouds = Clouds.of(points, components)
         ground = Ground(power=method.power)
-        solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
-        distances[pairs[:, 0], pairs[:, 1]] = solved.distances
+        found = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
+        distances[pairs[:, 0], pairs[:, 1]] = found
     return distances
 
 

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._ot import Clouds, Ground, distances_among
+from gml.solvers import Exact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from gml.solvers import Solver
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +28,7 @@ class Composition:
         return Composition(self.proportions[patients], self.sums[patients])
 
 
-def composition_distances(composition: Composition, train: NDArray[np.intp], *, solver: Solver) -> NDArray[np.float64]:
+def composition_distances(composition: Composition, train: NDArray[np.intp]) -> NDArray[np.float64]:
     """Optimal transport of proportions between cell types, as PILOT does :cite:p:`Joodaki2024`, shape (p, p).
 
     Moving a cell to another type costs the cosine distance of the mean features of both types, over the training
@@ -43,4 +42,4 @@ def composition_distances(composition: Composition, train: NDArray[np.intp], *, 
     rows, types = np.nonzero(composition.proportions)
     start = np.searchsorted(rows, np.arange(n_patients + 1))
     clouds = Clouds(centroids[types], composition.proportions[rows, types], start)
-    return np.maximum(distances_among(clouds, ground=Ground(metric="cosine"), solver=solver, n_jobs=1), 0.0)
+    return np.maximum(distances_among(clouds, ground=Ground(metric="cosine"), solver=Exact(), n_jobs=1), 0.0)

@@ -11,6 +11,7 @@ from sklearn.metrics import recall_score
 
 from gml._metric import scaling
 from gml._ot import Clouds, Ground, all_pairs, distances_among
+from gml._represent import on_support_of
 from gml.methods import Fixed
 
 from ._baselines import lda_components, logistic_scores, majority_scores
@@ -64,6 +65,8 @@ class Result:
 def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
     """Results of all metrics with all readouts, and of the baselines."""
     results = []
+    means = points.means()
+    points = on_support_of(points, points.of(fold.train), study.solver)
     for name, method in study.metrics.items():
         began = time.perf_counter()
         if isinstance(method, Fixed):
@@ -85,7 +88,7 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
             seconds = time.perf_counter() - began
             distances = split_distances(points, fold, fit.components, power=learned.power, solver=study.solver)
         results += read_out(name, distances, fold=fold, study=study, seconds=seconds)
-    return results + _baselines(fold, points, study)
+    return results + _baselines(fold, points, study, means=means)
 
 
 def split_distances(
@@ -130,7 +133,7 @@ def _accuracy(truth: NDArray[np.intp], found: NDArray[np.intp]) -> float:
     return float(recall_score(truth, found, labels=present, average="macro", zero_division=0))
 
 
-def _baselines(fold: Split, points: Points, study: Study) -> list[Result]:
+def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.float64]) -> list[Result]:
     """Majority, pseudobulk, composition, and a metric that was learned from cells instead of patients."""
     train, test, n_classes = fold.train, fold.test, study.n_classes
     labels = study.design.labels[train]
@@ -143,7 +146,7 @@ def _baselines(fold: Split, points: Points, study: Study) -> list[Result]:
         results.append(Result(name, "direct", scores, numbers))
 
     add("majority", majority_scores(labels, len(test), n_classes), 0.0)
-    features = {"pseudobulk": points.means()}
+    features = {"pseudobulk": means}
     if study.composition is not None:
         features["composition"] = study.composition.proportions
     for name, x in features.items():
@@ -156,6 +159,6 @@ def _baselines(fold: Split, points: Points, study: Study) -> list[Result]:
     distances = split_distances(points, fold, components, power=1, solver=study.solver)
     results += read_out("lda", distances, fold=fold, study=study, seconds=seconds)
     if study.composition is not None:
-        distances = composition_distances(study.composition, train, solver=study.solver)
+        distances = composition_distances(study.composition, train)
         results += read_out("composition_ot", distances, fold=fold, study=study, seconds=0.0)
     return results

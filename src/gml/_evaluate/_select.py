@@ -227,7 +227,7 @@ def refit(
     if not isinstance(method, Spectral) or displacements is None:
         return learn(points.of(patients), design, method, n_components=k, solver=solver, seed=seed, n_jobs=1).components
     fit = fit_displacements(
-        displacements, points, design, patients=patients, settings=method, n_components=k, solver=solver, n_jobs=1
+        displacements, design, patients=patients, settings=method, n_components=k, solver=solver, n_jobs=1
     )
     if len(fit.components) == 0:
         return euclidean(points.of(patients)).components

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gml._ot import warn_of, worst
 from gml._parallel import progress
 from gml._warn import warn
 from gml.methods import Spectral
@@ -92,6 +93,8 @@ class Run:
             logger.debug("pass %d: loss %.6g", number, history[-1])
             if _is_done(history, noisy=lessons.in_batches):
                 break
+        warn_of(worst(lessons.ended), lessons.solver)
+        lessons.ended.clear()
         return Descent(maps, history, self.scale)
 
     def slope_near_zero(self) -> NDArray[np.float64]:
@@ -121,7 +124,7 @@ def begin(
     if not has_triplets(comparison):
         msg = "There is no triplet to learn from: donors or batches leave no patient that differs more than another."
         raise ValueError(msg)
-    lessons = Lessons(_centred(points), design, comparison, settings, solver, n_jobs)
+    lessons = Lessons(points.centred(), design, comparison, settings, solver, n_jobs)
     objectives = lessons.draw(rng)
     scale = _mean_distance(objectives)
     lessons, objectives = lessons.in_unit(scale), [objective.in_unit(scale) for objective in objectives]
@@ -184,13 +187,9 @@ def _damping(settings: Triplet, n_entries: int) -> float:
     return max(EPSILON, 0.5 * settings.reg / math.sqrt(n_entries)) if settings.penalty in SPARSE else EPSILON
 
 
-def _centred(points: Points) -> Points:
-    return replace(points, x=points.x - points.x.mean(axis=0))
-
-
 def _mean_distance(objectives: list[Objective], components: NDArray[np.float64] | None = None) -> float:
     """Mean distance between the patients that are compared in a pass, under a map or Euclidean."""
-    solved = [objective.solve(components, power=1, plans=False).distances for objective in objectives]
+    solved = [objective.distances(components, power=1) for objective in objectives]
     distances = np.concatenate(solved)
     check_apart(distances)
     return float(distances.mean())

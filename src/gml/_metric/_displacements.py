@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from gml._ot import Clouds, Ground, Transport, all_pairs, scatter, transport
+from gml._ot import Clouds, EdgeSolution, Ground, PlanSolver, all_pairs, solve, warn_of
 
 from ._comparison import compare, pair_weights
 from ._fit import check_apart
@@ -17,46 +17,75 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
+    from gml._ot import Moments, Solution, Transport
     from gml._sketch import Points
     from gml.methods import Spectral
     from gml.solvers import Solver
 
 MOST_GROUPS = 16  # of patients that are left out in turn
 MOST_DIMENSIONS = 200  # in which directions are searched; with thousands of genes the rest is noise, and slow
+MOST_DENSE = 100  # where the moments of every pair are kept, which take r² / 2 numbers
 MANY_DIMENSIONS = 400  # from which on not all axes are computed
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Displacements:
-    """Points on the axes that they span, and the plans between patients under one metric."""
+    """Points on the axes that they span, and how they are displaced between patients under one metric."""
 
     basis: NDArray[np.float64]
     """Orthonormal rows, the longest axis first, shape (r, d). They span the points, up to 200 dimensions."""
-    x: NDArray[np.float64]
-    """Centred points on these axes, shape (n, r)."""
+    points: Points
+    """On these axes, centred."""
     pairs: NDArray[np.intp]
     """Pairs of patients that were transported, shape (n_pairs, 2)."""
-    plans: Transport
+    solution: Solution
+    moments: Moments
+    """Of the points on the axes."""
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """Points on the axes, shape (n, r)."""
+        return self.points.x
+
+    @property
+    def plans(self) -> Transport:
+        """The plans, of a solver that has sparse ones."""
+        if not isinstance(self.solution, EdgeSolution):
+            msg = f"{type(self.solution).__name__} has no sparse plans; solve with gml.solvers.Exact."
+            raise TypeError(msg)
+        return self.solution.plans
 
     @classmethod
     def solve(
         cls, points: Points, *, solver: Solver, n_jobs: int | None, pairs: NDArray[np.intp] | None = None
     ) -> Displacements:
-        """Euclidean plans with squared cost, of all pairs or of some."""
-        basis = principal_axes(points.x, MOST_DIMENSIONS)
-        x = (points.x - points.x.mean(axis=0)) @ basis.T
+        """Under the Euclidean metric with squared cost, of all pairs or of some."""
+        most = MOST_DIMENSIONS if isinstance(solver, PlanSolver) else MOST_DENSE
+        basis = spanned_axes(points, most)
         pairs = all_pairs(len(points)) if pairs is None else pairs
-        displacements = cls(basis, x, pairs, _solve(points, x, pairs, solver=solver, n_jobs=n_jobs))
-        check_apart(displacements.plans.distances)
-        return displacements
+        return cls._of(basis, points.on(basis), pairs, components=None, solver=solver, n_jobs=n_jobs)
 
-    def under(
-        self, components: NDArray[np.float64], points: Points, *, solver: Solver, n_jobs: int | None
-    ) -> Displacements:
+    def under(self, components: NDArray[np.float64], *, solver: Solver, n_jobs: int | None) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
-        plans = _solve(points, self.x @ components.T, self.pairs, solver=solver, n_jobs=n_jobs)
-        check_apart(plans.distances)
-        return Displacements(self.basis, self.x, self.pairs, plans)
+        return self._of(self.basis, self.points, self.pairs, components=components, solver=solver, n_jobs=n_jobs)
+
+    @classmethod
+    def _of(
+        cls,
+        basis: NDArray[np.float64],
+        points: Points,
+        pairs: NDArray[np.intp],
+        *,
+        components: NDArray[np.float64] | None,
+        solver: Solver,
+        n_jobs: int | None,
+    ) -> Displacements:
+        clouds = Clouds.of(points, components)
+        ground = Ground(power=2)
+        solution = solve(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, components=components)
+        warn_of(solution.convergence, solver)
+        check_apart(solution.distances)
+        return cls(basis, points, pairs, solution, solution.moments(points))
 
     def scatters(
         self, design: Design, patients: NDArray[np.intp], settings: Spectral
@@ -65,7 +94,7 @@ class Displacements:
         among, within, between = self._weights(design, patients, settings)
         coefficients = np.zeros((2, len(self.pairs)))
         coefficients[:, among] = within, between
-        return scatter(self.plans, coefficients[0], self.x), scatter(self.plans, coefficients[1], self.x)
+        return self.moments.scatter(coefficients[0]), self.moments.scatter(coefficients[1])
 
     def shrinkage(self, design: Design, patients: NDArray[np.intp], settings: Spectral) -> float:
         r"""How far to shrink the scatter within diseases :math:`S` towards a sphere, as Ledoit and Wolf (2004).
@@ -108,6 +137,20 @@ class Displacements:
         return among, within, between
 
 
+def spanned_axes(points: Points, most: int) -> NDArray[np.float64]:
+    """The principal axes of points, or of the cells that Gaussians stand for, shape (at most `most`, d)."""
+    sigma = points.covariances
+    if sigma is None:
+        return principal_axes(points.x, most)
+    weights = points.weights / points.weights.sum()
+    centred = points.x - weights @ points.x
+    within = np.tensordot(weights, sigma, axes=1)
+    total = (weights[:, None] * centred).T @ centred + (np.diag(within) if within.ndim == 1 else within)
+    values, vectors = eigh(total)
+    kept = values > values[-1] * len(total) * np.finfo(np.float64).eps
+    return np.ascontiguousarray(vectors[:, kept].T[::-1][:most])
+
+
 def principal_axes(x: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     """Orthonormal rows, the axes on which the centred points vary most, the longest first, shape (at most `most`, d).
 
@@ -135,10 +178,3 @@ def _leading_axes(centred: NDArray[np.float64], most: int) -> NDArray[np.float64
     if d > n:
         rows = np.linalg.qr((rows @ centred).T)[0].T
     return np.ascontiguousarray(rows)
-
-
-def _solve(
-    points: Points, z: NDArray[np.float64], pairs: NDArray[np.intp], *, solver: Solver, n_jobs: int | None
-) -> Transport:
-    clouds = Clouds(z, points.weights, points.start)
-    return transport(clouds, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)

@@ -9,7 +9,7 @@ import numpy as np
 from gml._warn import warn
 from gml.methods import Fixed, Spectral, Triplet
 
-from ._displacements import principal_axes
+from ._displacements import spanned_axes
 from ._fit import Fit
 from ._rotation import by_length, canonical
 from ._spectral import MOST_AXES, fit_spectral
@@ -111,4 +111,4 @@ def euclidean(points: Points, n_components: int | None = None) -> Fit:
     """The metric without learning: the identity, or leading axes of the points if that would have too many rows."""
     d = points.x.shape[1]
     most = MOST_AXES if n_components is None else n_components
-    return Fit(np.eye(d) if d <= most else principal_axes(points.x, most), np.empty(0))
+    return Fit(np.eye(d) if d <= most else spanned_axes(points, most), np.empty(0))

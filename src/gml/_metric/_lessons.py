@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
+    from gml._ot import Convergence
     from gml._sketch import Points
     from gml.methods import Triplet
     from gml.solvers import Solver
@@ -36,6 +37,8 @@ class Lessons:
     settings: Triplet
     solver: Solver
     n_jobs: int | None
+    ended: list[Convergence] = field(default_factory=list)
+    """How the solver ended in every step, where it iterates."""
 
     @property
     def in_batches(self) -> bool:
@@ -44,7 +47,7 @@ class Lessons:
 
     def in_unit(self, unit: float) -> Self:
         """The same with features divided by a number."""
-        return replace(self, points=replace(self.points, x=self.points.x / unit))
+        return replace(self, points=self.points.in_unit(unit))
 
     def draw(self, rng: np.random.Generator) -> list[Objective]:
         """The objective of each step of a pass."""
@@ -63,8 +66,8 @@ class Lessons:
             raise ValueError(msg)
         if settings.n_triplets is None:
             hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
-            return Objective(points, pairs_of(comparison), hinge, settings, self.solver, self.n_jobs)
+            return Objective(points, pairs_of(comparison), hinge, settings, self.solver, self.n_jobs, self.ended)
         triplets = sample_triplets(comparison, settings.n_triplets, rng)
         pairs = np.unique(np.sort(np.concatenate([triplets[:, :2], triplets[:, ::2]]), axis=1), axis=0)
         sampled = partial(sampled_triplet_loss, triplets=triplets, margin=settings.margin)
-        return Objective(points, pairs, sampled, settings, self.solver, self.n_jobs)
+        return Objective(points, pairs, sampled, settings, self.solver, self.n_jobs, self.ended)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gml._ot import Clouds, Ground, Transport, gradient, square, transport
+from gml._ot import Clouds, Ground, pair_distances, solve, square
 
 from ._penalty import penalty
 
@@ -15,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Self
 
+    import numpy as np
     from numpy.typing import NDArray
 
+    from gml._ot import Convergence
     from gml._sketch import Points
     from gml.methods import Triplet
     from gml.solvers import Solver
@@ -36,49 +36,37 @@ class Objective:
     solver: Solver
     n_jobs: int | None
 
+    ended: list[Convergence] = field(default_factory=list)
+    """How the solver ended in every step so far, where it iterates; shared by the objectives of one descent."""
+
     def in_unit(self, unit: float) -> Self:
         """The same with features divided by a number."""
-        return replace(self, points=replace(self.points, x=self.points.x / unit))
+        return replace(self, points=self.points.in_unit(unit))
 
-    def solve(self, components: NDArray[np.float64] | None, *, power: int, plans: bool) -> Transport:
-        """Transport all pairs under a map, or under the Euclidean metric."""
-        return transport(
-            Clouds.of(self.points, components),
-            self.pairs,
-            ground=Ground(power=power),
-            solver=self.solver,
-            plans=plans,
-            n_jobs=self.n_jobs,
-            description="solving one pass",
-        )
+    def distances(self, components: NDArray[np.float64] | None, *, power: int) -> NDArray[np.float64]:
+        """Distances of all pairs under a map, or under the Euclidean metric, shape (n_pairs,)."""
+        clouds, ground = Clouds.of(self.points, components), Ground(power=power)
+        return pair_distances(clouds, self.pairs, ground=ground, solver=self.solver, n_jobs=self.n_jobs)
 
     def loss(self, components: NDArray[np.float64]) -> float:
         """Loss without the penalty."""
-        solved = self.solve(components, power=self.settings.power, plans=False)
-        return self.hinge(square(solved.distances, self.pairs, len(self.points)))[0]
+        distances = self.distances(components, power=self.settings.power)
+        return self.hinge(square(distances, self.pairs, len(self.points)))[0]
 
     def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """Loss and its gradient, shapes (k, d) → (k, d), the latter without a penalty that is a proximal step."""
-        power, x = self.settings.power, self.points.x
-        plans = self.solve(components, power=power, plans=True)
-        loss, derivative = self.hinge(square(plans.distances, self.pairs, len(self.points)))
+        solution = solve(
+            Clouds.of(self.points, components),
+            self.pairs,
+            ground=Ground(power=self.settings.power),
+            solver=self.solver,
+            n_jobs=self.n_jobs,
+            description="solving one pass",
+        )
+        if solution.convergence is not None:
+            self.ended.append(solution.convergence)
+        loss, derivative = self.hinge(square(solution.distances, self.pairs, len(self.points)))
         coefficients = (derivative + derivative.T)[self.pairs[:, 0], self.pairs[:, 1]]
-        active = coefficients != 0  # the other pairs are in no triplet whose hinge is above 0
-        slope = gradient(_only(plans, active), coefficients[active], x=x, z=x @ components.T, power=power)
+        slope = solution.slopes(coefficients).of_map(self.points, components)
         value, direction = penalty(components, self.settings.penalty)
         return loss + self.settings.reg * value, slope + self.settings.reg * direction
-
-
-def _only(plans: Transport, kept: NDArray[np.bool_]) -> Transport:
-    """The plans of some pairs, `kept` of shape (n_pairs,)."""
-    if kept.all():
-        return plans
-    edges = np.repeat(kept, plans.n_edges)
-    return Transport(
-        plans.distances[kept],
-        plans.source[edges],
-        plans.target[edges],
-        plans.mass[edges],
-        plans.cost[edges],
-        plans.n_edges[kept],
-    )

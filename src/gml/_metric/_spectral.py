@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh
 
-from ._displacements import Displacements, principal_axes
+from ._displacements import Displacements, spanned_axes
 from ._fit import Fit
 from ._sampling import learning_pairs
 
@@ -61,7 +61,6 @@ def fit_spectral(
     euclidean = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
     return fit_displacements(
         euclidean,
-        points,
         design,
         patients=np.arange(len(points)),
         settings=settings,
@@ -73,7 +72,6 @@ def fit_spectral(
 
 def fit_displacements(
     euclidean: Displacements,
-    points: Points,
     design: Design,
     *,
     patients: NDArray[np.intp],
@@ -83,12 +81,12 @@ def fit_displacements(
     n_jobs: int | None,
 ) -> Fit:
     """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
-    leading = leading_axes(euclidean, points, patients)
+    leading = leading_axes(euclidean, patients)
     loss: list[float] = []
     displacements, part = euclidean, None
     for _ in range(settings.rounds):
         if part is not None:
-            displacements = euclidean.under(part.components, points, solver=solver, n_jobs=n_jobs)
+            displacements = euclidean.under(part.components, solver=solver, n_jobs=n_jobs)
         part = _solve(
             displacements, design, patients=patients, settings=settings, leading=leading, n_components=n_components
         )
@@ -131,13 +129,13 @@ def count_directions(design: Design, settings: Spectral, n_components: int | Non
     return max(2, n_classes) if n_components is None else n_components
 
 
-def leading_axes(displacements: Displacements, points: Points, patients: NDArray[np.intp]) -> NDArray[np.float64]:
+def leading_axes(displacements: Displacements, patients: NDArray[np.intp]) -> NDArray[np.float64]:
     """The axes on which whitening and the Euclidean metric act, shape (l, r)."""
     r = len(displacements.basis)
     if r <= MOST_AXES:
         return np.eye(r)
     # of these patients, others have no part in it
-    return principal_axes(displacements.x[points.points_of(patients)], MOST_AXES)
+    return spanned_axes(displacements.points.of(patients), MOST_AXES)
 
 
 def closed_form(

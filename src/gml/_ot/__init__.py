@@ -4,20 +4,27 @@ from ._barycenter import Barycenter, barycenter_start, free_support_barycenter
 from ._clouds import Clouds, Ground, all_pairs, join, square
 from ._cost import ground_cost
 from ._exact import solve_exact
-from ._graph import edge_weights, gradient, laplacian_product, scatter
+from ._graph import edge_weights, laplacian_product, scatter
 from ._nearest import Nearest, nearest_patients
-from ._pairwise import Transport, distances_among, transport
+from ._pairwise import PlanSolver, Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
+from ._solution import Convergence, Moments, Solution, worst
+from ._solve import EdgeSolution, distances_among, pair_distances, solve, warn_of
 from ._ties import costs_if_types_stay
 
 __all__ = [
     "Barycenter",
     "By",
     "Clouds",
+    "Convergence",
+    "EdgeSolution",
     "Ground",
+    "Moments",
     "Nearest",
     "Oriented",
     "Parts",
+    "PlanSolver",
+    "Solution",
     "Transport",
     "all_pairs",
     "barycenter_start",
@@ -25,15 +32,18 @@ __all__ = [
     "distances_among",
     "edge_weights",
     "free_support_barycenter",
-    "gradient",
     "ground_cost",
     "join",
     "laplacian_product",
     "nearest_patients",
+    "pair_distances",
     "parts_of",
     "scatter",
+    "solve",
     "solve_exact",
     "spread_rest",
     "square",
     "transport",
+    "warn_of",
+    "worst",
 ]

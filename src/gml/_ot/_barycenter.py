@@ -22,7 +22,7 @@ from ._pairwise import transport
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml.solvers import Solver
+    from gml.solvers import Exact
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ def free_support_barycenter(
     patients: NDArray[np.intp],
     start: NDArray[np.float64],
     *,
-    solver: Solver,
+    solver: Exact,
     max_iter: int,
     tol: float,
     n_jobs: int | None,

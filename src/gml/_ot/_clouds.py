@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from gml._ground import Distance
     from gml._sketch import Points
 
 
@@ -20,7 +21,7 @@ class Ground:
     """The ground cost of points that are already mapped: metric to the power."""
 
     power: int = 1
-    metric: str | Callable[[Any, Any], float] = "euclidean"
+    metric: str | Distance = "euclidean"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,28 +36,32 @@ class Clouds:
     """Patient p has the points ``start[p]`` to ``start[p + 1]``."""
     covariances: NDArray[np.float64] | None = None
     """Where points are Gaussians, shape (n, k, k), or (n, k) for diagonal ones."""
+    support: NDArray[np.intp] | None = None
+    """Where patients share their points: the number of each, shape (n,); points of one number are the same."""
 
     @classmethod
     def of(cls, points: Points, components: NDArray[np.float64] | None = None) -> Self:
         """Points as they are, or under a map, shape (k, d)."""
         if components is None:
-            return cls(points.x, points.weights, points.start, points.covariances)
+            return cls(points.x, points.weights, points.start, points.covariances, points.support)
         covariances = points.covariances
         if covariances is not None:
             half = components * covariances[:, None, :] if covariances.ndim == 2 else components @ covariances
             covariances = half @ components.T  # (n, k, k)
-        return cls(points.x @ components.T, points.weights, points.start, covariances)
+        return cls(points.x @ components.T, points.weights, points.start, covariances, points.support)
 
 
 def join(parts: Sequence[Clouds]) -> Clouds:
     """Patients of several clouds, one below the other."""
     starts = np.cumsum(np.concatenate([[0], *(np.diff(part.start) for part in parts)]))
     covariances = [part.covariances for part in parts if part.covariances is not None]
+    support = [part.support for part in parts if part.support is not None]
     return Clouds(
         np.concatenate([part.z for part in parts]),
         np.concatenate([part.weights for part in parts]),
         starts,
         np.concatenate(covariances) if covariances else None,
+        np.concatenate(support) if len(support) == len(parts) else None,
     )
 
 

@@ -15,11 +15,10 @@ import numpy as np
 import torch
 
 from gml._parallel import progress
-from gml._warn import warn
 
 from ._sinkhorn import solve_batch, solve_symmetric
 from ._sinkhorn_batches import Problems, Store, batches
-from ._sinkhorn_device import Place
+from ._sinkhorn_device import Place, own_threads
 from ._sinkhorn_plan import cost_slopes, divergence, dual_value, entropic_slopes, plan_cost, second_moments
 from ._solution import Convergence, PackedMoments, Slopes, packed
 
@@ -85,6 +84,7 @@ class EntropicSolution:
     own_of: NDArray[np.intp]
     """Problem of both patients of a pair against themselves, at the strength of the pair, shape (n_cross, 2)."""
 
+    @own_threads()
     def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
         """Derivative of the sum of distances, each with its coefficient, shape (n_pairs,).
 
@@ -126,6 +126,7 @@ class EntropicSolution:
         slopes[store.origin] = of_z.cpu().numpy()
         return Slopes(slopes)
 
+    @own_threads()
     def moments(self, points: Points) -> PackedMoments:
         """Moments of the displacements of `points` under the plans; less those of each patient, if debiased."""
         x = torch.from_numpy(points.x[self.store.origin])
@@ -167,6 +168,7 @@ class EntropicSolution:
             of_z.index_add_(0, index.flatten(), slopes.flatten(0, 1))
 
 
+@own_threads()
 def solve_sinkhorn(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, solver: Sinkhorn) -> EntropicSolution:
     """Entropic distances of all `pairs`, shape (n_pairs, 2), of patients.
 
@@ -195,21 +197,9 @@ def solve_sinkhorn(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, s
         residual = np.maximum(residual, own.residual[own_of].max(1))
         n_iter = np.maximum(n_iter, own.n_iter[own_of].max(1))
     n_open = int((residual >= solver.tol)[row[apart]].sum())
-    convergence = Convergence(int(n_iter.max(initial=0)), float(residual.max(initial=0.0)), n_open)
+    convergence = Convergence(int(n_iter.max(initial=0)), float(residual.max(initial=0.0)), n_open, len(row))
     distances = np.append(value, 0.0)[row]
     return EntropicSolution(distances, convergence, store, solver, len(clouds.z), row, cross, own, own_of)
-
-
-def warn_of(convergence: Convergence, solver: Sinkhorn, *, n_pairs: int) -> None:
-    """Warn, if some pairs did not converge."""
-    if not convergence.n_open:
-        return
-    warn(
-        f"Sinkhorn did not converge for {convergence.n_open} of {n_pairs} pairs of patients: after "
-        f"{convergence.n_iter} iterations a plan misses {convergence.residual:.2g} of the mass, more than "
-        f"tol={solver.tol:g}. Raise max_iter={solver.max_iter}, epsilon={solver.epsilon:g} or tol in "
-        "solver=gml.solvers.Sinkhorn(...)."
-    )
 
 
 def _solve(problems: Problems, store: Store, solver: Sinkhorn) -> Solved:

@@ -50,10 +50,13 @@ def solve_exact(
         f = cost[:, 0] if len(b) == 1 else np.zeros(1)
         g = np.zeros(1) if len(b) == 1 else cost[0]
         return float((plan * cost).sum()), plan, f, g
+    # the simplex takes costs far below 1 for 0; a power of 2 changes no digit
+    unit = np.ldexp(1.0, np.frexp(cost.max())[1] - 1)
+    scaled = cost / unit
     if USE_COMPILED:
-        plan, value, f, g, code = emd_c(a, b * (a.sum() / b.sum()), cost, max_iter, 1, None, None)
+        plan, value, f, g, code = emd_c(a, b * (a.sum() / b.sum()), scaled, max_iter, 1, None, None)
     else:
-        plan, log = ot.emd(a, b, cost, numItermax=max_iter, log=True, check_marginals=False)
+        plan, log = ot.emd(a, b, scaled, numItermax=max_iter, log=True, check_marginals=False)
         value, f, g, code = log["cost"], log["u"], log["v"], log["result_code"]
     if code != OPTIMAL:
         msg = (
@@ -62,4 +65,4 @@ def solve_exact(
             f"solver=gml.solvers.Exact(max_iter={10 * max_iter}), or sketch patients with fewer points: n_points=64."
         )
         raise ValueError(msg)
-    return float(value), plan, f, g
+    return float(value * unit), plan, f * unit, g * unit

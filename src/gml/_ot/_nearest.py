@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml.solvers import Solver
+    from gml.solvers import Exact
 
     from ._clouds import Clouds
     from ._pairwise import Transport
@@ -52,7 +52,7 @@ class Nearest:
         return sp.csr_matrix((data, indices, k * np.arange(n + 1)), shape=(n, n))
 
 
-def nearest_patients(clouds: Clouds, k: int, *, solver: Solver, n_jobs: int | None) -> Nearest:
+def nearest_patients(clouds: Clouds, k: int, *, solver: Exact, n_jobs: int | None) -> Nearest:
     r"""The k nearest patients of each patient under W₁ with Euclidean ground cost, exactly.
 
     1. Bound all pairs from below by means and projections; solve the k most promising of each patient. The k-th

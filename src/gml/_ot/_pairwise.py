@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+from gml.solvers import Centroids, Exact, Unbalanced
 
-from ._clouds import Clouds, Ground, all_pairs, square
 from ._cost import ground_cost
 from ._exact import solve_exact
+from ._partial import solve_partial
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml.solvers import Solver
+    from ._clouds import Clouds, Ground
+
+PlanSolver: TypeAlias = Exact | Unbalanced | Centroids
+"""Solvers whose plans are sparse, so that those of all pairs are kept as edges."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,58 +43,78 @@ class Transport:
     potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
 
+    def only(self, kept: NDArray[np.bool_]) -> Transport:
+        """The plans of some pairs, `kept` of shape (n_pairs,), without potentials."""
+        if kept.all():
+            return self
+        edges = np.repeat(kept, self.n_edges)
+        return Transport(
+            self.distances[kept],
+            self.source[edges],
+            self.target[edges],
+            self.mass[edges],
+            self.cost[edges],
+            self.n_edges[kept],
+        )
+
 
 def transport(
     clouds: Clouds,
     pairs: NDArray[np.intp],
     *,
     ground: Ground,
-    solver: Solver,
+    solver: PlanSolver,
     plans: bool,
     n_jobs: int | None,
     duals: bool = False,
     description: str = "solving transport",
 ) -> Transport:
-    """Solve all `pairs`, shape (n_pairs, 2); edges and potentials are left empty without `plans` and `duals`."""
+    """Solve all `pairs`, shape (n_pairs, 2); edges and potentials are left empty without `plans` and `duals`.
+
+    Potentials are those of balanced transport, of :class:`gml.solvers.Exact`.
+    """
     n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
     blocks = np.array_split(pairs, n_blocks) if n_blocks else []
-    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals)
+    shared = None
+    if clouds.support is not None:
+        _, first = np.unique(clouds.support, return_index=True)
+        shared = ground_cost(clouds.z[first], clouds.z[first], power=ground.power, metric=ground.metric)
+    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals, shared=shared)
     parts = list(parallel(solve, blocks, n_jobs=n_jobs, description=description))
     if not parts:
         parts = [solve(pairs)]
     return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def distances_among(
-    clouds: Clouds,
-    *,
-    ground: Ground,
-    solver: Solver,
-    n_jobs: int | None,
-    pairs: NDArray[np.intp] | None = None,
-) -> NDArray[np.float64]:
-    """Distances of all patients, shape (p, p), symmetric with a zero diagonal; of `pairs` only, zeros elsewhere."""
-    n = len(clouds.start) - 1
-    pairs = all_pairs(n) if pairs is None else pairs
-    solved = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
-    return square(solved.distances, pairs, n)
-
-
 def _solve_block(
-    pairs: NDArray[np.intp], *, clouds: Clouds, ground: Ground, solver: Solver, plans: bool, duals: bool
+    pairs: NDArray[np.intp],
+    *,
+    clouds: Clouds,
+    ground: Ground,
+    solver: PlanSolver,
+    plans: bool,
+    duals: bool,
+    shared: NDArray[np.float64] | None,
 ) -> tuple[NDArray[Any], ...]:
     """The fields of a :class:`Transport` for a block of pairs; runs on one worker."""
+    mass_moved = 1.0 if isinstance(solver, Exact) else solver.mass
     distances = np.empty(len(pairs))
     n_edges = np.zeros(len(pairs), dtype=np.intp)
     source, target = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
     mass, edge_cost, potential = [np.empty(0)], [np.empty(0)], [np.empty(0)]
     for index, (p, q) in enumerate(pairs.tolist()):
         of_p, of_q = slice(*clouds.start[p : p + 2]), slice(*clouds.start[q : q + 2])
-        cost = ground_cost(clouds.z[of_p], clouds.z[of_q], power=ground.power, metric=ground.metric)
+        if shared is None or clouds.support is None:
+            cost = ground_cost(clouds.z[of_p], clouds.z[of_q], power=ground.power, metric=ground.metric)
+        else:
+            cost = shared[np.ix_(clouds.support[of_p], clouds.support[of_q])]
         a, b = clouds.weights[of_p], clouds.weights[of_q]
-        distances[index], plan, *both = solve_exact(a, b, cost, max_iter=solver.max_iter)
-        if duals:
-            potential += both
+        if mass_moved < 1:
+            distances[index], plan = solve_partial(a, b, cost, mass=mass_moved, max_iter=solver.max_iter)
+        else:
+            distances[index], plan, *both = solve_exact(a, b, cost, max_iter=solver.max_iter)
+            if duals:
+                potential += both
         if plans:
             used = np.flatnonzero(plan)
             row, column = np.divmod(used, plan.shape[1])

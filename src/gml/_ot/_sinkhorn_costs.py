@@ -99,7 +99,7 @@ def raw_costs(x: Tensor, y: Tensor, ground: Ground) -> Tensor:
     """Ground cost of all points of each pair, shapes (B, N, k), (B, M, k) → (B, N, M)."""
     if ground.metric != "euclidean":
         numbers = zip(x.cpu().double().numpy(), y.cpu().double().numpy(), strict=True)
-        costs = [ground_cost(p, q, power=ground.power, metric=ground.metric) for p, q in numbers]  # type: ignore[arg-type]
+        costs = [ground_cost(p, q, power=ground.power, metric=ground.metric) for p, q in numbers]
         return torch.stack([torch.from_numpy(cost) for cost in costs]).to(x)
     # the default mode of cdist loses the zeros: it expands |x - y|² into a matrix product
     cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

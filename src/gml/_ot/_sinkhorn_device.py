@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from gml._parallel import thread_pools
+from gml._warn import inside_parallel
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from gml.solvers import Sinkhorn
 
 # Numbers in one dense array. Chunks for the CPU are of the size of its cache, not of its memory, as every iteration
@@ -17,6 +23,20 @@ CPU_WHOLE = 2**23
 LIVE_ARRAYS = 8  # dense arrays that are alive at once, with some room
 GPU_CHUNK = 2**28
 MPS_WHOLE = 2**26  # of the memory of Apple's GPUs torch tells nothing on all versions
+
+
+@contextmanager
+def own_threads() -> Iterator[None]:
+    """One thread for torch inside of work that runs in threads already; as it is set, elsewhere.
+
+    The limit is that of the calling thread alone, and is taken back.
+    """
+    if not inside_parallel.get():
+        yield
+        return
+    torch.get_num_threads()  # at its first call in a thread torch sets the number itself
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ what the moments of exact plans are to their distance. A shift of all cells, for
 that the map drops are on no line; there, the moments are those of the mean of the plans.
 
 Sampling leaves small negative eigenvalues; the positive part of each pair is kept, so that sums are scatters. On
-simulated cohorts (24 or 30 patients of 100 cells, 20 or 50 axes) genes of the disease were found with an AUROC of 0.92
-to 0.98 by this, 0.86 to 0.97 by the mean of the plans, 0.79 to 0.93 by differences of means, 0.97 to 1 by exact plans.
+simulated cohorts planted genes were found better by this than by the mean of the plans or by differences of means.
 
 With one line per pair, that of the largest cost, the gradient there points along the line, so the same reasoning leaves
 the squared distance along it, :math:`W_2^2 \, v v^\top` with the shortest v whose image is the line.

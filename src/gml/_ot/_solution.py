@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from gml._sketch import Points
@@ -46,6 +48,17 @@ class Convergence:
     """The largest share of the mass that a plan misses."""
     n_open: int
     """Pairs that did not reach the tolerance."""
+    n_pairs: int
+    """Pairs in all."""
+
+
+def worst(ended: Sequence[Convergence]) -> Convergence | None:
+    """The worst of several ends in each respect; `None` if there is none."""
+    if not ended:
+        return None
+    return Convergence(
+        *(max(getattr(one, name) for one in ended) for name in ("n_iter", "residual", "n_open", "n_pairs"))
+    )
 
 
 class Moments(Protocol):

@@ -12,7 +12,7 @@ from ._exact import solve_exact
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml.solvers import Solver
+    from gml.solvers import Exact
 
     from ._clouds import Clouds, Ground
 
@@ -20,7 +20,7 @@ TILT = 0.01  # of the mean ground cost, that a change of the cell type costs on 
 
 
 def costs_if_types_stay(
-    clouds: Clouds, pairs: NDArray[np.intp], shares: NDArray[np.float64], *, ground: Ground, solver: Solver
+    clouds: Clouds, pairs: NDArray[np.intp], shares: NDArray[np.float64], *, ground: Ground, solver: Exact
 ) -> NDArray[np.float64]:
     """Whole cost and what of it lies within cell types, of the optimal plans and of tilted ones, shape (2, 2).
 

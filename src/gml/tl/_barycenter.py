@@ -26,7 +26,7 @@ from gml._slots import (
 )
 from gml._storage import average, in_memory, numeric_matrix
 from gml._warn import warn
-from gml.solvers import resolve_solver
+from gml.solvers import resolve_exact
 
 from ._measure import DISEASE, PATIENT, measure_against, yardstick
 from ._store import store_metric
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._ot import Barycenter
-    from gml.solvers import Solver, SolverName
+    from gml.solvers import Exact, ExactName
 
     from ._measure import Measured, Metric, Yardstick
 
@@ -49,7 +49,7 @@ def barycenter(
     metric: Metric = "gml",
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    solver: SolverName | Solver = "exact",
+    solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
     max_iter: int = 100,
     tol: float = 1e-4,
@@ -141,7 +141,7 @@ def barycenter(
     (9, 3)
     """
     check_anndata(adata)
-    settings = resolve_solver(solver)
+    settings = resolve_exact(solver)
     check_n_points(n_points)
     check_steps(max_iter, tol)
     check_n_jobs(n_jobs)
@@ -158,6 +158,7 @@ def barycenter(
         disease_key=disease_key,
         use_rep=None,
         layer=None,
+        solver=settings,
         n_points=n_points,
         seed=seed,
         n_jobs=n_jobs,
@@ -205,7 +206,7 @@ def labelled_by(adata: AnnData, stick: Yardstick, disease_key: str) -> str:
 
 
 def typical_patients(
-    measured: Measured, *, solver: Solver, max_iter: int, tol: float, seed: int, n_jobs: int | None
+    measured: Measured, *, solver: Exact, max_iter: int, tol: float, seed: int, n_jobs: int | None
 ) -> list[Barycenter]:
     """The barycenter of each disease, in their order."""
     clouds, cohort = measured.clouds, measured.cohort

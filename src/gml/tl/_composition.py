@@ -6,30 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._cohort import sorted_codes
 from gml._evaluate import Composition
-from gml._slots import get_column, is_sketch
 
 if TYPE_CHECKING:
-    from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
-
-
-def cell_type_codes(adata: AnnData, cell_type_key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Cell type of each cell, shape (n_cells,), as a position in the sorted names, which come second."""
-    hint = "Pass the column of cell types as `cell_type_key`."
-    if is_sketch(adata):
-        hint += " Points of gml.pp.sketch hold cells of several types, so it kept none; pass the cells."
-    codes, names = sorted_codes(get_column(adata, cell_type_key, hint=hint))
-    if n_missing := int((codes < 0).sum()):
-        msg = (
-            f"{n_missing} of {len(codes)} cells have no cell type (NaN) in adata.obs[{cell_type_key!r}]; "
-            "drop or name them."
-        )
-        raise ValueError(msg)
-    return codes, names
 
 
 def read_composition(cohort: Cohort, types: NDArray[np.intp]) -> Composition:

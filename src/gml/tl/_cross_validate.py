@@ -8,16 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._cohort import types_of_cells
 from gml._evaluate import Study, run_fold, tabulate
 from gml._features import GENES
 from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
-from gml._sketch import sketch
+from gml._represent import has_shared_support, represent, type_key
 from gml._slots import check_anndata
 from gml.methods import AnyMethod, Fixed, resolve_method
 from gml.solvers import resolve_solver
 
-from ._composition import cell_type_codes, read_composition
+from ._composition import read_composition
 from ._refit import check_genes, refit_pca
 from ._study import read_splits, read_study
 
@@ -148,14 +149,16 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         batch_key=batch_key,
         use_rep=GENES if refit is not None and use_rep is None else use_rep,
         layer=layer,
+        type_key=type_key(solver),
     )
     folds = read_splits(splits, cohort, seed=seed)
-    types = None if cell_type_key is None else cell_type_codes(adata, cell_type_key)[0]
+    types = None if cell_type_key is None else types_of_cells(adata, cell_type_key)[0]
     study = Study(cohort.design, len(cohort.classes), named, solver, seed)
     if refit is None:
-        points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+        points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
         composition = None if types is None else read_composition(cohort, types)
-        study = replace(study, composition=composition, fixed=_fixed(points, named, solver=solver, n_jobs=n_jobs))
+        fixed = {} if has_shared_support(solver) else _fixed(points, named, solver=solver, n_jobs=n_jobs)
+        study = replace(study, composition=composition, fixed=fixed)
         run = partial(run_fold, points=points, study=study)
     else:
         check_genes(cohort)
@@ -204,6 +207,6 @@ def _run_refitted(
 ) -> list[Result]:
     """One split on principal components of its training patients."""
     refitted = refit_pca(adata, cohort, fold.train)
-    points = sketch(refitted, n_points, seed=study.seed, n_jobs=1)
+    points = represent(refitted, study.solver, n_points=n_points, seed=study.seed, n_jobs=1)
     composition = None if types is None else read_composition(refitted, types)
     return run_fold(fold, points, replace(study, composition=composition))

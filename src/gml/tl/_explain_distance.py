@@ -12,7 +12,7 @@ import pandas as pd
 from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
 from gml._ot import parts_of
 from gml._slots import check_anndata, get_column
-from gml.solvers import resolve_solver
+from gml.solvers import resolve_exact
 
 from ._gene_parts import GeneWay
 from ._measure import PATIENT, features_of, yardstick
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._ot import By, Parts
-    from gml.solvers import Solver, SolverName
+    from gml.solvers import Exact, ExactName
 
     from ._measure import Metric, Yardstick
 
@@ -43,7 +43,7 @@ def explain_distance(
     excess: bool = False,
     metric: Metric = "gml",
     patient_key: str = PATIENT,
-    solver: SolverName | Solver = "exact",
+    solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
@@ -156,7 +156,7 @@ def explain_distance(
     check_choice(by, name="by", choices=["cell_type", "gene", "component"])
     names = str(p), str(q)
     _check_excess(names, groupby, excess=excess)
-    settings = resolve_solver(solver)
+    settings = resolve_exact(solver)
     check_n_points(n_points)
     check_n_jobs(n_jobs)
     seed = check_seed(rng)

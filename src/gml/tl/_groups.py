@@ -123,7 +123,7 @@ def measure_groups(
     noisy, coarse, p = [], [], len(patients)
     for number, (name, key) in enumerate(zip(groups.names.tolist(), groups.keys, strict=True)):
         keys = Keys(key)
-        mine = measure_cohort(one.cohort.within(groups.of_cell == number), stick, **settings)
+        mine = measure_cohort(one.cohort.within(groups.of_cell == number), stick, solver=solver, **settings)
         rows = np.searchsorted(one.cohort.patients, mine.cohort.patients)
         floor = noise_floor(mine, stick, **solve, n_points=n_points, seed=seed)
         error = sketch_error(mine, stick, ground=ground)
@@ -146,7 +146,7 @@ def measure_groups(
             distances = np.full((p, len(other.cohort)), np.nan)
             if len(theirs):
                 columns = np.searchsorted(other.cohort.patients, theirs.patients)
-                between = distances_between(mine, measure_cohort(theirs, stick, **settings), **solve)
+                between = distances_between(mine, measure_cohort(theirs, stick, solver=solver, **settings), **solve)
                 distances[np.ix_(rows, columns)] = between
             patients.obsm[keys.distances] = distances
             run["reference"] = other.cohort.patients

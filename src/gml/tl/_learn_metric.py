@@ -11,7 +11,7 @@ from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import learn_any
 from gml._features import find_gene_map
 from gml._metric import GroundMetric, with_signs
-from gml._sketch import sketch
+from gml._represent import on_support_of, represent, type_key, used_points
 from gml._slots import check_anndata, check_key_added
 from gml._warn import warn
 from gml.methods import Fixed, method_name, resolve_method
@@ -79,13 +79,15 @@ def learn_metric(
         ``"auto"``, ``"triplet"``, ``"spectral"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
         :class:`gml.methods.Triplet`, :class:`gml.methods.Spectral`.
     solver
-        ``"exact"``, or :class:`gml.solvers.Exact` with settings.
+        How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"sliced"``, ``"centroids"`` or
+        ``"unbalanced"``, or settings from :mod:`gml.solvers`.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
         of diseases but at least two for spectral (all, if it includes whitening or the Euclidean metric), for which it
         is an upper bound.
     n_points
-        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+        Each patient is represented by at most this many weighted k-means points; `None` takes every cell. It serves
+        exact, unbalanced and Sinkhorn transport; the other solvers read every cell, which is recorded as `None`.
     key_added
         Name of the result.
     rng
@@ -145,6 +147,7 @@ def learn_metric(
         batch_key=batch_key,
         use_rep=use_rep,
         layer=layer,
+        type_key=type_key(solver_settings),
         method=method_settings,
     )
     features = cohort.features
@@ -152,7 +155,8 @@ def learn_metric(
     _check_method(method_settings, n_components, n_features=len(features.names))
     _warn_of_batches(cohort)
     gene_map = find_gene_map(adata, features)
-    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    points = represent(cohort, solver_settings, n_points=n_points, seed=seed, n_jobs=n_jobs)
+    points = on_support_of(points, points, solver_settings)
     fit, learned, choice = learn_any(
         points,
         cohort.design,
@@ -176,7 +180,7 @@ def learn_metric(
         "solver": solver_name(solver_settings),
         "solver_settings": asdict(solver_settings),
         "n_components": n_components,
-        "n_points": n_points,
+        "n_points": used_points(solver_settings, n_points),
         "rng": seed,
         "power": learned.power,
         "transformed": False,

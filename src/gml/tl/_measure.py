@@ -16,8 +16,8 @@ import gml.get
 from gml._cohort import Cohort
 from gml._features import GENES, check_unique, find_features, find_features_through_genes
 from gml._metric import GroundMetric, scaling
-from gml._ot import Clouds, Ground, distances_among, join, transport
-from gml._sketch import sketch
+from gml._ot import Clouds, Ground, all_pairs, join, pair_distances, square
+from gml._represent import on_support_of, represent, type_key
 from gml._slots import Keys
 from gml._storage import load_frame, read_rows
 from gml._warn import warn
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gml._design import Design
     from gml._features import Features
+    from gml._ot import Convergence
     from gml._sketch import Points
     from gml.solvers import Solver
 
@@ -73,6 +74,10 @@ class Yardstick:
         """`key`, or that of the metric if `key` is only the default."""
         stored = None if self.learned is None else self.learned.params.get(f"{default}_key")
         return str(stored) if key == default and stored in adata.obs else key
+
+    def clouds(self, points: Points) -> Clouds:
+        """Points in the space where the ground cost is taken."""
+        return Clouds.of(points, self.scale if self.learned is None else self.learned.components)
 
     def embed(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, d) → the space where the ground cost is taken."""
@@ -246,22 +251,34 @@ def _measure(
     patient_key: str,
     disease_key: str,
     labelled: bool,
+    solver: Solver,
     n_points: int | None,
     seed: int,
     n_jobs: int | None,
+    source: Points | None = None,
 ) -> Measured:
     patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
     disease = disease if labelled else None
-    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=disease)
-    return measure_cohort(cohort, stick, n_points=n_points, seed=seed, n_jobs=n_jobs)
+    cohort = Cohort.from_anndata(
+        adata, features, patient_key=patient_key, disease_key=disease, type_key=type_key(solver)
+    )
+    return measure_cohort(cohort, stick, solver=solver, n_points=n_points, seed=seed, n_jobs=n_jobs, source=source)
 
 
 def measure_cohort(
-    cohort: Cohort, stick: Yardstick, *, n_points: int | None, seed: int, n_jobs: int | None
+    cohort: Cohort,
+    stick: Yardstick,
+    *,
+    solver: Solver,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+    source: Points | None = None,
 ) -> Measured:
-    """The points of patients in the space where transport is measured."""
-    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
-    return Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start))
+    """The points of patients in the space where transport is measured; a shared support is that of `source`."""
+    points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
+    points = on_support_of(points, points if source is None else source, solver)
+    return Measured(cohort, points, stick.clouds(points))
 
 
 def scaled(stick: Yardstick, one: Measured, other: Measured | None) -> tuple[Yardstick, Measured, Measured | None]:
@@ -283,6 +300,7 @@ def measure_against(
     disease_key: str,
     use_rep: str | None,
     layer: str | None,
+    solver: Solver,
     n_points: int | None,
     seed: int,
     n_jobs: int | None,
@@ -293,7 +311,13 @@ def measure_against(
     The diseases of `adata` are read only if they are to be `labelled`, those of `reference` always.
     """
     measure = partial(
-        _measure, patient_key=patient_key, disease_key=disease_key, n_points=n_points, seed=seed, n_jobs=n_jobs
+        _measure,
+        patient_key=patient_key,
+        disease_key=disease_key,
+        solver=solver,
+        n_points=n_points,
+        seed=seed,
+        n_jobs=n_jobs,
     )
     alone = reference is None
     features = features_of(adata, stick, use_rep=use_rep, layer=layer, alone=alone)
@@ -303,20 +327,32 @@ def measure_against(
         if stick.learned is None:
             features = matched_features(features, adata, reference_features)
         other = measure(reference, stick, reference_features, labelled=True)
-    return measure(adata, stick, features, labelled=labelled), other
+    source = None if other is None else other.points
+    return measure(adata, stick, features, labelled=labelled, source=source), other
 
 
-def distances_within(one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None) -> NDArray[np.float64]:
+def distances_within(
+    one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None, ended: list[Convergence] | None = None
+) -> NDArray[np.float64]:
     """All patients with each other, shape (p, p), symmetric with a zero diagonal."""
-    return distances_among(one.clouds, ground=ground, solver=solver, n_jobs=n_jobs)
+    n = len(one.cohort)
+    pairs = all_pairs(n)
+    found = pair_distances(one.clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
+    return square(found, pairs, n)
 
 
 def distances_between(
-    one: Measured, other: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None
+    one: Measured,
+    other: Measured,
+    *,
+    ground: Ground,
+    solver: Solver,
+    n_jobs: int | None,
+    ended: list[Convergence] | None = None,
 ) -> NDArray[np.float64]:
     """Patients of one cohort × patients of another, shape (p, p_other)."""
     n, m = len(one.cohort), len(other.cohort)
     pairs = np.column_stack([np.repeat(np.arange(n), m), n + np.tile(np.arange(m), n)])
     both = join([one.clouds, other.clouds])
-    solved = transport(both, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
-    return solved.distances.reshape(n, m)
+    found = pair_distances(both, pairs, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
+    return found.reshape(n, m)

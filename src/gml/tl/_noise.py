@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.stats import spearmanr
 
-from gml._ot import Clouds, transport
-from gml._sketch import sketch
+from gml._ot import pair_distances
+from gml._represent import on_support_of, represent
 from gml._warn import warn
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ def noise_floor(
     floor = np.full(len(one.cohort), np.nan)
     several = one.cohort.sizes > 1
     if several.any() and one.cohort.weights is None:
-        points = sketch(one.cohort.halves(np.random.default_rng(seed)), n_points, seed=seed, n_jobs=n_jobs)
-        clouds = Clouds(stick.embed(points.x), points.weights, points.start)
+        halves = one.cohort.halves(np.random.default_rng(seed))
+        points = represent(halves, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
+        clouds = stick.clouds(on_support_of(points, one.points, solver))
         pairs = np.arange(len(points)).reshape(-1, 2)
-        floor[several] = transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
+        floor[several] = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
     return floor
 
 
@@ -87,11 +88,12 @@ def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
     """Mean ground cost from cells to the points that stand for them, over some cells of each patient.
 
     Replacing a patient by their points changes a distance by no more (for q = 1). NaN for metrics that are neither
-    learned nor Euclidean, and for cells that were replaced by a sketch before.
+    learned nor Euclidean, for Gaussians and cell types, and for cells that were replaced by a sketch before.
     """
-    if ground.metric != "euclidean" or one.cohort.weights is not None:
-        return float("nan")
     points, cohort = one.points, one.cohort
+    is_sketch = points.covariances is None and points.kinds is None
+    if ground.metric != "euclidean" or cohort.weights is not None or not is_sketch:
+        return float("nan")
     some = [np.unique(np.linspace(0, size - 1, SAMPLED_CELLS).astype(np.intp)) for size in cohort.sizes]
     first = np.cumsum([0, *cohort.sizes[:-1]])
     costs = np.empty(len(cohort))

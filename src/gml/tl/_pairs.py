@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._cohort import Cohort
-from gml._ot import Clouds, Oriented, all_pairs, transport
+from gml._ot import Oriented, all_pairs, transport
 from gml._sketch import sketch
 from gml._slots import get_column
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gml._features import Features
     from gml._ot import Transport
-    from gml.solvers import Solver
+    from gml.solvers import Exact
 
     from ._measure import Yardstick
 
@@ -39,7 +39,7 @@ class Compared:
     measured: Measured
     pairs: Oriented
 
-    def solve(self, stick: Yardstick, *, solver: Solver, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
+    def solve(self, stick: Yardstick, *, solver: Exact, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
         """Plans of the pairs, block by block; the blocks do not depend on the number of workers."""
         clouds = self.measured.clouds
         n_points = np.diff(clouds.start)
@@ -79,7 +79,7 @@ def compare_two(
     cohort = cohort.of(chosen)
     cohort.check_finite()
     points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
-    return Compared(Measured(cohort, points, Clouds(stick.embed(points.x), points.weights, points.start)), pairs)
+    return Compared(Measured(cohort, points, stick.clouds(points)), pairs)
 
 
 def _chosen(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anndata as ad
 import pandas as pd
@@ -12,10 +12,11 @@ from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, c
 from gml._cohort import constant_columns
 from gml._ground import metric_name
 from gml._mds import classical_mds
-from gml._ot import nearest_patients
+from gml._ot import nearest_patients, worst
+from gml._represent import used_points
 from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
 from gml._storage import average, numeric_matrix
-from gml.solvers import resolve_solver, solver_name
+from gml.solvers import Centroids, Exact, Gaussian, Sliced, resolve_solver, solver_name
 
 from ._groups import measure_groups, read_groups
 from ._measure import (
@@ -33,8 +34,9 @@ from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
 
-    from gml._ot import Ground
+    from gml._ot import Convergence, Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
 
@@ -91,11 +93,12 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     use_rep, layer
         Features, as in :func:`gml.tl.learn_metric`, for a metric that was not learned.
     solver
-        ``"exact"``, or :class:`gml.solvers.Exact` with settings.
+        How patients are compared, as in :func:`gml.tl.learn_metric`; :mod:`gml.solvers` says what each one costs.
     power
         Exponent q of the ground cost, 1 or 2; `None` is the metric's own, 1 if it was not learned.
     n_points
-        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
+        Each patient is represented by at most this many weighted k-means points; `None` takes every cell. Gaussian,
+        sliced and centroid solvers read every cell, which is recorded as `None`.
     neighbors_only
         Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
         tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
@@ -130,7 +133,9 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     ``.uns[key_added]``
         `params`, everything needed to repeat the call, `loss` of the learned metric, and `sketch_error`: the mean
         ground cost from a cell to the point that stands for it, 0 if all cells are taken, NaN for the points of
-        :func:`gml.pp.sketch`. With `neighbors_only` also `n_solved`, the number of pairs that were solved.
+        :func:`gml.pp.sketch`, Gaussians and centroids. With `neighbors_only` also `n_solved`, the number of pairs that
+        were solved; with Sinkhorn `convergence`: the iterations of the slowest pair (`n_iter`), the largest share of
+        the mass that a plan misses (`residual`), and the pairs that did not reach the tolerance (`n_open`).
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
@@ -218,7 +223,8 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
 
     stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata), estimated=True)
     ground = stick.ground(stick.power if power is None else power)
-    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby)
+    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
+    _check_solver(solver_settings, ground, groupby=groupby)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
@@ -230,6 +236,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         use_rep=use_rep,
         layer=layer,
         labelled=labelled,
+        solver=solver_settings,
         **settings,
     )
     stick, one, other = scaled(stick, one, other)
@@ -252,7 +259,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         "power": ground.power,
         "solver": solver_name(solver_settings),
         "solver_settings": asdict(solver_settings),
-        "n_points": n_points,
+        "n_points": used_points(solver_settings, n_points),
         "neighbors_only": neighbors_only,
         "groupby": groupby,
         "rng": seed,
@@ -261,21 +268,17 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     patients.uns[keys.run] = {"params": params, "sketch_error": error}
     if stick.learned is not None:
         patients.uns[keys.run]["loss"] = stick.learned.loss
-    if neighbors_only is not None:
+    if neighbors_only is None:
+        distances = _solve_all(patients, one, other, keys=keys, **solve)
+        if other is None:
+            warn_of_sizes(distances, floor, one.cohort)
+            warn_of_sketch(distances, error, n_points=n_points)
+    else:
         k = min(neighbors_only, len(one.cohort) - 1)
-        nearest = nearest_patients(one.clouds, k, solver=solver_settings, n_jobs=n_jobs)
+        nearest = nearest_patients(one.clouds, k, solver=cast("Exact", solver_settings), n_jobs=n_jobs)
         patients.obsp[keys.distances] = nearest.graph()
         patients.obsm[keys.means] = stick.embed(one.points.means())
         patients.uns[keys.run]["n_solved"] = nearest.n_solved
-    elif other is None:
-        distances = distances_within(one, **solve)
-        warn_of_sizes(distances, floor, one.cohort)
-        warn_of_sketch(distances, error, n_points=n_points)
-        patients.obsp[keys.distances] = distances
-        patients.obsm[keys.mds] = classical_mds(distances ** (1 / ground.power))
-    else:
-        patients.obsm[keys.distances] = distances_between(one, other, **solve)
-        patients.uns[keys.run]["reference"] = other.cohort.patients
     if groups is not None:
         measure_groups(
             patients,
@@ -291,8 +294,50 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     return patients, stick, one, other
 
 
+def _solve_all(
+    patients: AnnData,
+    one: Measured,
+    other: Measured | None,
+    *,
+    keys: Keys,
+    ground: Ground,
+    solver: Solver,
+    n_jobs: int | None,
+) -> NDArray[np.float64]:
+    """Store all distances, and how an iterative solver ended; the distances."""
+    ended: list[Convergence] = []
+    solve: dict[str, Any] = {"ground": ground, "solver": solver, "n_jobs": n_jobs, "ended": ended}
+    if other is None:
+        distances = distances_within(one, **solve)
+        patients.obsp[keys.distances] = distances
+        patients.obsm[keys.mds] = classical_mds(distances ** (1 / ground.power))
+    else:
+        distances = distances_between(one, other, **solve)
+        patients.obsm[keys.distances] = distances
+        patients.uns[keys.run]["reference"] = other.cohort.patients
+    if (how := worst(ended)) is not None:
+        patients.uns[keys.run]["convergence"] = asdict(how)
+    return distances
+
+
+def _check_solver(solver: Solver, ground: Ground, *, groupby: str | None) -> None:
+    """Whether the solver is defined for the ground metric, and for each group of cells."""
+    if isinstance(solver, Gaussian | Sliced) and ground.metric != "euclidean":
+        msg = (
+            f"solver={solver_name(solver)!r} is defined for the Euclidean and learned metrics only, got the metric "
+            f"{ground.metric!r}; take solver='exact' or 'sinkhorn'."
+        )
+        raise ValueError(msg)
+    if isinstance(solver, Centroids) and groupby is not None:
+        msg = (
+            f"`groupby` must be None with solver='centroids', got {groupby!r}: within one cell type there is nothing "
+            "left to transport; take solver='exact'."
+        )
+        raise ValueError(msg)
+
+
 def _check_neighbors_only(
-    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, groupby: str | None
+    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, groupby: str | None, solver: Solver
 ) -> None:
     """Whether the nearest patients can be found by lower bounds."""
     if neighbors_only is None:
@@ -301,6 +346,9 @@ def _check_neighbors_only(
     if reference is not None or groupby is not None:
         asked = "groupby" if reference is None else "reference"
         msg = f"`neighbors_only` must be None with `{asked}`, got {neighbors_only}: all those distances are taken."
+        raise ValueError(msg)
+    if not isinstance(solver, Exact):
+        msg = f"neighbors_only={neighbors_only} needs solver='exact', got {solver!r}; leave it out for all distances."
         raise ValueError(msg)
     if ground.power != 1 or ground.metric != "euclidean":
         msg = (

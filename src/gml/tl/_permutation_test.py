@@ -14,7 +14,7 @@ from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, re
 from gml._metric import Displacements, random_pairs, scaling
 from gml._ot import Clouds, Ground, distances_among
 from gml._parallel import parallel
-from gml._sketch import sketch
+from gml._represent import on_support_of, represent, type_key
 from gml._slots import check_anndata
 from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
 from gml.solvers import resolve_solver
@@ -135,10 +135,12 @@ def permutation_test(
         batch_key=batch_key,
         use_rep=use_rep,
         layer=layer,
+        type_key=type_key(solver),
         method=settings if not isinstance(settings, Fixed) or statistic != "mantel" else Spectral(target="ordered"),
     )
     learned = _check_fit(settings, statistic, cohort.design)
-    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
+    points = on_support_of(points, points, solver)
     fixed = displacements = None
     if isinstance(learned, Fixed) and statistic != "held_out":
         clouds = Clouds.of(points, scaling(points, learned))  # which knows no labels

@@ -16,6 +16,7 @@ from gml._metric import can_teach
 from gml._slots import check_anndata, check_no_sketch
 from gml._warn import warn
 from gml.methods import resolve_method
+from gml.solvers import Centroids, resolve_solver
 
 from ._cross_validate import cross_validate
 from ._study import read_splits, read_study
@@ -140,6 +141,9 @@ def rank_cell_types(
     check_anndata(adata)
     check_no_sketch(adata, why="its points have no cell types")
     resolve_method(method)
+    if isinstance(resolve_solver(solver), Centroids):
+        msg = "`solver` must not be 'centroids': within one cell type there is nothing to transport; take 'exact'."
+        raise ValueError(msg)
     seed = check_seed(rng)
     codes, types = groups_of_cells(adata, cell_type_key)
     if ALL_CELLS in types:

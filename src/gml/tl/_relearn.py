@@ -11,7 +11,7 @@ from gml._cohort import Cohort
 from gml._metric import MAX_PAIRS, Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
 from gml._sketch import sketch
 from gml.methods import Spectral
-from gml.solvers import Exact
+from gml.solvers import READ_ALL, Exact, solver_name
 
 from ._measure import DISEASE, PATIENT, features_of, keys_of
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gml.methods import Target
 
     from ._measure import Yardstick
+
+N_POINTS = 64  # for exact plans, where the metric was learned with a solver that reads all cells
 
 
 def labelled_patients(
@@ -46,7 +48,8 @@ def labelled_patients(
     )
     cohort = cohort.of(cohort.known)
     check_design(cohort.design, cohort.classes, method=Spectral(target=target_of(metric)))
-    return cohort, sketch(cohort, params["n_points"], seed=params["rng"], n_jobs=n_jobs)
+    n_points = N_POINTS if params["solver"] in READ_ALL else params["n_points"]
+    return cohort, sketch(cohort, n_points, seed=params["rng"], n_jobs=n_jobs)
 
 
 def target_of(metric: GroundMetric) -> Target:
@@ -58,7 +61,8 @@ def unlabelled_plans(
 ) -> Displacements:
     """Plans that know nothing of diseases."""
     pairs = unlabelled_pairs(cohort.design, MAX_PAIRS, rng)
-    solver = Exact(**metric.params["solver_settings"])
+    exact = metric.params["solver"] == solver_name(Exact())
+    solver = Exact(**metric.params["solver_settings"]) if exact else Exact()
     return Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
 
 
@@ -82,7 +86,7 @@ def relearner_of(
         reading=reading,
         target=target_of(metric),
         settings=settings,
-        leading=leading_axes(displacements, points, everyone),
+        leading=leading_axes(displacements, everyone),
         n_components=n_components,
     )
     return replace(relearner, unit=sum(relearner.squared_distances(Replicate.of(cohort.design), relearner.learned)))

@@ -10,7 +10,7 @@ from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._metric import can_teach, learning_pairs
 from gml._ot import transport
 from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
-from gml.solvers import resolve_solver
+from gml.solvers import resolve_exact
 
 from ._barycenter import labelled_by
 from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._ot import Clouds, Ground
-    from gml.solvers import Solver, SolverName
+    from gml.solvers import Exact, ExactName
 
 MOST_EDGES = 4_000_000  # of plans that are held at once
 
@@ -32,7 +32,7 @@ def score_cells(
     key: str = "gml",
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    solver: SolverName | Solver = "exact",
+    solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
     max_pairs: int | None = 20_000,
     rng: int | np.random.Generator | None = 0,
@@ -103,7 +103,7 @@ def score_cells(
     """
     check_anndata(adata)
     check_key_added(key, name="key")
-    settings = resolve_solver(solver)
+    settings = resolve_exact(solver)
     check_n_points(n_points)
     if max_pairs is not None:
         check_int(max_pairs, name="max_pairs")
@@ -119,6 +119,7 @@ def score_cells(
         disease_key=disease_key,
         use_rep=None,
         layer=None,
+        solver=settings,
         n_points=n_points,
         seed=seed,
         n_jobs=n_jobs,
@@ -162,7 +163,7 @@ def _score_points(
     pairs: NDArray[np.intp],
     *,
     ground: Ground,
-    solver: Solver,
+    solver: Exact,
     n_jobs: int | None,
 ) -> NDArray[np.float64]:
     """Score of each point, shape (n,); a few pairs at a time, so that not all plans are held at once."""

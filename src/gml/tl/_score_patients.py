@@ -12,7 +12,7 @@ from gml._ot import Clouds, free_support_barycenter, join, transport
 from gml._parallel import parallel
 from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
 from gml._warn import warn
-from gml.solvers import resolve_solver
+from gml.solvers import resolve_exact
 
 from ._barycenter import check_steps, labelled_by, typical_patients
 from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._ot import Barycenter, Ground
-    from gml.solvers import Solver, SolverName
+    from gml.solvers import Exact, ExactName
 
     from ._measure import Measured
 
@@ -41,7 +41,7 @@ def score_patients(
     reference: AnnData | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    solver: SolverName | Solver = "exact",
+    solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
     max_iter: int = 100,
     tol: float = 1e-4,
@@ -121,7 +121,7 @@ def score_patients(
     check_n_points(n_points)
     check_steps(max_iter, tol)
     check_n_jobs(n_jobs)
-    seed, solver = check_seed(rng), resolve_solver(solver)
+    seed, solver = check_seed(rng), resolve_exact(solver)
     stick = yardstick(key, holders=(adata,) if reference is None else (reference, adata))
     labelled_by(adata if reference is None else reference, stick, disease_key)
     one, other = measure_against(
@@ -132,6 +132,7 @@ def score_patients(
         disease_key=disease_key,
         use_rep=None,
         layer=None,
+        solver=solver,
         n_points=n_points,
         seed=seed,
         n_jobs=n_jobs,
@@ -194,7 +195,7 @@ def _left_out(
     scored: NDArray[np.intp],
     *,
     typical: list[Barycenter],
-    solver: Solver,
+    solver: Exact,
     max_iter: int,
     tol: float,
     n_jobs: int | None,
@@ -234,7 +235,7 @@ def _without(
     *,
     clouds: Clouds,
     typical: list[Barycenter],
-    solver: Solver,
+    solver: Exact,
     max_iter: int,
     tol: float,
 ) -> Barycenter:
@@ -251,7 +252,7 @@ def _distances(
     typical: list[Barycenter],
     left_out: LeftOut,
     ground: Ground,
-    solver: Solver,
+    solver: Exact,
     n_jobs: int | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of each patient to the typical patients, (p, c), and of these from each other, (p, c, c).

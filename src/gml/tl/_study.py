@@ -31,9 +31,10 @@ def read_study(
     batch_key: str | None,
     use_rep: str | None,
     layer: str | None,
+    type_key: str | None = None,
     method: AnyMethod | None = None,
 ) -> Cohort:
-    """The patients that have a disease; they must be able to teach a metric."""
+    """The patients that have a disease; they must be able to teach a metric. `type_key` is what the solver reads."""
     cohort = Cohort.from_anndata(
         adata,
         find_features(adata, use_rep=use_rep, layer=layer),
@@ -41,6 +42,7 @@ def read_study(
         disease_key=disease_key,
         donor_key=donor_key,
         batch_key=batch_key,
+        type_key=type_key,
     )
     if len(known := cohort.known) < len(cohort):
         logger.info("%d of %d patients have no disease (NaN) and teach nothing", len(cohort) - len(known), len(cohort))

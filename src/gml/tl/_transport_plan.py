@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from gml._checks import check_n_jobs, check_n_points, check_seed
 from gml._slots import check_anndata
-from gml.solvers import resolve_solver
+from gml.solvers import resolve_exact
 
 from ._measure import PATIENT, features_of, yardstick
 from ._pairs import compare_two
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._sketch import Points
-    from gml.solvers import Solver, SolverName
+    from gml.solvers import Exact, ExactName
 
     from ._measure import Metric
 
@@ -33,7 +33,7 @@ def transport_plan(
     *,
     metric: Metric = "gml",
     patient_key: str = PATIENT,
-    solver: SolverName | Solver = "exact",
+    solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
@@ -91,7 +91,7 @@ def transport_plan(
     True
     """
     check_anndata(adata)
-    settings = resolve_solver(solver)
+    settings = resolve_exact(solver)
     check_n_points(n_points)
     check_n_jobs(n_jobs)
     seed = check_seed(rng)

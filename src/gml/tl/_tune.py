@@ -12,7 +12,7 @@ from sklearn.model_selection import ParameterGrid
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
 from gml._parallel import parallel
-from gml._sketch import sketch
+from gml._represent import on_support_of, represent, type_key
 from gml._slots import check_anndata
 from gml.methods import Auto, Fixed, resolve_method
 from gml.solvers import resolve_solver
@@ -131,18 +131,20 @@ def tune(
         batch_key=batch_key,
         use_rep=use_rep,
         layer=layer,
+        type_key=type_key(solver),
     )
     for candidate in candidates:
         if candidate.n_components is not None:
             check_int(candidate.n_components, name="n_components", high=len(cohort.features.names))
     folds = read_splits(splits, cohort, seed=seed)
     sizes = dict.fromkeys(candidate.n_points for candidate in candidates)
-    points = {n_points: sketch(cohort, n_points, seed=seed, n_jobs=n_jobs) for n_points in sizes}
+    points = {n_points: represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs) for n_points in sizes}
     call: dict[str, Any] = {"candidates": candidates, "n_splits": n_inner_splits, "solver": solver, "seed": seed}
     run = partial(_run_fold, points=points, cohort=cohort, **call)
     results, chosen = zip(*parallel(run, folds, n_jobs=n_jobs, description="tuning"), strict=True)
     table = tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
     table["chosen"] = [candidates[chosen[split]].name for split in table["split"]]
+    points = {n_points: on_support_of(those, those, solver) for n_points, those in points.items()}
     found, best = search(points, cohort.design, n_jobs=n_jobs, **call)
     table.attrs["best"] = {
         "method": candidates[best].method,
@@ -166,6 +168,7 @@ def _run_fold(
 ) -> tuple[list[Result], int]:
     """Choose on the training patients of a split, then score the choice on its test patients."""
     train = {n_points: those.of(fold.train) for n_points, those in points.items()}
+    train = {n_points: on_support_of(those, those, solver) for n_points, those in train.items()}
     part = cohort.design.of(fold.train)
     _, best = search(train, part, candidates, n_splits=n_splits, solver=solver, seed=seed, n_jobs=1)
     chosen = candidates[best]

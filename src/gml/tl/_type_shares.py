@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from gml._cohort import types_of_cells
 from gml._ot import Clouds, costs_if_types_stay
 from gml._warn import warn
-
-from ._composition import cell_type_codes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._sketch import Points
-    from gml.solvers import Solver
+    from gml.solvers import Exact
 
     from ._measure import Yardstick
     from ._pairs import Compared
@@ -62,7 +61,7 @@ class TypeShares:
 
 def read_types(adata: AnnData, key: str, cell_type: str | None) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Type of each cell, as a position in the names, which come second and hold `cell_type` if there is one."""
-    codes, names = cell_type_codes(adata, key)
+    codes, names = types_of_cells(adata, key)
     if cell_type is not None and cell_type not in names:
         listed = ", ".join(map(repr, names.tolist()))
         msg = f"adata.obs[{key!r}] has no cell type {cell_type!r}; it holds {listed}."
@@ -71,7 +70,7 @@ def read_types(adata: AnnData, key: str, cell_type: str | None) -> tuple[NDArray
 
 
 def warn_of_ties(
-    compared: Compared, stick: Yardstick, types: tuple[NDArray[np.intp], NDArray[np.str_]], *, solver: Solver
+    compared: Compared, stick: Yardstick, types: tuple[NDArray[np.intp], NDArray[np.str_]], *, solver: Exact
 ) -> None:
     """Say so if composition and expression cannot be told apart, judged by a few pairs and not too many points."""
     pairs = compared.pairs.pairs[compared.pairs.coefficients > 0]
