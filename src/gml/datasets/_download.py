@@ -52,7 +52,7 @@ def receive(url: str, path: Path) -> Path:
         if failures == PATIENCE:
             msg = (
                 f"The connection to {urlsplit(url).hostname} broke {PATIENCE} times without bringing anything new "
-                f"({broken}). Call again to go on: {_human(_size(part))} stay in {part}. {by_hand(url, path)}"
+                f"({broken}).{_stays(part)} {by_hand(url, path)}"
             )
             raise ConnectionError(msg) from broken
         logger.info("connection broke at %s of %s: %s", _human(_size(part)), url, broken)
@@ -107,7 +107,7 @@ def _ask(url: str, path: Path, part: Path, *, start: int) -> Response:
     try:
         response = requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
     except requests.RequestException as error:
-        msg = f"{urlsplit(url).hostname} cannot be reached: {error}. {by_hand(url, path)}"
+        msg = f"{urlsplit(url).hostname} cannot be reached: {error}.{_stays(part)} {by_hand(url, path)}"
         raise ConnectionError(msg) from error
     for answer in (*response.history, response):
         _check_secure(answer.url)
@@ -169,12 +169,15 @@ def _check_space(part: Path, needed: int | None) -> None:
 
 
 def _no_space(part: Path, what: str, *, code: int | None) -> OSError:
-    there = f" {_human(_size(part))} stay in {part}, from where the next call goes on." if part.exists() else ""
     msg = (
-        f"The disk of {part.parent} {what}{there} Make room, or name another folder by `cache_dir` or the environment "
-        "variable GML_CACHE_DIR."
+        f"The disk of {part.parent} {what}{_stays(part)} Make room, or name another folder by `cache_dir` or the "
+        "environment variable GML_CACHE_DIR."
     )
     return OSError(code, msg)
+
+
+def _stays(part: Path) -> str:
+    return f" {_human(_size(part))} stay in {part}, from where the next call goes on." if _tag(part).exists() else ""
 
 
 def _check_secure(url: str) -> None:
