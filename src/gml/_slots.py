@@ -31,6 +31,7 @@ NOISE_FLOOR = "noise_floor"
 WEIGHT = "weight"
 SKETCH = "gml_sketch"
 SKETCH_FORMAT = 1
+SOURCE = "gml_source"
 PCA = "X_pca"
 PCA_LOADINGS = "PCs"
 HIGHLY_VARIABLE = "highly_variable"

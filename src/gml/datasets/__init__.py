@@ -1,8 +1,11 @@
-"""Cohorts to try things on, with a known truth."""
+"""Cohorts to try things on: simulated ones with a known truth, and public ones."""
 
 from __future__ import annotations
 
+from ._cellxgene import cellxgene
 from ._gaussian_cohort import gaussian_cohort
+from ._kumar23 import kumar23
+from ._kuppe22 import kuppe22
 from ._simulated_cohort import simulated_cohort
 
-__all__ = ["gaussian_cohort", "simulated_cohort"]
+__all__ = ["cellxgene", "gaussian_cohort", "kumar23", "kuppe22", "simulated_cohort"]
