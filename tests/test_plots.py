@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 
 import gml
 
-ORANGE, BLUE, GREEN = "#E69F00", "#56B4E9", "#009E73"
+FIRST, SECOND, THIRD = "#1F77B4", "#FF7F0E", "#2CA02C"  # colours of classes: those of scanpy
 PLOTS = [gml.pl.patient_heatmap, gml.pl.patient_embedding, gml.pl.loss]
 
 
@@ -88,7 +88,7 @@ def test_heatmap_puts_blocks_together(patients: AnnData) -> None:
 def test_heatmap_has_strip_legend_and_color_bar(patients: AnnData) -> None:
     ax = gml.pl.patient_heatmap(patients)
     assert legends(ax) == {"disease": ["a", "b"]}
-    expected = [to_rgba(ORANGE if disease == "a" else BLUE) for disease in patients[names(ax)].obs["disease"]]
+    expected = [to_rgba(FIRST if disease == "a" else SECOND) for disease in patients[names(ax)].obs["disease"]]
     np.testing.assert_allclose(strips(ax)["disease"], expected)
     assert "OT distance" in [child.get_ylabel() for child in ax.child_axes]
 
@@ -252,13 +252,13 @@ def test_colors_in_uns_are_used(patients: AnnData) -> None:
 def test_colors_in_uns_of_another_length_are_not(patients: AnnData) -> None:
     patients.uns["disease_colors"] = ["#112233"]
     ax = gml.pl.patient_embedding(patients)
-    assert colors_of(ax, patients, "disease") == {"a": ORANGE, "b": BLUE}
+    assert colors_of(ax, patients, "disease") == {"a": FIRST, "b": SECOND}
 
 
 def test_classes_that_do_not_occur_keep_their_color(patients: AnnData) -> None:
     patients.obs["stage"] = pd.Categorical(["III", "I"] * 6, categories=["I", "II", "III"])
     ax = gml.pl.patient_embedding(patients, color="stage")
-    assert colors_of(ax, patients, "stage") == {"I": ORANGE, "III": GREEN}
+    assert colors_of(ax, patients, "stage") == {"I": FIRST, "III": THIRD}
     assert legends(ax) == {"stage": ["I", "III"]}
 
 

@@ -44,8 +44,8 @@ def patient_heatmap(
     """Heatmap of the distances between patients, alike ones side by side.
 
     Rows and columns have the order of the leaves of the tree above: average linkage, neighbours as close as possible
-    (up to 300 patients). Strips to the right of the rows show what is known of the patients. Patients without cells of
-    the group whose distances are drawn are left out.
+    (up to 300 patients). Strips to the right of the rows show what is known of the patients, with a legend or a colour
+    bar for each beside them. Patients without cells of the group whose distances are drawn are left out.
 
     Parameters
     ----------
@@ -53,8 +53,8 @@ def patient_heatmap(
         Result of :func:`gml.tl.patient_distances`. Not modified.
     color
         One or several columns of ``patients.obs`` (or genes of ``patients.var_names``), one strip each. `None` takes
-        the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, if
-        there are any, and a legend if there are at most 40; missing values are light grey.
+        the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, or
+        else those that scanpy gives them, and a legend if there are at most 40; missing values are light grey.
     key
         `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     cmap
@@ -108,9 +108,8 @@ def patient_heatmap(
         for coloring in colorings:
             _draw_strip(axes, coloring, order, left=left)
             left += _STRIP + _GAP
-        left += 2 * _GAP
-        add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
-        add_legends(axes, colorings, left=left, top=0.58)
+        bar = add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
+        add_legends(axes, colorings, left=left, under=bar)
     return axes
 
 
