@@ -130,7 +130,9 @@ def test_legends_and_bars_lie_apart(n: int) -> None:
     """Where the heatmap ends, they go on in a new column."""
     patients = make_patients(n)
     patients.obs["site"] = [f"a site with a name that is long {i % 12}" for i in range(n)]
-    color = ["disease", "noise_floor", "site", "sex", "n_cells", "treated", "CD19", "CD3E"]
+    patients.obs["reads"] = 1e7 * patients.obs["noise_floor"]
+    patients.obs["score of the clinicians at the first visit"] = patients.obs["noise_floor"]
+    color = ["disease", "reads", "site", "sex", "n_cells", "treated", "CD19", patients.obs.columns[-1]]
     ax = gml.pl.patient_heatmap(patients, color=color)
     ax.figure.canvas.draw()
     found = [child for child in ax.get_children() if isinstance(child, Legend)]

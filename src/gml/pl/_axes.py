@@ -34,6 +34,7 @@ _CLASSES_PER_COLUMN = 20
 GAP = 0.12  # inches, between axes and what stands beside them
 _BAR, _BAR_HEIGHT = 0.13, 0.85  # inches, of a colour bar; its height where it stands between legends
 _TICKS_PER_INCH = 5
+_LONGEST_BAR = 16  # characters of the name of a colour bar between legends
 _LEGEND_GAP, _COLUMN_GAP = 0.16, 0.2  # inches, from legend to legend
 _OVERHANG = 0.4  # inches by which legends may reach below the axes, where names of strips or columns stand, too
 _PAD = 0.1  # inches around a new figure
@@ -100,7 +101,7 @@ def add_legends(ax: Axes, colorings: Sequence[Coloring], *, left: float = 1.0, u
             legend.set_bbox_to_anchor((x, -below), transform=place)
         if coloring.scale is not None:
             bar = ax.inset_axes((x, -below - height, _BAR, height), transform=place)
-            _fill_bar(bar, coloring.scale, label=coloring.name)
+            _fill_bar(bar, coloring.scale, label=shorten(coloring.name, _LONGEST_BAR))
         right = max(right, (_right_end(bar if legend is None else legend) - start) / dpi)
         below += height + _LEGEND_GAP
 
@@ -126,6 +127,7 @@ def _fill_bar(bar: Axes, scale: ScalarMappable, *, label: str) -> Axes:
     bar.tick_params(labelsize="small")
     inches = bar.get_window_extent().height / bar.figure.dpi
     bar.yaxis.set_major_locator(MaxNLocator(int(np.clip(_TICKS_PER_INCH * inches, 2, 8)), steps=[1, 2, 2.5, 5, 10]))
+    bar.yaxis.set_major_formatter("{x:g}")  # no power of ten above the bar, where another legend may stand
     colorbar.outline.set_visible(False)
     return bar
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MOST_OPTIMAL = 300  # patients; the optimal order of leaves takes cubic time
 _MOST_NAMES = 40  # patients
 _SMALLEST, _LARGEST = 4.5, 8.0  # font sizes of names
+_LONGEST = 24  # characters of the name of a strip
 _STRIP, _GAP = 0.035, 0.012  # widths, in units of the axes
 
 
@@ -160,6 +161,6 @@ def _draw_strip(ax: Axes, coloring: Coloring, order: NDArray[np.integer], *, lef
     strip = ax.inset_axes((left, 0, _STRIP, 1))
     strip.imshow(coloring.rgba[order][:, None], aspect="auto", interpolation="nearest")
     strip.set_yticks([])
-    strip.set_xticks([0], [shorten(coloring.name)], rotation=90, fontsize="small", parse_math=False)
+    strip.set_xticks([0], [shorten(coloring.name, _LONGEST)], rotation=90, fontsize="small", parse_math=False)
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)
