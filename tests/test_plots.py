@@ -1,11 +1,12 @@
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from anndata import AnnData
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgba
@@ -14,7 +15,7 @@ from scipy.spatial.distance import cdist
 
 import gml
 
-ORANGE, BLUE, GREEN = "#E69F00", "#56B4E9", "#009E73"
+FIRST, SECOND, THIRD = "#1F77B4", "#FF7F0E", "#2CA02C"  # colours of classes: those of scanpy
 PLOTS = [gml.pl.patient_heatmap, gml.pl.patient_embedding, gml.pl.loss]
 
 
@@ -88,7 +89,7 @@ def test_heatmap_puts_blocks_together(patients: AnnData) -> None:
 def test_heatmap_has_strip_legend_and_color_bar(patients: AnnData) -> None:
     ax = gml.pl.patient_heatmap(patients)
     assert legends(ax) == {"disease": ["a", "b"]}
-    expected = [to_rgba(ORANGE if disease == "a" else BLUE) for disease in patients[names(ax)].obs["disease"]]
+    expected = [to_rgba(FIRST if disease == "a" else SECOND) for disease in patients[names(ax)].obs["disease"]]
     np.testing.assert_allclose(strips(ax)["disease"], expected)
     assert "OT distance" in [child.get_ylabel() for child in ax.child_axes]
 
@@ -115,6 +116,34 @@ def test_several_strips(patients: AnnData) -> None:
     grey = strips(ax)["noise_floor"][names(ax).index("P003")]
     np.testing.assert_allclose(grey, to_rgba("lightgrey"))
     assert len(np.unique(strips(ax)["CD19"], axis=0)) == 12
+
+
+def test_strips_of_numbers_have_color_bars(patients: AnnData) -> None:
+    ax = gml.pl.patient_heatmap(patients, color=["noise_floor", "disease", "CD19"])
+    bars = {child.get_ylabel(): child.get_ylim() for child in ax.child_axes if child.get_ylabel()}
+    assert list(bars) == ["OT distance", "noise_floor", "CD19"]
+    assert bars["noise_floor"] == pytest.approx((patients.obs["noise_floor"].min(), patients.obs["noise_floor"].max()))
+
+
+@pytest.mark.parametrize("n", [2, 12, 60])
+def test_legends_and_bars_lie_apart(n: int) -> None:
+    """Where the heatmap ends, they go on in a new column."""
+    patients = make_patients(n)
+    patients.obs["site"] = [f"a site with a name that is long {i % 12}" for i in range(n)]
+    patients.obs["reads"] = 1e7 * patients.obs["noise_floor"]
+    patients.obs["score of the clinicians at the first visit"] = patients.obs["noise_floor"]
+    color = ["disease", "reads", "site", "sex", "n_cells", "treated", "CD19", patients.obs.columns[-1]]
+    ax = gml.pl.patient_heatmap(patients, color=color)
+    ax.figure.canvas.draw()
+    found = [child for child in ax.get_children() if isinstance(child, Legend)]
+    found += [child for child in ax.child_axes if child.get_ylabel()]
+    boxes = [child.get_tightbbox() for child in found]
+    assert len(boxes) == 9
+    for one, other in combinations(boxes, 2):
+        assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
+    lowest = min(box.y0 for box in boxes)
+    assert ax.figure.bbox.y0 <= lowest
+    assert max(box.x1 for box in boxes) <= ax.figure.bbox.x1
 
 
 def test_legends_stand_below_each_other(patients: AnnData) -> None:
@@ -252,13 +281,39 @@ def test_colors_in_uns_are_used(patients: AnnData) -> None:
 def test_colors_in_uns_of_another_length_are_not(patients: AnnData) -> None:
     patients.uns["disease_colors"] = ["#112233"]
     ax = gml.pl.patient_embedding(patients)
-    assert colors_of(ax, patients, "disease") == {"a": ORANGE, "b": BLUE}
+    assert colors_of(ax, patients, "disease") == {"a": FIRST, "b": SECOND}
+
+
+def test_more_colors_in_uns_than_classes_are_used(patients: AnnData) -> None:
+    patients.uns["disease_colors"] = np.array(["#112233", "#AABBCC", "#000000"])
+    assert colors_of(gml.pl.patient_embedding(patients), patients, "disease") == {"a": "#112233", "b": "#AABBCC"}
+
+
+def test_colors_in_uns_that_are_none_are_not_used(patients: AnnData) -> None:
+    patients.uns["disease_colors"] = ["#112233", "no colour"]
+    assert colors_of(gml.pl.patient_embedding(patients), patients, "disease") == {"a": FIRST, "b": SECOND}
+
+
+@pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")  # scanpy calls it
+@pytest.mark.parametrize("n_classes", [3, 10, 11, 20, 21, 28, 29, 60])
+def test_colors_are_those_that_scanpy_stores(n_classes: int) -> None:
+    """The same before and after a plot of scanpy."""
+    patients = make_patients(60)
+    patients.obs["site"] = pd.Categorical([f"site {i % n_classes:02d}" for i in range(60)])
+    before = gml.pl.patient_embedding(patients, color="site")
+    sc.pl.embedding(patients, basis="X_gml_mds", color="site", show=False)
+    stored = [to_hex(color).upper() for color in patients.uns["site_colors"]]
+    assert colors_of(before, patients, "site") == dict(zip(patients.obs["site"].cat.categories, stored, strict=True))
+    np.testing.assert_array_equal(
+        before.collections[0].get_facecolors(),
+        gml.pl.patient_embedding(patients, color="site").collections[0].get_facecolors(),
+    )
 
 
 def test_classes_that_do_not_occur_keep_their_color(patients: AnnData) -> None:
     patients.obs["stage"] = pd.Categorical(["III", "I"] * 6, categories=["I", "II", "III"])
     ax = gml.pl.patient_embedding(patients, color="stage")
-    assert colors_of(ax, patients, "stage") == {"I": ORANGE, "III": GREEN}
+    assert colors_of(ax, patients, "stage") == {"I": FIRST, "III": THIRD}
     assert legends(ax) == {"stage": ["I", "III"]}
 
 

@@ -18,7 +18,7 @@ from matplotlib.patches import PathPatch, Rectangle
 
 import gml
 
-ORANGE, SKY, GREEN = "#e69f00", "#56b4e9", "#009e73"  # first three classes
+FIRST, SECOND, THIRD = "#1f77b4", "#ff7f0e", "#2ca02c"  # colours of classes: those of scanpy
 UP, DOWN, BLUE, GREY = "#0072b2", "#d55e00", "#0072b2", to_hex("0.55")
 LONG = "CD14-positive, CD16-negative $classical$ monocyte of the bone marrow"
 
@@ -197,8 +197,8 @@ def test_importance_leads_from_above() -> None:
     assert names(ax) == [f"gene_{i}" for i in range(5)]
     top = table.loc[names(ax)]
     np.testing.assert_allclose(bars(ax)["width"], top["importance"])
-    assert bars(ax)["color"].tolist() == [ORANGE, SKY, GREEN, ORANGE, SKY]
-    assert legends(ax) == {"highest in": {"a": ORANGE, "b": SKY, "c": GREEN}}
+    assert bars(ax)["color"].tolist() == [FIRST, SECOND, THIRD, FIRST, SECOND]
+    assert legends(ax) == {"highest in": {"a": FIRST, "b": SECOND, "c": THIRD}}
     rows = np.arange(5)
     np.testing.assert_allclose(segments(ax)[:, 0], np.column_stack([top["importance_low"], rows]))
     np.testing.assert_allclose(segments(ax)[:, 1], np.column_stack([top["importance_high"], rows]))
@@ -225,7 +225,7 @@ def test_directions_are_of_the_most_important() -> None:
     ax = gml.pl.rank_genes(table, n_genes=4, by="direction_b_low", ax=fresh())
     assert names(ax) == [f"gene_{i}" for i in range(4)]
     np.testing.assert_allclose(bars(ax)["width"], [-0.1, 0.5, -0.1, 0.5])
-    assert bars(ax)["color"].tolist() == [ORANGE, SKY] * 2
+    assert bars(ax)["color"].tolist() == [FIRST, SECOND] * 2
     assert ax.get_xlabel() == "mean in b_low less the others\n(● stable)"
     assert not segments(ax).size
 
@@ -352,8 +352,8 @@ def test_cells_are_where_they_are_and_mixed() -> None:
         points, dots(gml.pl.cells(adata, components=(3, 1), ax=fresh()))[0]
     )  # the same each time
     colors = [to_hex(color) for color in ax.collections[0].get_facecolors()]
-    assert colors == [ORANGE if disease == "x" else SKY for disease in adata.obs["disease"].iloc[order]]
-    assert legends(ax) == {"disease": {"x": ORANGE, "y": SKY}}
+    assert colors == [FIRST if disease == "x" else SECOND for disease in adata.obs["disease"].iloc[order]]
+    assert legends(ax) == {"disease": {"x": FIRST, "y": SECOND}}
     assert ax.collections[0].get_rasterized()
     assert ax.get_aspect() == 1
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("component 3", "component 1")
@@ -596,7 +596,7 @@ def test_flow_leads_from_bar_to_bar() -> None:
     np.testing.assert_allclose([bar.get_height() for bar in right], mass.sum(axis=0))
     assert {bar.get_x() for bar in left} == {0.0}
     assert all(upper.get_y() + upper.get_height() < lower.get_y() for upper, lower in pairwise(left))
-    colors = [ORANGE, SKY, GREEN]
+    colors = [FIRST, SECOND, THIRD]
     assert [to_hex(bar.get_facecolor()) for bar in left] == colors
     assert len(bands(ax)) == 9
     for number, band in enumerate(bands(ax)):
@@ -717,7 +717,7 @@ def test_scores_of_patients_by_disease() -> None:
     colors = [
         {to_hex(color) for color in child.get_facecolors()} for child in ax.collections if len(child.get_offsets()) > 1
     ]
-    assert colors == [{ORANGE}, {SKY}]
+    assert colors == [{FIRST}, {SECOND}]
     assert [line.get_xdata()[0] for line in ax.lines] == [0]
     assert ax.get_xlim() == (-1.05, 1.05)
     assert ax.get_xlabel() == "score: like another disease (−1)\nor like y_z (1)"
@@ -739,11 +739,11 @@ def test_scores_for_one_disease_in_other_colors() -> None:
     ax = gml.pl.score_patients(patients, disease="y/z", color="sex", ax=fresh())
     np.testing.assert_allclose(np.sort(np.concatenate(dots(ax))[:, 0]), np.sort(patients.obs["gml_score_y_z"]))
     assert ax.get_xlabel().endswith("or like y/z (1)")
-    assert legends(ax) == {"sex": {"f": ORANGE, "m": SKY}}
+    assert legends(ax) == {"sex": {"f": FIRST, "m": SECOND}}
     found = np.concatenate(dots(ax))[:, 0], np.concatenate([child.get_facecolors() for child in ax.collections[1::2]])
     for score, color in zip(*found, strict=True):
         (patient,) = patients.obs_names[patients.obs["gml_score_y_z"] == score]
-        assert to_hex(color) == (ORANGE if patients.obs.loc[patient, "sex"] == "f" else SKY)
+        assert to_hex(color) == (FIRST if patients.obs.loc[patient, "sex"] == "f" else SECOND)
 
 
 def test_scores_without_diseases_or_scores() -> None:

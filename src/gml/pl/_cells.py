@@ -10,7 +10,7 @@ import pandas as pd
 from gml._checks import check_int
 from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
 
-from ._axes import add_colorbar, add_legends, check_axes, drawing, equal_aspect, shorten
+from ._axes import add_legends, check_axes, drawing, equal_aspect, shorten
 from ._colors import disease_column, read_coloring
 from ._names import WHITE_EDGE, name_points
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WIDTH = 3.2  # inches
-_LEFT = 1.03  # of legends, in units of the axes
 _LONGEST_ARROW = 0.9  # of the way from the middle of the cells to the farthest of them, but for one in a hundred
 _LONGEST = 16  # characters
 _ON_ARROW = np.linspace(0, 1, 9)[:, None, None]  # places that names of genes keep away from
@@ -50,8 +49,8 @@ def cells(
         `key_added` of the metric.
     color
         Column of ``adata.obs``, or gene of ``adata.var_names``. `None` takes the disease that the metric was learned
-        for, if it is there. Classes have the colours in ``adata.uns[color + "_colors"]``, if there are any; missing
-        values are light grey.
+        for, if it is there. Classes have the colours in ``adata.uns[color + "_colors"]``, or else those
+        that scanpy gives them; missing values are light grey.
     components
         Two numbers of components, the first is 1.
     n_genes
@@ -110,9 +109,7 @@ def cells(
             loadings = get_matrix(adata, "varm", keys.loadings)[:, chosen]  # (genes, 2)
             _draw_genes(axes, points, pd.DataFrame(loadings, index=adata.var_names), n_genes=n_genes)
         if coloring is not None:
-            add_legends(axes, [coloring], left=_LEFT, top=1.0)
-        if coloring is not None and coloring.scale is not None:
-            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+            add_legends(axes, [coloring])
     return axes
 
 

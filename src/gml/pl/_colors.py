@@ -9,7 +9,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize, to_rgba, to_rgba_array
+from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
+from scanpy.plotting import palettes
 
 from gml._slots import Keys, get_column
 from gml._storage import in_memory, numeric_matrix, walk
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-# Okabe and Ito, told apart by colour-blind readers; the two that are weak on white or look like text come last
-OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#F0E442", "#000000")
 MISSING = to_rgba("lightgrey")
 CONTINUOUS = "plasma"
 UP, DOWN = "#0072B2", "#D55E00"  # signs, where they need a colour
@@ -73,13 +72,15 @@ def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Colori
 
 
 def palette(n: int, stored: object = None) -> NDArray[np.float64]:
-    """Colours of n classes, shape (n, 4): those that scanpy stored if they fit."""
-    if isinstance(stored, list | tuple | np.ndarray) and len(stored) == n:
-        return to_rgba_array([str(color) for color in stored])
-    if n <= len(OKABE_ITO):
-        return to_rgba_array(OKABE_ITO[:n])
-    if n <= 20:
-        return mpl.colormaps["tab20"](np.arange(n))
+    """Colours of n classes, shape (n, 4): those that are stored if they fit, or else scanpy's."""
+    if isinstance(stored, list | tuple | np.ndarray) and len(stored) >= n:
+        known = [str(color) for color in stored[:n]]
+        if all(map(is_color_like, known)):
+            return to_rgba_array(known)
+    cycle = mpl.rcParams["axes.prop_cycle"].by_key().get("color", [])
+    for colors in (cycle, palettes.default_20, palettes.default_28, palettes.default_102):
+        if n <= len(colors):
+            return to_rgba_array(list(colors[:n]))
     return mpl.colormaps["viridis"](np.linspace(0, 1, n))
 
 

@@ -92,9 +92,9 @@ def confusion_matrix(
         name_square(axes, classes, room=room)
         _write_cells(axes, counts, shares if normalize else None, dark=shown > 0.55 * highest, room=room)
         label = "share of the true disease" if normalize else "predictions"
-        add_colorbar(axes, image, label=label, left=1.05, bottom=0.0, height=1.0)
+        add_colorbar(axes, image, label=label)
         if not normalize:
-            axes.child_axes[0].yaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.child_axes[0].yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(xlabel="predicted disease", ylabel="true disease")
         title = row_name(name) if readout == _DIRECT else f"{row_name(name)}, {readout}"
         axes.set_title(title, fontsize=_LARGEST, parse_math=False)
@@ -131,11 +131,13 @@ def _write_cells(
     dark: NDArray[np.bool_],
     room: float,
 ) -> None:
-    """Share, and below it the number of predictions in small print; nothing where it could not be read."""
+    """Share, and below it the number of predictions in small print; no text that is too small, and no 0 in small."""
     size = min(_LARGEST, 0.3 * room)
     if size < _SMALLEST:
         return
     for (row, column), count in np.ndenumerate(counts):
+        if not count and size < _LARGEST:
+            continue
         color = "white" if dark[row, column] else "0.15" if count else "0.65"
         if shares is None:
             ax.text(column, row, str(count), ha="center", va="center", fontsize=size, color=color)

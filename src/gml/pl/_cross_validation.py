@@ -11,8 +11,7 @@ from matplotlib.lines import Line2D
 from gml._checks import check_choice
 from gml.get import scores
 
-from ._axes import check_axes, drawing
-from ._colors import OKABE_ITO
+from ._axes import GAP, beside, check_axes, drawing
 from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name, row_room
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _MEANING = {
 _FROM_0_TO_1 = ("balanced_accuracy", "macro_f1", "auroc", "batch_accuracy")
 _DIRECT = "direct"
 _MARKERS = "osD^vP"
-_COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", *OKABE_ITO)  # strong ones first
+_COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, strong ones first
 _FILLED = 0.8  # of the height of a row
 
 
@@ -169,7 +168,8 @@ def _explain(ax: Axes, styles: dict[str, tuple[str, str]]) -> None:
         list(styles),
         title="readout",
         loc="upper left",
-        bbox_to_anchor=(1.03, 1.0),
+        bbox_to_anchor=(GAP, 0.0),
+        bbox_transform=beside(ax),
         alignment="left",
         frameon=False,
         fontsize="small",

@@ -120,7 +120,7 @@ def _draw_heatmap(
         p, q = _ends(table)
         axes.set_ylabel(_side("from", p), fontsize=_TEXT, parse_math=False)
         axes.set_xlabel(_side("to", q), fontsize=_TEXT, parse_math=False)
-        add_colorbar(axes, image, label=f"part of the {_what(table)}", left=1.05, bottom=0.0, height=1.0)
+        add_colorbar(axes, image, label=f"part of the {_what(table)}")
         axes.set_title("\n".join(_summary(table, whole)), fontsize=_TEXT, loc="left", parse_math=False)
     return axes
 

@@ -103,7 +103,7 @@ def loadings(
         axes.tick_params(axis="x", length=0)
         axes.spines[:].set_visible(False)
         axes.set_xlabel("component" if n == k else f"component\n({n} longest of {k})")
-        add_colorbar(axes, image, label="loading", left=1.08, bottom=1 - bar, height=bar)
+        add_colorbar(axes, image, label="loading", bottom=1 - bar, height=bar)
     return axes
 
 

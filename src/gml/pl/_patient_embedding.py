@@ -10,7 +10,7 @@ import numpy as np
 from gml._checks import check_choice
 from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
 
-from ._axes import add_colorbar, add_legends, check_axes, drawing, equal_aspect
+from ._axes import add_legends, check_axes, drawing, equal_aspect
 from ._colors import disease_column, read_coloring
 from ._known import drawn_patients
 from ._names import name_points
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 _UMAP = "X_umap"
 _UMAP_FIRST = "Run `gml.pp.neighbors` and then `sc.tl.umap` on the patients first."
-_LEFT = 1.03  # of legends, in units of the axes
 
 
 def patient_embedding(
@@ -44,8 +43,8 @@ def patient_embedding(
         after :func:`gml.pp.neighbors` and :func:`scanpy.tl.umap`. The first two columns are drawn.
     color
         Column of ``patients.obs``, or gene of ``patients.var_names`` for its mean in each patient. `None` takes the
-        disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, if there
-        are any; missing values are light grey.
+        disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, or else
+        those that scanpy gives them; missing values are light grey.
     key
         `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     labels
@@ -109,7 +108,5 @@ def patient_embedding(
         if labels:
             name_points(axes, points[:, :2], [str(patient) for patient in patients.obs_names[drawn]])
         if coloring is not None:
-            add_legends(axes, [coloring], left=_LEFT, top=1.0)
-        if coloring is not None and coloring.scale is not None:
-            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+            add_legends(axes, [coloring])
     return axes

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _MOST_OPTIMAL = 300  # patients; the optimal order of leaves takes cubic time
 _MOST_NAMES = 40  # patients
 _SMALLEST, _LARGEST = 4.5, 8.0  # font sizes of names
+_LONGEST = 24  # characters of the name of a strip
 _STRIP, _GAP = 0.035, 0.012  # widths, in units of the axes
 
 
@@ -44,8 +45,8 @@ def patient_heatmap(
     """Heatmap of the distances between patients, alike ones side by side.
 
     Rows and columns have the order of the leaves of the tree above: average linkage, neighbours as close as possible
-    (up to 300 patients). Strips to the right of the rows show what is known of the patients. Patients without cells of
-    the group whose distances are drawn are left out.
+    (up to 300 patients). Strips to the right of the rows show what is known of the patients, with a legend or a colour
+    bar for each beside them. Patients without cells of the group whose distances are drawn are left out.
 
     Parameters
     ----------
@@ -53,8 +54,8 @@ def patient_heatmap(
         Result of :func:`gml.tl.patient_distances`. Not modified.
     color
         One or several columns of ``patients.obs`` (or genes of ``patients.var_names``), one strip each. `None` takes
-        the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, if
-        there are any, and a legend if there are at most 40; missing values are light grey.
+        the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, or
+        else those that scanpy gives them, and a legend if there are at most 40; missing values are light grey.
     key
         `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     cmap
@@ -108,9 +109,8 @@ def patient_heatmap(
         for coloring in colorings:
             _draw_strip(axes, coloring, order, left=left)
             left += _STRIP + _GAP
-        left += 2 * _GAP
-        add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
-        add_legends(axes, colorings, left=left, top=0.58)
+        bar = add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
+        add_legends(axes, colorings, left=left, under=bar)
     return axes
 
 
@@ -161,6 +161,6 @@ def _draw_strip(ax: Axes, coloring: Coloring, order: NDArray[np.integer], *, lef
     strip = ax.inset_axes((left, 0, _STRIP, 1))
     strip.imshow(coloring.rgba[order][:, None], aspect="auto", interpolation="nearest")
     strip.set_yticks([])
-    strip.set_xticks([0], [shorten(coloring.name)], rotation=90, fontsize="small", parse_math=False)
+    strip.set_xticks([0], [shorten(coloring.name, _LONGEST)], rotation=90, fontsize="small", parse_math=False)
     strip.tick_params(length=0)
     strip.spines[:].set_visible(False)

@@ -99,7 +99,7 @@ def rank_genes(table: pd.DataFrame, *, n_genes: int = 15, by: str = "importance"
             _mark(axes, rows[top["stable"].to_numpy() == 1])
         axes.set_xlabel(_meaning(by, has_interval=f"{by}_low" in columns, has_dots=has_dots), parse_math=False)
         if coloring is not None:
-            add_legends(axes, [coloring], left=1.04, top=1.0)
+            add_legends(axes, [coloring])
     return axes
 
 

@@ -9,8 +9,9 @@ from matplotlib.colors import to_rgba_array
 
 from gml._slots import Keys, check_anndata, get_column
 
-from ._axes import add_colorbar, add_legends, check_axes, drawing, shorten
+from ._axes import add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
+from ._names import WHITE_EDGE
 from ._rows import BLUE, name_rows
 from ._tables import to_numbers
 
@@ -24,7 +25,6 @@ _ROW = 0.55  # inches
 _LONGEST = 26  # characters
 _SPREAD = 0.6  # of the height of a row
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples fill a row evenly, whatever the number of patients
-_LEFT = 1.04  # of legends, in units of the axes
 
 
 def score_patients(
@@ -105,14 +105,14 @@ def score_patients(
             axes.scatter(
                 scores[mine], heights, c=rgba[mine], s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3
             )
-            axes.vlines(np.median(scores[mine]), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=2)
+            axes.vlines(
+                np.median(scores[mine]), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE
+            )
         axes.set_xlim(-1.05, 1.05)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set_xlabel(f"score: like another disease (−1)\nor like {shorten(disease, _LONGEST)} (1)", parse_math=False)
         if coloring is not None and name != by_disease:
-            add_legends(axes, [coloring], left=_LEFT, top=1.0)
-        if coloring is not None and coloring.scale is not None:
-            add_colorbar(axes, coloring.scale, label=coloring.name, left=_LEFT, bottom=0.0, height=1.0)
+            add_legends(axes, [coloring])
     return axes
 
 
