@@ -51,11 +51,14 @@ bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.bench_scale
 	$(BIN)/python -m benchmarks.bench_nearest
 	$(BIN)/python -m benchmarks.bench_dask
+	$(BIN)/python -m benchmarks.bench_solvers --only time
 
 bench-accuracy: $(VENV)/.demo
 	$(BIN)/python benchmarks/bench_generalisation.py
 	$(BIN)/python benchmarks/bench_generalisation.py --null 50
 	$(BIN)/python -m benchmarks.bench_reading
+	$(BIN)/python -m benchmarks.bench_solvers --only distances
+	$(BIN)/python -m benchmarks.bench_solvers --only accuracy
 
 clean:
 	rm -rf $(VENV) demo docs/_build docs/generated
