@@ -35,6 +35,8 @@ POSITIONAL = {
     "gml.pl.rank_cell_types": ["table"],
     "gml.pl.rank_genes": ["table"],
     "gml.pl.transport_flow": ["table"],
+    "gml.get.distances": ["patients"],
+    "gml.get.patpy": ["patients"],
     "gml.get.scores": ["table"],
     "gml.pl.confusion_matrix": ["table"],
     "gml.pl.cross_validation": ["table"],
