@@ -67,7 +67,7 @@ def test_distances_to_a_reference(cells: AnnData) -> None:
 def test_some_distances_are_not_enough(cells: AnnData) -> None:
     nearest = gml.tl.patient_distances(cells, neighbors_only=3, n_points=8)
     for read in (gml.get.distances, gml.get.patpy):
-        with pytest.raises(ValueError, match="`gml.tl.patient_distances` without `neighbors_only`"):
+        with pytest.raises(ValueError, match=r"`gml\.tl\.patient_distances` without `neighbors_only`"):
             read(nearest)
 
 

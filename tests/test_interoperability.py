@@ -84,7 +84,9 @@ def test_features_on_a_gpu_are_refused(
     array.shape = (cells.n_vars, 8)  # PCs are told by their shape
     others = dict(getattr(cells, slot))
     monkeypatch.setattr(AnnData, slot, property(lambda _: {**others, key: array}))
-    with pytest.raises(TypeError, match=rf"adata\.{slot}\['{key}'\] lies in the memory of a GPU \({name}\).*`\.get\(\)`"):
+    with pytest.raises(
+        TypeError, match=rf"adata\.{slot}\['{key}'\] lies in the memory of a GPU \({name}\).*`\.get\(\)`"
+    ):
         gml.tl.learn_metric(cells, layer="counts" if slot == "layers" else None)
 
 
