@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import gml
 
@@ -39,6 +40,42 @@ def test_every_public_name_is_documented() -> None:
 def test_citation_has_the_version() -> None:
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.+)$", citation, re.MULTILINE) == [PROJECT["version"]]
+
+
+def test_badges_are_true() -> None:
+    badges = re.findall(r"img\.shields\.io/badge/([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    licence = PROJECT["license"].replace("-", "--")
+    assert badges == [f"python-{'_%7C_'.join(pythons)}-blue", f"licence-{licence}-blue"]
+
+
+def test_workflows_take_every_python() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8"))["jobs"]
+    pythons = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    assert jobs["test"]["strategy"]["matrix"]["python"] == pythons
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert [step["with"]["python-version"] for step in jobs["oldest"]["steps"] if "setup-python" in str(step)] == [
+        lowest
+    ]
+
+
+def test_entry_of_the_ecosystem() -> None:
+    """Fields that scverse/ecosystem-packages knows, in agreement with the project; addresses must exist."""
+    entry = yaml.safe_load((ROOT / ".github" / "ecosystem" / "meta.yaml").read_text(encoding="utf-8"))
+    asked = {"name", "description", "install", "primary_category", "tags", "license", "language", "category"}
+    addresses = {"project_home", "documentation_home", "tutorials_home", "contact"}
+    assert asked <= set(entry) <= asked | addresses | {"publications", "test_command"}
+    assert entry["name"] == gml.__name__
+    assert entry["install"] == {"pypi": PROJECT["name"]}
+    assert entry["description"].startswith(f"{PROJECT['description']}.\n")
+    assert entry["license"] == PROJECT["license"]
+    assert set(entry["tags"]) == set(PROJECT["keywords"]) - {"scverse"}
+    assert entry["publications"] == [
+        f"10.48550/arXiv.{number}"
+        for number in re.findall(r"value: arXiv:(\S+)", (ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    ]
+    urls = set(PROJECT.get("urls", {}).values())
+    assert {entry[name] for name in addresses & set(entry) - {"contact"}} <= urls
 
 
 def test_no_path_of_one_machine() -> None:

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS, get_point_weights, get_var
 from ._storage import (
+    check_on_cpu,
     column_means,
     in_memory,
     is_finite,
@@ -205,7 +206,8 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
             warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
     for name in stored:
-        found = _fit_loadings(matrix, features.matrix, _dense(adata.varm[name]), is_scaled=features.rep != PCA)
+        loadings = _dense(adata.varm[name], name=f"adata.varm[{name!r}]")
+        found = _fit_loadings(matrix, features.matrix, loadings, is_scaled=features.rep != PCA)
         if found is not None:
             basis, offset = found
             used = basis.any(axis=1)
@@ -304,8 +306,9 @@ def _loadings_like(adata: AnnData, features: Features) -> list[str]:
     return sorted(names, key=lambda name: name.casefold() != own.casefold())
 
 
-def _dense(matrix: Any) -> NDArray[np.float64]:
+def _dense(matrix: Any, *, name: str) -> NDArray[np.float64]:
     matrix = in_memory(matrix)
+    check_on_cpu(matrix, name=name)
     is_sparse: bool = sp.issparse(matrix)
     return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)
 

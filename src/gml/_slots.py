@@ -16,7 +16,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
-from ._storage import in_memory, load_frame
+from ._storage import check_on_cpu, in_memory, load_frame
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
@@ -35,6 +35,7 @@ SOURCE = "gml_source"
 PCA = "X_pca"
 PCA_LOADINGS = "PCs"
 HIGHLY_VARIABLE = "highly_variable"
+REPRESENTATIONS = "sample_representations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,11 @@ class Keys:
     def means(self) -> str:
         """`obsm` of patients without all distances: mean of their cells where the ground cost is taken, (p, k)."""
         return f"X_{self.key_added}_means"
+
+    @property
+    def neighbors(self) -> str:
+        """`uns` of patients for patpy: their graph, whose matrices in `obsp` start with this name."""
+        return f"{self.key_added}_neighbors"
 
     @property
     def predicted(self) -> str:
@@ -119,6 +125,8 @@ def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
     if adata.n_obs == 0:
         msg = f"`{name}` is empty: it holds no cells."
         raise ValueError(msg)
+    # genes are read last, so whether they can be is told first; of a view no more than its type
+    check_on_cpu((adata[:0] if adata.is_view else adata).X, name=f"{name}.X")
     return adata
 
 
@@ -173,6 +181,7 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
     mapping = getattr(adata, slot)
     _check_key(mapping.keys(), key, slot=f"adata.{slot}", hint=hint)
     matrix = in_memory(mapping[key])
+    check_on_cpu(matrix, name=f"adata.{slot}[{key!r}]")
     if not isinstance(matrix, np.ndarray):
         msg = f"adata.{slot}[{key!r}] must be a dense array, got {type(matrix).__name__}; try `.toarray()`."
         raise TypeError(msg)

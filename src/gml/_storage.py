@@ -30,6 +30,7 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
     """The matrix as an array or in CSR form, or as it lies on disk, if it holds real numbers and has rows to read."""
     if isinstance(matrix, pd.DataFrame):
         matrix = matrix.to_numpy()
+    check_on_cpu(matrix, name=name)
     form, in_memory = _form(matrix), not is_on_disk(matrix)
     if form is None:
         msg = (
@@ -47,6 +48,18 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
         )
         raise ValueError(msg)
     return matrix if form == "dense" or not in_memory else matrix.tocsr()
+
+
+def check_on_cpu(matrix: Any, *, name: str) -> None:
+    """Raise if it is an array of CuPy, as rapids-singlecell makes them, a Dask array of those, or one like them."""
+    meta = getattr(matrix, "_meta", matrix) if is_lazy(matrix) else matrix
+    packages = {cls.__module__.partition(".")[0] for cls in type(meta).__mro__}  # views of AnnData are subclasses
+    if packages & {"cupy", "cupyx"} or hasattr(meta, "__cuda_array_interface__"):
+        msg = (
+            f"{name} lies in the memory of a GPU ({type(matrix).__name__}), and gml reads cells on the CPU. Move them: "
+            "`rapids_singlecell.get.anndata_to_CPU(adata, convert_all=True)` for X and layers, `.get()` for an array."
+        )
+        raise TypeError(msg)
 
 
 def is_on_disk(matrix: Any) -> bool:

@@ -1,0 +1,52 @@
+"""The learned map from genes as a table with their names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_HINT = (
+    f"{LEARN_FIRST} A metric of a representation without a way back to genes has no loadings; "
+    "`gml.tl.rank_genes` finds correlations instead."
+)
+
+
+def loadings(adata: AnnData, *, key: str = "gml") -> pd.DataFrame:
+    """Weight of every gene in every component of a learned metric.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Not modified.
+    key
+        The `key_added` of that call.
+
+    Returns
+    -------
+    Genes × components, shape (n_genes, k), in the order of ``adata.var_names``, with the columns `loading_1`, …
+    `loading_k` of :func:`gml.tl.rank_genes`; 0 for genes that are not used. A copy.
+
+    Raises
+    ------
+    KeyError
+        If there is no metric of that name, or it has no loadings of genes.
+    TypeError
+        If `adata` is no AnnData.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.get.loadings(adata)["loading_1"].abs().idxmax()
+    'signal'
+    """
+    matrix = get_matrix(check_anndata(adata), "varm", Keys(key).loadings, hint=_HINT)
+    columns = [f"loading_{i}" for i in range(1, matrix.shape[1] + 1)]
+    return pd.DataFrame(matrix.copy(), index=adata.var_names, columns=columns)

@@ -1,0 +1,44 @@
+"""The learned metric as an object."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gml._metric import GroundMetric
+from gml._slots import LEARN_FIRST, check_anndata, get_run
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def metric(adata: AnnData, *, key: str = "gml") -> GroundMetric:
+    """The learned metric that is stored in an AnnData.
+
+    Parameters
+    ----------
+    adata
+        Cells × genes, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Not modified.
+    key
+        The `key_added` of that call.
+
+    Returns
+    -------
+    A :class:`gml.GroundMetric`, which can be saved, and applied to other AnnData with :func:`gml.tl.transform`.
+
+    Raises
+    ------
+    KeyError
+        If ``adata.uns`` has no such key.
+    ValueError
+        If what is there is not a learned metric.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.get.metric(adata).classes.tolist()
+    ['class_1', 'class_2', 'class_3']
+    """
+    run = get_run(check_anndata(adata), key, hint=LEARN_FIRST)
+    return GroundMetric.from_dict(run, name=f"adata.uns[{key!r}]")
