@@ -34,13 +34,14 @@ if TYPE_CHECKING:
 
     from ._sinkhorn_costs import Costs
 
-CHECK_EVERY = 10  # iterations
+CHECK_EVERY = 5  # iterations
 LONGEST_STEP = 1.99  # ω
 SHORTEN = 0.9  # ω - 1, where steps are too long
 GROWS = 1.01  # a residual that stays, as it does for long at small strengths, is no reason for shorter steps
 COMPACT_AT = 0.75  # share of the pairs of a batch still open, below which those that are done leave it
 ANNEAL_BY = 4.0  # what the strength shrinks by, from one stage to the next
 ANNEAL_FROM = 20.0  # largest cost in units of the first strength
+ANNEAL_ABOVE = 400.0  # largest cost below which iterations at larger strengths cost more than they save
 # Shares of the range of exponents. Scalings of a kernel without potentials may use most of it; with potentials, what is
 # lost at the lower end of the kernel must stay 0 for all purposes.
 DIRECT, FAR_DIRECT, FAR = 0.6, 0.7, 0.3
@@ -71,7 +72,7 @@ def solve_batch(costs: Costs, *, tol: float, max_iter: int) -> Potentials:
 def solve_symmetric(costs: Costs, *, tol: float, max_iter: int) -> Potentials:
     """Potentials of patients against themselves; symmetric costs with equal sides."""
     zero = torch.zeros_like(costs.sides.a)
-    run = _SymmetricRun.start(costs, zero, zero, symmetric=True)
+    run = _SymmetricRun.start(costs, zero, zero)
     spent = torch.zeros_like(costs.epsilon, dtype=torch.int64)
     return _iterate(run, spent=spent, every=SYMMETRIC_EVERY, tol=tol, max_iter=max_iter)
 
@@ -102,9 +103,9 @@ class _Run:
     """Whether any step is longer than the exact one."""
 
     @classmethod
-    def start(cls, costs: Costs, f: Tensor, g: Tensor, *, symmetric: bool = False) -> Self:
+    def start(cls, costs: Costs, f: Tensor, g: Tensor) -> Self:
         """All pairs of a batch, from potentials near to the solution, or from 0 for those with a small range."""
-        kernel = kernel_of(costs, f, g, symmetric=symmetric)
+        kernel = kernel_of(costs, f, g)
         one = torch.ones_like(g)
         span = log_range(f.dtype)
         far = torch.where(_direct(costs), FAR_DIRECT * span, FAR * span)
@@ -175,7 +176,7 @@ class _SymmetricRun(_Run):
         """Iterate `n` times."""
         for _ in range(n):
             self.u = self.v = _step(self.u, self.product, SYMMETRIC_STEP)
-            self.product = self.kernel.rows(self.v)
+            self.product = self.kernel.columns(self.u)  # the rows are the same
 
     def adapt(self, residual: Tensor) -> None:
         """Nothing is to be chosen."""
@@ -223,7 +224,7 @@ def _anneal(costs: Costs, *, max_iter: int) -> tuple[Tensor, Tensor, Tensor]:
     # after Schmitzer 2019; of few iterations, those at the last strength matter most
     stages = torch.log(costs.largest / ANNEAL_FROM).div_(math.log(ANNEAL_BY)).ceil_()
     stages = stages.clamp_(0, (max_iter - 1) // CHECK_EVERY)
-    stages = torch.where(_direct(costs), 0.0, stages).long()
+    stages = torch.where(costs.largest <= ANNEAL_ABOVE, 0.0, stages).long()
     for stage in range(int(stages.max()), 0, -1):
         which = torch.nonzero(stages >= stage)[:, 0]
         temperature = ANNEAL_BY**stage
