@@ -203,7 +203,7 @@ def test_nearly_exact_at_a_tiny_strength(*, power: int, dtype: Any) -> None:
     debiased = solve(clouds, pairs, power=power, solver=Sinkhorn(epsilon=0.001, dtype=dtype)).distances
     np.testing.assert_allclose(debiased, exact, rtol=0.02)
     smaller = solve(clouds, pairs[:1], power=power, solver=Sinkhorn(epsilon=1e-4, debias=False, dtype=dtype))
-    assert exact[0] * (1 - slack) <= smaller.distances[0] <= exact[0] * 1.002
+    assert exact[0] * (1 - slack) <= smaller.distances[0] <= exact[0] * 1.005
 
 
 def test_stays_above_exact_however_early_it_stops() -> None:
@@ -382,7 +382,7 @@ def test_moments_are_the_slopes_of_squared_distances() -> None:
 @RELATIVE
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, *, power: int, debias: bool, relative: bool) -> None:
     """Small batches, and single pairs by blocks of rows."""
-    clouds, pairs = make([9, 14, 1, 23, 12, 9, 10], seed=2), all_pairs(7)
+    clouds, pairs = make([9, 14, 1, 12, 9], seed=2), all_pairs(5)
     coefficients = np.random.default_rng(0).standard_normal(len(pairs))
     points = SimpleNamespace(x=clouds.z[:, :2])
 

@@ -34,13 +34,15 @@ if TYPE_CHECKING:
 
     from ._sinkhorn_costs import Costs
 
-CHECK_EVERY = 10  # iterations
+CHECK_EVERY, CHECK_LATER = 5, 10  # iterations; rates are told better by more
+EARLY = 20  # iterations
 LONGEST_STEP = 1.99  # ω
 SHORTEN = 0.9  # ω - 1, where steps are too long
 GROWS = 1.01  # a residual that stays, as it does for long at small strengths, is no reason for shorter steps
 COMPACT_AT = 0.75  # share of the pairs of a batch still open, below which those that are done leave it
 ANNEAL_BY = 4.0  # what the strength shrinks by, from one stage to the next
 ANNEAL_FROM = 20.0  # largest cost in units of the first strength
+ANNEAL_ABOVE = 400.0  # largest cost below which iterations at larger strengths cost more than they save
 # Shares of the range of exponents. Scalings of a kernel without potentials may use most of it; with potentials, what is
 # lost at the lower end of the kernel must stay 0 for all purposes.
 DIRECT, FAR_DIRECT, FAR = 0.6, 0.7, 0.3
@@ -65,15 +67,15 @@ class Potentials:
 def solve_batch(costs: Costs, *, tol: float, max_iter: int) -> Potentials:
     """Potentials of all pairs of a batch; pairs that need more than `max_iter` iterations keep a larger residual."""
     f, g, spent = _anneal(costs, max_iter=max_iter)
-    return _iterate(_Run.start(costs, f, g), spent=spent, every=CHECK_EVERY, tol=tol, max_iter=max_iter)
+    return _iterate(_Run.start(costs, f, g), spent=spent, every=(CHECK_EVERY, CHECK_LATER), tol=tol, max_iter=max_iter)
 
 
 def solve_symmetric(costs: Costs, *, tol: float, max_iter: int) -> Potentials:
     """Potentials of patients against themselves; symmetric costs with equal sides."""
     zero = torch.zeros_like(costs.sides.a)
-    run = _SymmetricRun.start(costs, zero, zero, symmetric=True)
+    run = _SymmetricRun.start(costs, zero, zero)
     spent = torch.zeros_like(costs.epsilon, dtype=torch.int64)
-    return _iterate(run, spent=spent, every=SYMMETRIC_EVERY, tol=tol, max_iter=max_iter)
+    return _iterate(run, spent=spent, every=(SYMMETRIC_EVERY, SYMMETRIC_EVERY), tol=tol, max_iter=max_iter)
 
 
 @dataclass(slots=True, eq=False)
@@ -102,9 +104,9 @@ class _Run:
     """Whether any step is longer than the exact one."""
 
     @classmethod
-    def start(cls, costs: Costs, f: Tensor, g: Tensor, *, symmetric: bool = False) -> Self:
+    def start(cls, costs: Costs, f: Tensor, g: Tensor) -> Self:
         """All pairs of a batch, from potentials near to the solution, or from 0 for those with a small range."""
-        kernel = kernel_of(costs, f, g, symmetric=symmetric)
+        kernel = kernel_of(costs, f, g)
         one = torch.ones_like(g)
         span = log_range(f.dtype)
         far = torch.where(_direct(costs), FAR_DIRECT * span, FAR * span)
@@ -134,14 +136,14 @@ class _Run:
         for name in ("pair", "a", "f", "g", "kernel", "u", "v", "product", "omega", "last", "far"):
             setattr(self, name, getattr(self, name)[still])
 
-    def adapt(self, residual: Tensor) -> None:
-        r"""Choose the steps to come, and put scalings that went far into the kernel.
+    def adapt(self, residual: Tensor, n_sweeps: int) -> None:
+        r"""Choose the steps to come, from what `n_sweeps` changed, and put scalings that went far into the kernel.
 
         Steps of :math:`\omega` shrink the error by :math:`\lambda` with :math:`(\lambda + \omega - 1)^2 = \lambda
         \omega^2 \rho`, or by :math:`\omega - 1` where they are too long.
         """
         omega = self.omega[:, 0]
-        rate = (residual / self.last).clamp(max=1.0) ** (1 / CHECK_EVERY)
+        rate = (residual / self.last).clamp(max=1.0) ** (1 / n_sweeps)
         rho = ((rate + omega - 1) ** 2 / (rate * omega**2)).clamp(max=1.0)
         best = (2 / (1 + (1 - rho).sqrt())).clamp(max=LONGEST_STEP)
         omega = torch.where(rate > omega - 1, torch.maximum(best, omega), 1 + SHORTEN * (omega - 1))
@@ -175,9 +177,9 @@ class _SymmetricRun(_Run):
         """Iterate `n` times."""
         for _ in range(n):
             self.u = self.v = _step(self.u, self.product, SYMMETRIC_STEP)
-            self.product = self.kernel.rows(self.v)
+            self.product = self.kernel.columns(self.u)  # the rows are the same
 
-    def adapt(self, residual: Tensor) -> None:
+    def adapt(self, residual: Tensor, n_sweeps: int) -> None:
         """Nothing is to be chosen."""
 
 
@@ -188,15 +190,18 @@ def _step(scaling: Tensor, product: Tensor, omega: Tensor | float | None) -> Ten
     return scaling * (scaling * product).log_().mul_(-omega).exp_()
 
 
-def _iterate(run: _Run, *, spent: Tensor, every: int, tol: float, max_iter: int) -> Potentials:
-    """Iterate until every pair is done; `spent` iterations, a multiple of `every`, came before."""
+def _iterate(run: _Run, *, spent: Tensor, every: tuple[int, int], tol: float, max_iter: int) -> Potentials:
+    """Iterate until every pair is done, with a check `every` so many iterations, early and later.
+
+    `spent` iterations of each pair, a multiple of both, came before, so that all can end with a check.
+    """
     found = Potentials(run.f.clone(), run.g.clone(), spent.clone(), torch.full_like(run.last, torch.inf))
     still = torch.ones_like(spent, dtype=torch.bool)
-    # checks fall on the last iteration of each pair
-    n_done, n_sweeps = 0, max_iter % every or every
+    early, later = every
+    n_done, n_sweeps = 0, max_iter % early or early
     while still.any():
         run.sweep(n_sweeps)
-        n_done, n_sweeps = n_done + n_sweeps, every
+        n_done += n_sweeps
         residual, n_iter = run.residual(), spent[run.pair] + n_done
         closing = still & ((residual < tol) | (n_iter >= max_iter))
         if closing.any():
@@ -205,7 +210,8 @@ def _iterate(run: _Run, *, spent: Tensor, every: int, tol: float, max_iter: int)
             found.f[pair], found.g[pair] = f[closing], g[closing]
             found.n_iter[pair], found.residual[pair] = n_iter[closing], residual[closing]
             still = still & ~closing
-        run.adapt(residual)
+        run.adapt(residual, n_sweeps)
+        n_sweeps = later if n_done >= EARLY and (max_iter - n_done) % later == 0 else early
         if still.sum() < COMPACT_AT * len(still):
             run.keep(torch.nonzero(still)[:, 0])
             still = still[still]
@@ -222,18 +228,18 @@ def _anneal(costs: Costs, *, max_iter: int) -> tuple[Tensor, Tensor, Tensor]:
     f, g = torch.zeros_like(costs.sides.a), torch.zeros_like(costs.sides.b)
     # after Schmitzer 2019; of few iterations, those at the last strength matter most
     stages = torch.log(costs.largest / ANNEAL_FROM).div_(math.log(ANNEAL_BY)).ceil_()
-    stages = stages.clamp_(0, (max_iter - 1) // CHECK_EVERY)
-    stages = torch.where(_direct(costs), 0.0, stages).long()
+    stages = stages.clamp_(0, (max_iter - 1) // CHECK_LATER)
+    stages = torch.where(costs.largest <= ANNEAL_ABOVE, 0.0, stages).long()
     for stage in range(int(stages.max()), 0, -1):
         which = torch.nonzero(stages >= stage)[:, 0]
         temperature = ANNEAL_BY**stage
         hot = costs[which].at(temperature)
         run = _Run.start(hot, *_exact(hot, g[which] / temperature))
-        run.sweep(CHECK_EVERY)
+        run.sweep(CHECK_LATER)
         f[which], g[which] = (potential * temperature for potential in run.potentials())
     if len(which := torch.nonzero(~_direct(costs))[:, 0]):
         f[which], g[which] = _exact(costs[which], g[which])
-    return f, g, stages * CHECK_EVERY
+    return f, g, stages * CHECK_LATER
 
 
 def _exact(costs: Costs, g: Tensor) -> tuple[Tensor, Tensor]:

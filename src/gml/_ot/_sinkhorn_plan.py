@@ -39,16 +39,18 @@ def plan_cost(costs: Costs, f: Tensor, g: Tensor) -> Tensor:
     it (Altschuler et al. 2017); so the cost is never below that of exact transport.
     """
     a, b = costs.sides.a, costs.sides.b
-    reached = _total(plan.sum(1) for _, plan, _ in _plans(costs, f, g))
-    kept = (b / reached.clamp_min(torch.finfo(b.dtype).tiny)).clamp_max(1.0)
+    tiny = torch.finfo(b.dtype).tiny
+    # the plan of one large pair is made twice
+    held = None if costs.dense is None else list(_plans(costs, f, g))
+    reached = _total(plan.sum(1) for _, plan, _ in held or _plans(costs, f, g))
+    kept = (b / reached.clamp_min(tiny)).clamp_max(1.0)
     lacking = b - reached * kept
-    value, back = torch.zeros_like(costs.epsilon), torch.zeros_like(costs.epsilon)
-    share = lacking / lacking.sum(1, keepdim=True).clamp_min(torch.finfo(b.dtype).tiny)
-    for rows, plan, block in _plans(costs, f, g):
+    share = lacking / lacking.sum(1, keepdim=True).clamp_min(tiny)
+    value = torch.zeros_like(costs.epsilon)
+    for rows, plan, block in held or _plans(costs, f, g):
         given = a[:, rows] - _times(plan, kept)
-        back += (given * _times(block, share)).sum(1)
-        value += (_times(plan.mul_(block), kept)).sum(1)
-    return costs.epsilon * (value + back)
+        value += (given * _times(block, share) + _times(plan.mul_(block), kept)).sum(1)
+    return costs.epsilon * value
 
 
 def divergence(costs: Costs, f: Tensor, g: Tensor) -> Tensor:
