@@ -377,13 +377,24 @@ def test_moments_are_the_slopes_of_squared_distances() -> None:
     np.testing.assert_allclose((slope + slope.T) / 4, scatter, atol=1e-10)
 
 
+@DEBIAS
+def test_unequal_sizes_share_a_batch(*, debias: bool) -> None:
+    clouds, pairs = make([14, 16, 15, 14]), all_pairs(4)
+    solver = replace(EXACT, epsilon=0.2, debias=debias)
+    solution = solve(clouds, pairs, solver=solver)
+    assert len(solution.cross.potential) == 1
+    expected = [reference_distance(clouds, (p, q), power=1, solver=solver) for p, q in pairs.tolist()]
+    np.testing.assert_allclose(solution.distances, expected, rtol=1e-7)
+
+
 @POWERS
 @DEBIAS
 @RELATIVE
 def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, *, power: int, debias: bool, relative: bool) -> None:
-    """Small batches, and single pairs by blocks of rows."""
-    clouds, pairs = make([9, 14, 1, 12, 9], seed=2), all_pairs(5)
+    """Pairs of unequal sizes in one batch, in small batches, alone, and alone by blocks of rows."""
+    clouds, pairs = make([14, 16, 1, 15, 9], seed=2), all_pairs(5)
     coefficients = np.random.default_rng(0).standard_normal(len(pairs))
+    coefficients[0] = 0  # the largest of its batch, which is smaller without it
     points = SimpleNamespace(x=clouds.z[:, :2])
 
     def everything(epsilon: float) -> list[Array]:
@@ -396,7 +407,7 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, *, power: int, d
 
     for epsilon in (0.05, 0.002):
         expected = everything(epsilon)
-        for chunk, whole, rows in ((300, 2**20, 2**20), (1, 100, 40)):
+        for chunk, whole, rows in ((500, 2**20, 2**20), (1, 2**20, 2**20), (1, 100, 40)):
             with monkeypatch.context() as patch:
                 patch.setattr(_sinkhorn_device, "CPU_CHUNK", chunk)
                 patch.setattr(_sinkhorn_device, "CPU_WHOLE", whole)
