@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._sketch import Points
+from ._sketch import Points, sum_cells
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,9 +26,8 @@ def fit_centroids(cohort: Cohort) -> Points:
         present, member = np.unique(kinds[cohort.rows[patient]], return_inverse=True)
         shares = cohort.shares(patient)
         weights: NDArray[np.float64] = np.bincount(member, shares).astype(np.float64)
-        x = np.zeros((len(present), cells.shape[1]))
-        np.add.at(x, member, shares[:, None] * cells)
-        parts[patient] = x / weights[:, None], weights, member, names[present]
+        x = sum_cells(shares[:, None] * cells, member, len(present)) / weights[:, None]
+        parts[patient] = x, weights, member, names[present]
     xs, masses, members, of_points = zip(*(parts[patient] for patient in range(len(cohort))), strict=True)
     start = np.cumsum([0, *map(len, xs)])
     return Points(
@@ -52,9 +51,7 @@ def share_support(points: Points, source: Points) -> Points:
         raise ValueError(msg)
     names, of_source = np.unique(source.kinds, return_inverse=True)
     mass = np.bincount(of_source, source.weights)
-    places = np.zeros((len(names), source.x.shape[1]))
-    np.add.at(places, of_source, source.weights[:, None] * source.x)
-    places /= mass[:, None]
+    places = sum_cells(source.weights[:, None] * source.x, of_source, len(names)) / mass[:, None]
     position = np.searchsorted(names, points.kinds)
     found = names[np.minimum(position, len(names) - 1)] == points.kinds
     x = points.x.copy()

@@ -114,7 +114,7 @@ class Points:
             if len(some) > n_points:
                 _, cluster = np.unique(_cluster(some, n_points, seed, weights=mass), return_inverse=True)
                 total: NDArray[np.float64] = np.bincount(cluster, mass).astype(np.float64)
-                some, mass = _sums(mass[:, None] * some, cluster, len(total)) / total[:, None], total
+                some, mass = sum_cells(mass[:, None] * some, cluster, len(total)) / total[:, None], total
             x.append(some)
             weights.append(mass)
             member.append(n_found + cluster)
@@ -174,7 +174,7 @@ def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, see
     member = _cluster(cells, n_points, seed)
     used, member = np.unique(member, return_inverse=True)
     count = np.bincount(member)
-    return patient, (_sums(cells, member, len(used)) / count[:, None], count / n, member)
+    return patient, (sum_cells(cells, member, len(used)) / count[:, None], count / n, member)
 
 
 def _sample(rows: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
@@ -214,10 +214,10 @@ def _nearest(task: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[NDA
     shift = centres.mean(axis=0)  # squares are expanded, which far from the origin costs digits
     with thread_pools().limit(limits=1, user_api="openmp"):
         member: NDArray[np.intp] = pairwise_distances_argmin(cells - shift, centres - shift).astype(np.intp)
-    return member, _sums(cells, member, len(centres))
+    return member, sum_cells(cells, member, len(centres))
 
 
-def _sums(cells: NDArray[np.float64], member: NDArray[np.intp], n_points: int) -> NDArray[np.float64]:
+def sum_cells(cells: NDArray[np.float64], member: NDArray[np.intp], n_points: int) -> NDArray[np.float64]:
     """Sum of the cells of each point, shape (n_points, d)."""
     start = np.cumsum(np.append(0, np.bincount(member, minlength=n_points)))
     which = np.argsort(member, kind="stable")  # added up in the order of the cells
