@@ -256,7 +256,7 @@ def test_convergence_is_reported(adata: AnnData) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*did not converge")
 def test_learning_warns_once_of_steps_that_did_not_converge(adata: AnnData) -> None:
-    solver = Sinkhorn(epsilon=0.001, max_iter=2, debias=False)
+    solver = Sinkhorn(epsilon=0.01, max_iter=2)
     with pytest.warns(UserWarning, match="did not converge") as caught:
         gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=5, init="orthogonal"), solver=solver)
     assert sum("did not converge" in str(warning.message) for warning in caught) <= 3

@@ -126,7 +126,8 @@ def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
         msg = f"`{name}` is empty: it holds no cells."
         raise ValueError(msg)
     # genes are read last, so whether they can be is told first; of a view no more than its type
-    check_on_cpu((adata[:0] if adata.is_view else adata).X, name=f"{name}.X")
+    if not adata.isbacked:  # what lies in a file is no array of a GPU
+        check_on_cpu((adata[:0] if adata.is_view else adata).X, name=f"{name}.X")
     return adata
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeAlias, get_args
 
 from ._checks import check_choice, check_float, check_int, check_str
 from ._ground import ESTIMATED, NAMES, Distance, check_function, check_metric, metric_name
@@ -304,3 +304,8 @@ def resolve_method(method: AnyMethod | MethodName | str, *, name: str = "method"
 def method_name(method: AnyMethod) -> str:
     """Name of a method, as `method=` takes it."""
     return method.name if isinstance(method, Fixed) else type(method).__name__.lower()
+
+
+def settings_of(method: AnyMethod) -> dict[str, Any]:
+    """Fields of a method that repeat it, as they are stored; a function cannot be."""
+    return {name: value for name, value in asdict(method).items() if name != "function"}

@@ -14,7 +14,7 @@ from gml._metric import GroundMetric, with_signs
 from gml._represent import on_support_of, represent, type_key, used_points
 from gml._slots import check_anndata, check_key_added
 from gml._warn import warn
-from gml.methods import Fixed, method_name, resolve_method
+from gml.methods import Fixed, method_name, resolve_method, settings_of
 from gml.solvers import resolve_solver, solver_name
 
 from ._store import check_key_is_free, embed_cells, store_metric
@@ -174,9 +174,9 @@ def learn_metric(
         "use_rep": features.rep,
         "layer": layer,
         "method": method_name(method_settings),
-        "method_settings": asdict(method_settings),
+        "method_settings": settings_of(method_settings),
         "learned_by": method_name(learned),
-        "learned_settings": asdict(learned),
+        "learned_settings": settings_of(learned),
         "solver": solver_name(solver_settings),
         "solver_settings": asdict(solver_settings),
         "n_components": n_components,
