@@ -76,11 +76,15 @@ class Points:
 
     def on(self, axes: NDArray[np.float64]) -> Points:
         """The same in coordinates along `axes`, orthonormal rows, shape (r, d), around the mean of the points."""
-        covariances = self.covariances
-        if covariances is not None:
-            half = axes * covariances[:, None, :] if covariances.ndim == 2 else axes @ covariances
-            covariances = half @ axes.T
-        return replace(self, x=self.centred().x @ axes.T, covariances=covariances)
+        return replace(self, x=self.centred().x @ axes.T, covariances=self.covariances_under(axes))
+
+    def covariances_under(self, components: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Covariances of Gaussians under a map, shapes (k, d) → (n, k, k); `None` for points."""
+        if self.covariances is None:
+            return None
+        is_diagonal = self.covariances.ndim == 2
+        half = components * self.covariances[:, None, :] if is_diagonal else components @ self.covariances
+        return np.asarray(half @ components.T)
 
     def of(self, patients: NDArray[np.intp]) -> Points:
         """The points of some patients, in their order."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._ot import edge_weights, laplacian_product
+from gml._ot import edge_weights, laplacian_product, unpacked
 from gml._parallel import parallel
 
 from ._comparison import Comparison, compare, pair_weights
@@ -166,7 +166,7 @@ class Relearner:
         k, r = self.to_learned.shape
         if self.settings is None:
             return self.learned
-        within, between = (_unpacked(packed, r) for packed in scatters)
+        within, between = (unpacked(triangle, r) for triangle in scatters)
         found = closed_form(
             within,
             between,
@@ -236,13 +236,6 @@ def _pair_scatters(start: int, *, displacements: Displacements, edges: NDArray[n
         steps = displacements.x[plans.source[some]] - displacements.x[plans.target[some]]
         scatters[number - start] = ((plans.mass[some, None] * steps).T @ steps)[upper]
     return scatters
-
-
-def _unpacked(packed: NDArray[np.float64], r: int) -> NDArray[np.float64]:
-    """A symmetric matrix (r, r) of its upper triangle."""
-    matrix = np.zeros((r, r))
-    matrix[np.triu_indices(r)] = packed
-    return matrix + np.triu(matrix, 1).T
 
 
 def _reread(task: tuple[Replicate, NDArray[np.float64]], *, relearner: Relearner, n_components: int) -> Reread:

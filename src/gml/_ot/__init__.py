@@ -8,7 +8,7 @@ from ._graph import edge_weights, laplacian_product, scatter
 from ._nearest import Nearest, nearest_patients
 from ._pairwise import PlanSolver, Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
-from ._solution import Convergence, Moments, Solution, worst
+from ._solution import Convergence, Moments, Solution, unpacked, worst
 from ._solve import EdgeSolution, distances_among, pair_distances, solve, warn_of
 from ._ties import costs_if_types_stay
 
@@ -44,6 +44,7 @@ __all__ = [
     "spread_rest",
     "square",
     "transport",
+    "unpacked",
     "warn_of",
     "worst",
 ]

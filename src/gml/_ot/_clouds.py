@@ -44,10 +44,7 @@ class Clouds:
         """Points as they are, or under a map, shape (k, d)."""
         if components is None:
             return cls(points.x, points.weights, points.start, points.covariances, points.support)
-        covariances = points.covariances
-        if covariances is not None:
-            half = components * covariances[:, None, :] if covariances.ndim == 2 else components @ covariances
-            covariances = half @ components.T  # (n, k, k)
+        covariances = points.covariances_under(components)
         return cls(points.x @ components.T, points.weights, points.start, covariances, points.support)
 
 

@@ -136,8 +136,10 @@ def distances_among(
     solver: Solver,
     n_jobs: int | None,
     pairs: NDArray[np.intp] | None = None,
+    ended: list[Convergence] | None = None,
 ) -> NDArray[np.float64]:
     """Distances of all patients, shape (p, p), symmetric with a zero diagonal; of `pairs` only, zeros elsewhere."""
     n = len(clouds.start) - 1
     pairs = all_pairs(n) if pairs is None else pairs
-    return square(pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs), pairs, n)
+    found = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
+    return square(found, pairs, n)

@@ -16,7 +16,7 @@ import gml.get
 from gml._cohort import Cohort
 from gml._features import GENES, check_unique, find_features, find_features_through_genes
 from gml._metric import GroundMetric, scaling
-from gml._ot import Clouds, Ground, all_pairs, join, pair_distances, square
+from gml._ot import Clouds, Ground, distances_among, join, pair_distances
 from gml._represent import on_support_of, represent, type_key
 from gml._slots import Keys
 from gml._storage import load_frame, read_rows
@@ -335,10 +335,7 @@ def distances_within(
     one: Measured, *, ground: Ground, solver: Solver, n_jobs: int | None, ended: list[Convergence] | None = None
 ) -> NDArray[np.float64]:
     """All patients with each other, shape (p, p), symmetric with a zero diagonal."""
-    n = len(one.cohort)
-    pairs = all_pairs(n)
-    found = pair_distances(one.clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
-    return square(found, pairs, n)
+    return distances_among(one.clouds, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
 
 
 def distances_between(
