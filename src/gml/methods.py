@@ -140,7 +140,8 @@ class Spectral:
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method=gml.methods.Spectral(shrinkage=0.3, euclidean=1.0))
+    >>> method = gml.methods.Spectral(shrinkage=0.3, euclidean=1.0)
+    >>> gml.tl.learn_metric(adata, method=method)
     """
 
     shrinkage: float | Literal["auto"] = 0.5
