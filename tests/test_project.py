@@ -62,7 +62,7 @@ def calls(text: str) -> Iterator[tuple[str, ast.Call]]:
 @each_page
 def test_calls_on_a_page_have_arguments_that_exist(page: Path) -> None:
     for name, call in calls(page.read_text(encoding="utf-8")):
-        keywords = {str(keyword.arg): keyword.value for keyword in call.keywords}
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}  # without **keys
         inspect.signature(attrgetter(name)(gml)).bind_partial(*call.args, **keywords)
 
 
