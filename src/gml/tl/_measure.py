@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
-    from gml._features import Features
+    from gml._features import Features, UseRep
     from gml._ot import Convergence
     from gml._sketch import Points
     from gml.solvers import Solver
@@ -128,7 +128,7 @@ def yardstick(metric: Metric, *, holders: tuple[AnnData, ...], estimated: bool =
 
 
 def features_of(
-    adata: AnnData, stick: Yardstick, *, use_rep: str | None = None, layer: str | None = None, alone: bool = True
+    adata: AnnData, stick: Yardstick, *, use_rep: UseRep = None, layer: str | None = None, alone: bool = True
 ) -> Features:
     """The features of `adata` that the metric measures, `alone` or together with those of another AnnData."""
     learned = stick.learned
@@ -298,7 +298,7 @@ def measure_against(
     *,
     patient_key: str,
     disease_key: str,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
     solver: Solver,
     n_points: int | None,
