@@ -309,6 +309,42 @@ def test_survives_the_disk(learned: Any, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(gml.get.metric(again).modalities, gml.get.metric(learned).modalities)
 
 
+def test_patients_survive_the_disk(learned: Any, tmp_path: Path) -> None:
+    """Also where one modality marks genes, and the other does not."""
+    patients = gml.tl.patient_distances(learned, n_points=8)
+    patients.write_h5ad(tmp_path / "patients.h5ad")
+    again = ad.read_h5ad(tmp_path / "patients.h5ad")
+    pd.testing.assert_frame_equal(again.uns["gml"]["modalities"], patients.uns["gml"]["modalities"])
+    planted = again.var["disease_gene"]
+    assert planted[again.var["modality"] == "rna"].sum() == learned["rna"].var["disease_gene"].sum()
+    assert planted[again.var["modality"] == "prot"].isna().all()
+
+
+def test_view_of_a_mudata(mdata: Any) -> None:
+    kept = (mdata.obs["patient"] != "P00").to_numpy()
+    with mudata.set_options(pull_on_update=False):
+        view = mdata[kept]
+        gml.tl.learn_metric(view, method="spectral", use_rep=BOTH)
+    other = _some(mdata, kept)
+    gml.tl.learn_metric(other, method="spectral", use_rep=BOTH)
+    np.testing.assert_array_equal(view.obsm["X_gml"], other.obsm["X_gml"])
+    assert "gml" not in mdata.uns
+    assert "X_gml" not in mdata.obsm
+
+
+def test_backed(mdata: Any, tmp_path: Path) -> None:
+    """Several modalities are read into memory by the user; one is read as an AnnData on disk is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mdata.write(tmp_path / "cohort.h5mu")
+        backed = mudata.read_h5mu(tmp_path / "cohort.h5mu", backed=True)
+    with pytest.raises(ValueError, match=r"mdata\['rna'\] lies on disk.*use_rep=\{'rna': 'X_pca'\}"):
+        gml.tl.learn_metric(backed, use_rep=BOTH)
+    gml.tl.learn_metric(backed, method="spectral", use_rep="rna")
+    gml.tl.learn_metric(mdata, method="spectral", use_rep="rna")
+    np.testing.assert_allclose(backed.obsm["X_gml"], mdata.obsm["X_gml"], rtol=1e-6)
+
+
 READERS: dict[str, Callable[[Any], Any]] = {
     "barycenter": lambda mdata: gml.tl.barycenter(mdata, n_points=4, tol=0.1),
     "explain_distance": lambda mdata: gml.tl.explain_distance(mdata, "P00", "P01", by="gene"),

@@ -65,7 +65,7 @@ def join(mdata: MuData, parts: Sequence[Part], *, rep_needed: bool = True) -> tu
         joined = AnnData(
             _beside([numeric_matrix(_genes(some, part), name=f"mdata[{part.modality!r}]") for part, some in known]),
             obs=mdata.obs,
-            var=pd.concat([_named(some.var, part.modality) for part, some in known]) if known else None,
+            var=_below([_named(some.var, part.modality) for part, some in known]) if known else None,
             uns=dict(mdata.uns),
             obsm={key: value for key, value in mdata.obsm.items() if key not in mdata.mod},
             varm=_varm(mdata, genes_of(mdata, [part.modality for part, _ in known])),
@@ -141,6 +141,20 @@ def _genes(cells: AnnData, part: Part) -> Any:
 def _named(var: pd.DataFrame, modality: str) -> pd.DataFrame:
     names = [f"{modality}:{name}" for name in var.index]
     return var.set_axis(pd.Index(names), axis=0).assign(modality=modality)
+
+
+def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; columns that some of them lack are of types that have missing values on disk."""
+    whole = pd.concat(tables)
+    for name in whole.columns:
+        some = [table[name] for table in tables if name in table]
+        if len(some) == len(tables):
+            continue
+        if all(map(pd.api.types.is_bool_dtype, some)):
+            whole[name] = whole[name].astype("boolean")
+        elif not all(map(pd.api.types.is_numeric_dtype, some)):
+            whole[name] = whole[name].astype("category")
+    return whole
 
 
 def _varm(mdata: MuData, genes: NDArray[np.intp]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from anndata import AnnData
 
-from gml._slots import MODALITIES, Keys, is_mudata
+from gml._slots import MODALITIES, Keys, is_mudata, quiet_about_views
 
 from ._join import genes_of
 from ._taken import choose
@@ -52,7 +52,8 @@ def takes_mudata(function: Function) -> Function:
         result = function(*call.args, **call.kwargs)
         first, key = next(iter(holders)), str(given.get("key_added") or given.get("key"))
         if result is None:
-            _write_back(holders[first], cells[first], taken, key=key)
+            with quiet_about_views():
+                _write_back(holders[first], cells[first], taken, key=key)
         elif isinstance(result, AnnData) and key in result.uns:
             result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
         return result
