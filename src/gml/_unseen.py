@@ -91,14 +91,14 @@ def _warn_of_total(values: GeneScale, trained: GeneScale, *, share: float, layer
     before = " before the logarithm" if trained.kind == "log" else ""
     if values.target_sum is not None and trained.target_sum is not None:
         warn(
-            f"Every cell of {_slot(layer)} sums up to {values.target_sum:.4g}{before}, those that the metric was "
-            f"learned on to {trained.target_sum:.4g}, which shifts all genes. Normalise the counts with "
-            f"`sc.pp.normalize_total(adata, target_sum={trained.target_sum:.4g})`."
+            f"Every cell of {_slot(layer)} sums up to {values.target_sum:.5g}{before}, those that the metric was "
+            f"learned on to {trained.target_sum:.5g}, which shifts all genes. Normalise the counts with "
+            f"`sc.pp.normalize_total(adata, target_sum={trained.target_sum:.5g})`."
         )
         return
     warn(
-        f"In the genes of the metric the median cell of {_slot(layer)} sums up to {values.own_total:.3g}{before}, "
-        f"that of the cells it was learned on to about {share * trained.own_total:.3g}. Another target sum, depth or "
+        f"In the genes of the metric the median cell of {_slot(layer)} sums up to {values.own_total:.5g}{before}, "
+        f"that of the cells it was learned on to about {share * trained.own_total:.5g}. Another target sum, depth or "
         "base of the logarithm shifts all genes; normalise both in the same way."
     )
 
@@ -122,7 +122,7 @@ def _way_out(adata: AnnData, trained: GeneScale, *, layer: str | None) -> str:
         if values is not None and values.kind == trained.kind:
             return f"{name} looks right: {step}."
     if trained.kind == "log":
-        target = "" if trained.target_sum is None else f", target_sum={trained.target_sum:.4g}"
+        target = "" if trained.target_sum is None else f", target_sum={trained.target_sum:.5g}"
         return (
             f"From counts, `sc.pp.normalize_total(adata{target})` and `sc.pp.log1p(adata)` make them, if those cells "
             "were normalised with scanpy."
