@@ -7,16 +7,27 @@ Also the way back from a representation to genes, so that a metric can be read, 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
 from ._gene_scale import read_scale
-from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS, get_point_weights, get_var, is_sketch
+from ._slots import (
+    HIGHLY_VARIABLE,
+    JOINED,
+    PCA,
+    PCA_LOADINGS,
+    get_point_weights,
+    get_var,
+    is_sketch,
+    joined_features,
+)
 from ._storage import (
+    BLOCK,
     check_on_cpu,
     column_moments,
     in_memory,
@@ -40,6 +51,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UseRep: TypeAlias = str | Mapping[str, str | None] | None
+"""``use_rep``: a key of ``obsm``, ``"X"`` or `None`; of a MuData one modality, or a choice for each of several."""
+
 GENES = "X"
 
 
@@ -57,10 +71,12 @@ class Features:
     """Layer of the genes; `None` for ``adata.X``."""
     columns: NDArray[np.intp] | None = None
     """Columns of `matrix` that are read, in this order; `None` for all."""
-    basis: NDArray[np.float64] | None = None
-    """What those columns are multiplied with, shape (columns, d); `None` for nothing."""
+    basis: Any = None
+    """What those columns are multiplied with, dense or CSR, shape (columns, d); `None` for nothing."""
     offset: NDArray[np.float64] | None = None
     """What is subtracted in the end, shape (d,)."""
+    modality: NDArray[np.intp] | None = None
+    """Where modalities stand side by side, which each feature belongs to, shape (d,), as a position."""
     match: GeneMatch | None = None
     """Where the genes of a metric were found, if these are features of a metric that takes genes."""
 
@@ -89,10 +105,7 @@ class Features:
         """Features of rows of the columns that are read."""
         if self.basis is not None:
             block = _contiguous(block) @ self.basis
-        is_sparse: bool = sp.issparse(block)
-        if is_sparse:
-            block = block.toarray()
-        values: NDArray[np.float64] = np.ascontiguousarray(block, dtype=np.float64)
+        values = _dense_block(block)
         return values if self.offset is None else values - self.offset
 
     def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
@@ -144,13 +157,13 @@ class GeneMap:
         return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
 
 
-def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | None = None) -> Features:
+def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None = None) -> Features:
     """Take the features that `use_rep` and `layer` ask for."""
     if use_rep is not None and not isinstance(use_rep, str):
-        msg = f"`use_rep` must be a string or None, got {use_rep!r}."
+        msg = f"`use_rep` must be a string or None, got {use_rep!r}; a choice of modalities goes with a MuData."
         raise TypeError(msg)
     if use_rep is None:
-        use_rep = PCA if layer is None and PCA in adata.obsm else GENES
+        use_rep = JOINED if joined_features(adata) else PCA if layer is None and PCA in adata.obsm else GENES
     if use_rep != GENES:
         if layer is not None:
             msg = f"`layer` is for genes; it cannot be used together with use_rep={use_rep!r}. Drop one of them."
@@ -203,6 +216,11 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
             check_unique(adata.var_names)
             logger.info("adata.varm[%r] maps genes to adata.obsm[%r]", name, features.rep)
             return _gene_map(adata, matrix, moments, columns=used, basis=basis[used], offset=offset)
+    if features.modality is not None:
+        warn(
+            "The genes of the modalities times their loadings in varm do not give the features, so loadings of one of "
+            "them do not belong to its X. The metric is learned without a map to genes."
+        )
     if is_pca:
         warn(
             "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
@@ -261,6 +279,12 @@ def _contiguous(block: Any) -> Any:
     return block if is_sparse else np.ascontiguousarray(block)
 
 
+def _dense_block(block: Any) -> NDArray[np.float64]:
+    is_sparse: bool = sp.issparse(block)
+    values: NDArray[np.float64] = np.ascontiguousarray(block.toarray() if is_sparse else block, dtype=np.float64)
+    return values
+
+
 def _features_of_rep(adata: AnnData, rep: str) -> Features:
     if rep not in adata.obsm:
         available = ", ".join(repr(key) for key in adata.obsm) or "nothing"
@@ -272,6 +296,9 @@ def _features_of_rep(adata: AnnData, rep: str) -> Features:
     if d == 0:
         msg = f"adata.obsm[{rep!r}] has no columns."
         raise ValueError(msg)
+    joined = joined_features(adata) if rep == JOINED else None
+    if joined is not None:
+        return Features(matrix, joined[0], rep, modality=joined[1])
     names = stored.columns.to_numpy(dtype=str) if isinstance(stored, pd.DataFrame) else rep_names(rep, d)
     logger.info("features: adata.obsm[%r] with %d columns", rep, d)
     return Features(matrix, names, rep)
@@ -311,6 +338,42 @@ def _loadings_like(adata: AnnData, features: Features) -> list[str]:
     return sorted(names, key=lambda name: name.casefold() != own.casefold())
 
 
+def likely_loadings(adata: AnnData, features: Features) -> sp.csr_array | None:
+    """Genes × features, the likeliest way from ``adata.X`` to features, unchecked; `None` if nothing looks like one."""
+    d = len(features.names)
+    if features.rep == GENES:
+        rows = np.arange(d) if features.columns is None else features.columns
+        return sp.csr_array((np.ones(d), (rows, np.arange(d))), shape=(adata.n_vars, d))
+    names = _loadings_like(adata, features)
+    return sp.csr_array(_dense(adata.varm[names[0]], name=f"adata.varm[{names[0]!r}]")) if names else None
+
+
+def rescaled(features: Features, rows: NDArray[np.intp]) -> Features:
+    """Modalities side by side, each divided by its total standard deviation over some cells; others as they are."""
+    if features.modality is None:
+        return features
+    scale = total_sd(features, rows, features.modality)
+    factors = sp.diags_array(1 / scale[features.modality], format="csr")
+    return replace(features, basis=factors)
+
+
+def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Root of the summed variances over some cells of each group of features, shape (groups,); 1 where nothing varies.
+
+    `group` is that of each feature, shape (d,).
+    """
+    centre, total, squares = (np.zeros(len(group)) for _ in range(3))
+    for first in range(0, len(rows), BLOCK):
+        x = features.read(rows[first : first + BLOCK])
+        if first == 0:
+            centre = x.mean(axis=0)
+        total += (x - centre).sum(axis=0)
+        squares += ((x - centre) ** 2).sum(axis=0)
+    variance = squares / len(rows) - (total / len(rows)) ** 2
+    sd = np.sqrt(np.bincount(group, np.maximum(variance, 0.0)))
+    return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # what is not finite has an error of its own
+
+
 def _dense(matrix: Any, *, name: str) -> NDArray[np.float64]:
     matrix = in_memory(matrix)
     check_on_cpu(matrix, name=name)
@@ -339,7 +402,7 @@ def _factors(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.flo
     n, d = rep.shape
     sums, both, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
     for some_genes, some in walk_together(genes, rep):
-        x, y = np.asarray(some_genes @ basis), np.asarray(some, dtype=np.float64)
+        x, y = np.asarray(some_genes @ basis), _dense_block(some)
         sums += x.sum(axis=0), y.sum(axis=0)
         both += (x * y).sum(axis=0)
         squares += (x**2).sum(axis=0)
@@ -353,7 +416,7 @@ def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[ND
     n, d = pca.shape
     rest, whole = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
     for some_genes, some in walk_together(genes, pca):
-        values = np.asarray(some, dtype=np.float64)
+        values = _dense_block(some)
         whole += values.sum(axis=0), (values**2).sum(axis=0)
         values = np.asarray(some_genes @ basis) - values
         rest += values.sum(axis=0), (values**2).sum(axis=0)

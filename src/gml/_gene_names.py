@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ._slots import get_var
+from ._slots import MODALITY, get_var
 from ._warn import warn
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def gene_names(adata: AnnData, gene_symbols: str | None) -> pd.Index[Any]:
         raise TypeError(msg)
     var = get_var(adata)
     if (n_columns := int((var.columns == gene_symbols).sum())) == 1:
-        return _as_names(var[gene_symbols])
+        return _names_in(var, gene_symbols)
     available = ", ".join(map(repr, var.columns)) or "nothing"
     if n_columns:
         msg = f"adata.var holds {n_columns} columns named {gene_symbols!r}; keep one."
@@ -122,9 +122,9 @@ def better_names(adata: AnnData, names: NDArray[np.str_], gene_symbols: str | No
     """A sentence on names under which more of these genes would be found; empty if there are none."""
     var, wanted = get_var(adata), pd.Index(names, dtype=object)
     known: dict[str | None, pd.Index[Any]] = {None: gene_names(adata, None)}
-    for name, column in var.loc[:, ~var.columns.duplicated()].items():
-        if not pd.api.types.is_numeric_dtype(column):
-            known[str(name)] = _as_names(column)
+    var = var.loc[:, ~var.columns.duplicated()]
+    for name in var.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in var.dtypes]]:
+        known[str(name)] = _names_in(var, name)
     n_found = {column: int(wanted.isin(values).sum()) for column, values in known.items()}
     best = max(n_found, key=lambda name: n_found[name])
     n_bare = {name: int(_bare(wanted).isin(_bare(values)).sum()) for name, values in known.items()}
@@ -157,10 +157,15 @@ def _versioned(names: pd.Index[Any]) -> str | None:
     return next((name for name in names if isinstance(name, str) and VERSIONED.fullmatch(name)), None)
 
 
-def _as_names(column: pd.Series[Any]) -> pd.Index[Any]:
-    """Values of a column as str; what is missing stays NaN."""
-    values = column.astype(object)
-    names: pd.Index[Any] = pd.Index(values.where(values.isna(), values.astype(str)), dtype=object)
+def _names_in(var: pd.DataFrame, column: str) -> pd.Index[Any]:
+    """Values of a column as str; NaN stays NaN. Where modalities stand side by side, their name comes first."""
+    values = var[column].astype(object)
+    texts = values.astype(str)
+    if MODALITY in var:
+        prefix = var[MODALITY].astype(str) + ":"
+        is_joined = [name.startswith(start) for name, start in zip(var.index.astype(str), prefix, strict=True)]
+        texts = prefix + texts if all(is_joined) else texts
+    names: pd.Index[Any] = pd.Index(texts.where(values.notna(), values), dtype=object)
     return names
 
 

@@ -60,7 +60,7 @@ def find_features_through_genes(
         offset -= gene_map.means[~found] @ basis[~found]
         basis = basis[found]
     names = gene_map.names if gene_map.basis is None else rep_names(rep, d)
-    return Features(matrix, names, rep, layer, match.positions[found], basis, offset, match)
+    return Features(matrix, names, rep, layer, match.positions[found], basis, offset, match=match)
 
 
 def check_scale(adata: AnnData, matrix: Any, gene_map: GeneMap, *, match: GeneMatch, layer: str | None) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _GENE = "gene_map"
 _CHOICE = "choice"
+_MODALITIES = "modalities"
 _SCALE = "gene_scale"
 
 
@@ -66,6 +67,9 @@ class GroundMetric:
     """Names of the patients that it was learned from."""
     choice: pd.DataFrame | None = None
     """With ``method="auto"``: what was compared, its mean score on held-out patients and the standard error."""
+    modalities: pd.DataFrame | None = None
+    """Of a metric on a MuData: `modality`, the `use_rep` and `layer` taken of it, the `scale` that its features were
+    divided by, and its `share` in the squared distances between cells under the metric."""
     gene_map: GeneMap | None = field(default=None, repr=False)
     """How the features are computed from genes; `None` if there is no such way."""
 
@@ -132,7 +136,7 @@ class GroundMetric:
         """
         path = _with_suffix(path)
         arrays = self.to_dict()
-        for part in (_GENE, _CHOICE, _SCALE):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
         arrays["params"] = json.dumps(arrays["params"])
         # a file that cannot be written to its end never takes the place of a good one
@@ -167,7 +171,7 @@ class GroundMetric:
         except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
             msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
-        for part in (_GENE, _CHOICE, _SCALE):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             prefix = f"{part}."
             found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
             if found:
@@ -188,6 +192,8 @@ class GroundMetric:
         }
         if self.choice is not None:
             run[_CHOICE] = self.choice
+        if self.modalities is not None:
+            run[_MODALITIES] = self.modalities
         if (genes := self.gene_map) is not None:
             run[_GENE] = {"names": genes.names, "means": genes.means}
             optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}
@@ -221,6 +227,7 @@ class GroundMetric:
             spectrum=np.asarray(run.get("spectrum", []), dtype=np.float64),
             patients=_strings(run.get("patients", [])),
             choice=pd.DataFrame(run[_CHOICE]) if _CHOICE in run else None,
+            modalities=pd.DataFrame(run[_MODALITIES]) if _MODALITIES in run else None,
             gene_map=gene_map,
         )
 

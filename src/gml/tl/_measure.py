@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
-    from gml._features import Features
+    from gml._features import Features, UseRep
     from gml._ot import Convergence
     from gml._sketch import Points
     from gml.solvers import Solver
@@ -140,7 +140,7 @@ def features_of(
     adata: AnnData,
     stick: Yardstick,
     *,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     gene_symbols: str | None = None,
     alone: bool = True,
@@ -337,7 +337,7 @@ def measure_against(
     *,
     patient_key: str,
     disease_key: str,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
     solver: Solver,
     n_points: int | None,

@@ -29,6 +29,7 @@ from ._measure import (
     scaled,
     yardstick,
 )
+from ._modalities import takes_mudata
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._features import UseRep
     from gml._ot import Convergence, Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from ._measure import Measured, Metric, Yardstick
 
 
+@takes_mudata
 def patient_distances(  # noqa: PLR0913 (one argument per column, and what all distances share)
     adata: AnnData,
     *,
@@ -51,7 +54,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     groupby: str | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     gene_symbols: str | None = None,
     solver: SolverName | Solver = "exact",
@@ -75,7 +78,8 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     Parameters
     ----------
     adata
-        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not
+        modified.
     metric
         `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, a :class:`gml.GroundMetric`, a
         :class:`gml.methods.Fixed`, or `None` for the Euclidean metric. A key is used with the features and columns
@@ -205,7 +209,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     metric: Metric,
     patient_key: str,
     disease_key: str,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
     gene_symbols: str | None,
     solver: SolverName | Solver,

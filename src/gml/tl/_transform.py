@@ -12,12 +12,14 @@ from gml._slots import check_anndata, check_key_added
 from gml._storage import BLOCK
 
 from ._measure import Yardstick, features_of
+from ._modalities import takes_mudata
 from ._store import check_key_is_free, embed_cells, store_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@takes_mudata
 def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None = None, key_added: str = "gml") -> None:
     """Map cells that the metric has not seen into the learned space :cite:p:`Kuehn2025`.
 
@@ -28,7 +30,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None 
     Parameters
     ----------
     adata
-        Cells × genes. Only the slots below are written.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Only the slots below are written.
     metric
         From :func:`gml.get.metric` or :meth:`gml.GroundMetric.load`.
     gene_symbols
