@@ -495,3 +495,28 @@ def test_learned_with_settings(reference: AnnData, query: AnnData) -> None:
     metric = gml.get.metric(adata, key="once")
     patients = gml.tl.patient_distances(renamed(query), reference=reference, metric=metric, gene_symbols="symbol")
     assert patients.obsm["gml_distances"].shape == (3, 6)
+
+
+def test_a_column_of_modalities() -> None:
+    """Symbols are looked up within their modality."""
+    mudata = pytest.importorskip("mudata", reason="mudata (extra muon) is not installed")
+    mdata = gml.datasets.simulated_cohort(n_patients=6, n_cells=10, n_genes=60, protein=True)
+    for cells in mdata.mod.values():
+        sc.pp.log1p(cells)
+    gml.tl.learn_metric(mdata, method="spectral", use_rep={"rna": "X", "prot": "X"})
+    modalities = {}
+    for name, cells in mdata.mod.items():
+        modalities[name] = cells.copy()
+        modalities[name].var["symbol"] = cells.var_names
+        modalities[name].var_names = [f"{name}_id_{i}" for i in range(cells.n_vars)]
+    with mudata.set_options(pull_on_update=False):
+        new = mudata.MuData(modalities)
+    new.obs = mdata.obs.copy()
+    with pytest.raises(ValueError, match=r"are not in adata\.var_names.*pass gene_symbols='symbol'"):
+        gml.tl.transform(new, gml.get.metric(mdata))
+    gml.tl.transform(new, gml.get.metric(mdata), gene_symbols="symbol")
+    np.testing.assert_allclose(new.obsm["X_gml"], mdata.obsm["X_gml"], atol=1e-5)
+    np.testing.assert_array_equal(new.varm["gml"], mdata.varm["gml"])
+    one, two = (gml.tl.patient_distances(each).obsp["gml_distances"] for each in (mdata, new))
+    np.testing.assert_allclose(two, one, rtol=1e-4)
+    assert gml.tl.rank_genes(new, n_bootstrap=0, n_permutations=0)["importance"].abs().max() > 0
