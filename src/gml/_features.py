@@ -1,6 +1,7 @@
 """What a cell is measured in: genes, or a representation in ``obsm``, read a few rows at a time.
 
-Also the way back from a representation to genes, so that a metric can be read, and used on other AnnData.
+Also the way back from a representation to genes, so that a metric can be read, and used on other AnnData
+(:mod:`gml._unseen`).
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ._slots import HIGHLY_VARIABLE, JOINED, PCA, PCA_LOADINGS, get_point_weights, get_var, joined_features
+from ._gene_scale import read_scale
+from ._slots import (
+    HIGHLY_VARIABLE,
+    JOINED,
+    PCA,
+    PCA_LOADINGS,
+    get_point_weights,
+    get_var,
+    is_sketch,
+    joined_features,
+)
 from ._storage import (
     BLOCK,
     check_on_cpu,
-    column_means,
+    column_moments,
     in_memory,
     is_finite,
     load_frame,
-    multiply,
     numeric_matrix,
     read_each,
     read_rows,
@@ -36,13 +46,15 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from ._gene_names import GeneMatch
+    from ._gene_scale import GeneScale
+
 logger = logging.getLogger(__name__)
 
 UseRep: TypeAlias = str | Mapping[str, str | None] | None
 """``use_rep``: a key of ``obsm``, ``"X"`` or `None`; of a MuData one modality, or a choice for each of several."""
 
 GENES = "X"
-MOST_MISSING = 0.5  # of the genes of a metric
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +77,8 @@ class Features:
     """What is subtracted in the end, shape (d,)."""
     modality: NDArray[np.intp] | None = None
     """Where modalities stand side by side, which each feature belongs to, shape (d,), as a position."""
+    match: GeneMatch | None = None
+    """Where the genes of a metric were found, if these are features of a metric that takes genes."""
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
@@ -123,10 +137,24 @@ class GeneMap:
     """Shape (g, d); `None` if the features are the genes themselves."""
     offset: NDArray[np.float64] | None = None
     """Shape (d,); what PCA subtracted before it projected."""
+    variances: NDArray[np.float64] | None = None
+    """Variance of each gene over those cells, shape (g,); `None` in metrics that did not store it."""
+    scale: GeneScale | None = None
+    """What the values of the genes look like in those cells; `None` if that is not known."""
 
     def loadings(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """The map from genes to learned components, shape (g, k)."""
         return components.T if self.basis is None else self.basis @ components.T
+
+    def weights(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
+        r"""Share of each gene in the variance of the learned cells, genes taken one by one, shape (g,), sum 1.
+
+        It is :math:`\lVert L_g \rVert^2 v_g` with the loadings and the variance of the gene, over the sum of all genes.
+        """
+        weights = (self.loadings(components) ** 2).sum(axis=1)
+        weights = weights if self.variances is None else weights * self.variances
+        total = weights.sum()
+        return weights / total if total > 0 else np.full(len(weights), 1 / len(weights))
 
 
 def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None = None) -> Features:
@@ -159,41 +187,11 @@ def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None =
     return Features(matrix, names, GENES, layer, columns)
 
 
-def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, layer: str | None) -> Features:
-    """Compute the features of a learned metric from the genes of another AnnData, matched by name."""
-    matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    check_unique(adata.var_names)
-    position = adata.var_names.get_indexer(pd.Index(gene_map.names))
-    found = position >= 0
-    n_missing = int((~found).sum())
-    if n_missing > MOST_MISSING * len(found):
-        msg = (
-            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {str(gene_map.names[~found][0])!r}; at least half of them are needed. "
-            "Are the genes named in the same way (symbols or identifiers)?"
-        )
-        raise ValueError(msg)
-    d = len(found) if gene_map.basis is None else gene_map.basis.shape[1]
-    offset = np.zeros(d) if gene_map.offset is None else gene_map.offset.copy()
-    basis = gene_map.basis
-    if n_missing:
-        warn(
-            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {str(gene_map.names[~found][0])!r}; they are taken to be at their mean in the training cells."
-        )
-        basis = np.eye(d) if basis is None else basis
-        offset -= gene_map.means[~found] @ basis[~found]
-        basis = basis[found]
-    names = gene_map.names if gene_map.basis is None else rep_names(rep, d)
-    return Features(matrix, names, rep, layer, position[found], basis, offset)
-
-
 def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
     """The way from genes to `features`, if there is one: genes themselves, or stored loadings of ``adata.X``."""
     if features.rep == GENES:
         check_unique(adata.var_names)
-        means = _means(adata, features.matrix)
-        return GeneMap(features.names, means if features.columns is None else means[features.columns])
+        return _gene_map(adata, features.matrix, _moments(adata, features.matrix), columns=features.columns)
     stored = _loadings_like(adata, features)
     if not stored or adata.X is None:
         return None
@@ -204,8 +202,8 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
         if is_pca:
             raise
         return None
-    means = _means(adata, matrix)
-    if not np.isfinite(means).all():
+    moments = _moments(adata, matrix)
+    if not np.isfinite(moments).all():
         if is_pca:
             warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
@@ -214,10 +212,10 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
         found = _fit_loadings(matrix, features.matrix, loadings, is_scaled=features.rep != PCA)
         if found is not None:
             basis, offset = found
-            used = basis.any(axis=1)
+            used = np.flatnonzero(basis.any(axis=1))
             check_unique(adata.var_names)
             logger.info("adata.varm[%r] maps genes to adata.obsm[%r]", name, features.rep)
-            return GeneMap(adata.var_names.to_numpy(dtype=str)[used], means[used], basis[used], offset)
+            return _gene_map(adata, matrix, moments, columns=used, basis=basis[used], offset=offset)
     if features.modality is not None:
         warn(
             "The genes of the modalities times their loadings in varm do not give the features, so loadings of one of "
@@ -306,14 +304,30 @@ def _features_of_rep(adata: AnnData, rep: str) -> Features:
     return Features(matrix, names, rep)
 
 
-def _means(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
-    """Mean of each column over the cells, shape (g,); not finite if a number is not."""
+def _gene_map(
+    adata: AnnData,
+    matrix: Any,
+    moments: NDArray[np.float64],
+    *,
+    columns: NDArray[np.intp] | None,
+    basis: NDArray[np.float64] | None = None,
+    offset: NDArray[np.float64] | None = None,
+) -> GeneMap:
+    """The map from the genes in some columns of the matrix, and what their values look like."""
+    names = adata.var_names.to_numpy(dtype=str)
+    scale = None if is_sketch(adata) else read_scale(matrix, columns)  # means of counts are no counts
+    if columns is not None:
+        names, moments = names[columns], moments[:, columns]
+    return GeneMap(names, moments[0], basis, offset, moments[1], scale)
+
+
+def _moments(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
+    """Mean and variance of each column over the cells, shape (2, g); not finite if a number is not."""
     points = get_point_weights(adata)
     if points is None:
-        return column_means(matrix)
+        return column_moments(matrix)
     _, n_cells = points
-    means: NDArray[np.float64] = multiply(n_cells[None] / n_cells.sum(), matrix)[0]
-    return means
+    return column_moments(matrix, n_cells / n_cells.sum())
 
 
 def _loadings_like(adata: AnnData, features: Features) -> list[str]:

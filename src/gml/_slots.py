@@ -38,6 +38,7 @@ PCA_LOADINGS = "PCs"
 HIGHLY_VARIABLE = "highly_variable"
 REPRESENTATIONS = "sample_representations"
 MODALITIES = "modalities"
+MODALITY = "modality"
 JOINED = "X_joint"
 JOINED_MARK = "gml_joined"
 

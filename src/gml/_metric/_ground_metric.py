@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from gml._features import GeneMap
+from gml._gene_scale import GeneScale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ FORMAT = 1
 _GENE = "gene_map"
 _CHOICE = "choice"
 _MODALITIES = "modalities"
+_SCALE = "gene_scale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -134,7 +136,7 @@ class GroundMetric:
         """
         path = _with_suffix(path)
         arrays = self.to_dict()
-        for part in (_GENE, _CHOICE, _MODALITIES):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
         arrays["params"] = json.dumps(arrays["params"])
         # a file that cannot be written to its end never takes the place of a good one
@@ -169,7 +171,7 @@ class GroundMetric:
         except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
             msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
-        for part in (_GENE, _CHOICE, _MODALITIES):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             prefix = f"{part}."
             found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
             if found:
@@ -194,8 +196,10 @@ class GroundMetric:
             run[_MODALITIES] = self.modalities
         if (genes := self.gene_map) is not None:
             run[_GENE] = {"names": genes.names, "means": genes.means}
-            optional = {"basis": genes.basis, "offset": genes.offset}
+            optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}
             run[_GENE] |= {name: value for name, value in optional.items() if value is not None}
+            if genes.scale is not None:
+                run[_SCALE] = asdict(genes.scale)
         return run
 
     @classmethod
@@ -210,10 +214,10 @@ class GroundMetric:
             raise ValueError(msg)
         gene_map = None
         if (genes := run.get(_GENE)) is not None:
-            floats = {
-                key: np.asarray(genes[key], dtype=np.float64) for key in ("means", "basis", "offset") if key in genes
-            }
-            gene_map = GeneMap(names=_strings(genes["names"]), **floats)
+            known = [key for key in ("means", "basis", "offset", "variances") if key in genes]
+            floats = {key: np.asarray(genes[key], dtype=np.float64) for key in known}
+            scale = GeneScale(**_plain(run[_SCALE])) if _SCALE in run else None
+            gene_map = GeneMap(names=_strings(genes["names"]), **floats, scale=scale)
         return cls(
             components=np.asarray(run["components"], dtype=np.float64),
             feature_names=_strings(run["feature_names"]),

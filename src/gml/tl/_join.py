@@ -16,7 +16,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 from gml._features import GENES, find_features, gene_matrix, likely_loadings, total_sd
-from gml._slots import JOINED, JOINED_MARK, quiet_about_views
+from gml._slots import JOINED, JOINED_MARK, MODALITY, quiet_about_views
 from gml._storage import is_on_disk, numeric_matrix
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _genes(cells: AnnData, part: Part) -> Any:
 
 def _named(var: pd.DataFrame, modality: str) -> pd.DataFrame:
     names = [f"{modality}:{name}" for name in var.index]
-    return var.set_axis(pd.Index(names), axis=0).assign(modality=modality)
+    return var.set_axis(pd.Index(names), axis=0).assign(**{MODALITY: modality})
 
 
 def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

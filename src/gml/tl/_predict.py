@@ -42,7 +42,7 @@ LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet"
 
 
 @takes_mudata
-def predict(
+def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     query: AnnData,
     reference: AnnData,
     *,
@@ -51,6 +51,7 @@ def predict(
     disease_key: str = DISEASE,
     use_rep: UseRep = None,
     layer: str | None = None,
+    gene_symbols: str | None = None,
     n_neighbors: int = 5,
     calibrate: bool = True,
     solver: SolverName | Solver = "exact",
@@ -72,7 +73,7 @@ def predict(
         Cells × genes of the unseen patients, or a :doc:`MuData </multimodal>`; needs no disease. Not modified.
     reference
         Cells × genes of known patients, or a MuData, with the metric that was learned on them. Not modified.
-    metric, use_rep, layer, solver, n_points, rng, n_jobs
+    metric, use_rep, layer, gene_symbols, solver, n_points, rng, n_jobs
         As in :func:`gml.tl.patient_distances`.
     patient_key
         Column of patients in both; `query` may also name it as the metric does.
@@ -118,8 +119,7 @@ def predict(
     KeyError
         If the metric, a column, layer or representation is missing.
     ValueError
-        If no reference patient has a disease, more than half of the genes of the metric are missing, or as
-        :func:`gml.tl.patient_distances`.
+        If no reference patient has a disease, or as :func:`gml.tl.patient_distances`, also for genes of `query`.
 
     Warns
     -----
@@ -148,6 +148,7 @@ def predict(
         "disease_key": disease_key,
         "use_rep": use_rep,
         "layer": layer,
+        "gene_symbols": gene_symbols,
         "n_points": n_points,
         "labelled": False,
     }

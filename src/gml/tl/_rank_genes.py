@@ -169,6 +169,7 @@ def rank_genes(
             metric.gene_map,
             axes=axes,
             layer=metric.params["layer"],
+            gene_symbols=metric.params.get("gene_symbols"),
             in_memory=n_bootstrap + n_permutations > 0,
         )
     )
