@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from ._features import GeneMap
+    from ._gene_map import GeneMap
     from ._gene_names import GeneMatch
     from ._gene_scale import GeneScale
 

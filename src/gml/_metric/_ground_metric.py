@@ -13,7 +13,7 @@ from zipfile import BadZipFile, is_zipfile
 import numpy as np
 import pandas as pd
 
-from gml._features import GeneMap
+from gml._gene_map import GeneMap
 from gml._gene_scale import GeneScale
 
 if TYPE_CHECKING:

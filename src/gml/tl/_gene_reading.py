@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
-    from gml._features import GeneMap
+    from gml._gene_map import GeneMap
     from gml._sketch import Points
 
 

@@ -15,7 +15,8 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from gml._features import GENES, find_features, gene_matrix, likely_loadings, total_sd
+from gml._features import GENES, find_features, gene_matrix, total_sd
+from gml._gene_map import likely_loadings
 from gml._slots import JOINED, JOINED_MARK, MODALITY, quiet_about_views
 from gml._storage import is_on_disk, numeric_matrix
 

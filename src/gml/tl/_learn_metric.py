@@ -9,7 +9,7 @@ import numpy as np
 
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import learn_any
-from gml._features import find_gene_map
+from gml._gene_map import find_gene_map
 from gml._metric import GroundMetric, with_signs
 from gml._represent import on_support_of, represent, type_key, used_points
 from gml._slots import check_anndata, check_key_added
