@@ -52,7 +52,7 @@ DOWNLOADS = {"gml.datasets.cellxgene", "gml.datasets.kumar23", "gml.datasets.kup
 MOST_ARGUMENTS = 14
 #: one argument per column that a study can have, and the settings of learning, which are judged together; distances
 #: within cell types share all settings, and the cells, with those of all cells
-MORE_ARGUMENTS = {"gml.tl.cross_validate": 15, "gml.tl.patient_distances": 15}
+MORE_ARGUMENTS = {"gml.tl.cross_validate": 15, "gml.tl.patient_distances": 16, "gml.tl.predict": 15}
 
 
 def public_functions() -> dict[str, Callable[..., Any]]:

@@ -164,7 +164,7 @@ def equal_cells(adata: AnnData) -> None:
 
 
 def repeated_genes(adata: AnnData) -> None:
-    adata.var_names = ["same", "same", *adata.var_names[2:]]
+    adata.var_names = ["gene_002", "gene_002", *adata.var_names[2:]]
 
 
 def no_x(adata: AnnData) -> None:
@@ -329,7 +329,7 @@ BAD: dict[str, Row] = {
     "equal cells, spectral": (equal_cells, learn(), ValueError, ["same cells", "nothing to learn"]),
     "equal cells, triplet": (equal_cells, learn(method="triplet"), ValueError, ["same cells", "nothing to learn"]),
     "repeated genes": (
-        repeated_genes, learn(use_rep="X"), ValueError, ["adata.var_names", "'same'", "var_names_make_unique"],
+        repeated_genes, learn(use_rep="X"), ValueError, ["adata.var_names", "'gene_002'", "var_names_make_unique"],
     ),
     # settings
     "too many components": (nothing, learn(n_components=5), ValueError, ["`n_components`", "features, 4", "got 5"]),
@@ -438,9 +438,9 @@ BAD: dict[str, Row] = {
         nothing, lambda a: gml.tl.transform(a, "gml"), TypeError, ["`metric`", "gml.get.metric", "str"],
     ),
     "genes of the metric are missing": (
-        nothing, transform(rename_genes), ValueError, ["40 of the 40 genes", "'gene_000'", "half"],
+        nothing, transform(rename_genes), ValueError, ["40 of the 40 genes", "'gene_0", "half"],
     ),
-    "genes are repeated": (nothing, transform(repeated_genes), ValueError, ["var_names", "'same'", "make_unique"]),
+    "genes are repeated": (nothing, transform(repeated_genes), ValueError, ["var_names", "'gene_002'", "make_unique"]),
     "NaN in new cells": (nothing, transform(set_genes(np.nan)), ValueError, ["NaN", "`adata`"]),
     "no genes in new cells": (nothing, transform(no_x), ValueError, ["adata.X is None"]),
     "nobody votes": (nothing, to_query(n_neighbors=0), ValueError, ["`n_neighbors`", "got 0"]),

@@ -68,6 +68,7 @@ def test_default_call() -> None:
     run = adata.uns["gml"]
     assert set(run) == {
         "format",
+        "gene_scale",
         "components",
         "feature_names",
         "classes",

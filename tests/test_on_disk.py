@@ -18,7 +18,7 @@ from scipy import sparse
 
 import gml
 from gml import _sketch, _storage
-from gml._storage import column_means, is_finite, multiply, numeric_matrix, read_each, read_rows, walk, walk_together
+from gml._storage import column_moments, is_finite, multiply, numeric_matrix, read_each, read_rows, walk, walk_together
 from gml.solvers import Exact
 from gml.tl._measure import CHECKED_CELLS, Yardstick, measure_against
 from gml.tl._noise import sketch_error
@@ -237,7 +237,7 @@ def test_blocks_are_the_same_in_every_form(matrix: Any) -> None:
         np.testing.assert_array_equal(dense(block), numbers()[first : first + BLOCK])
     assert first + block.shape[0] == N
     x = sparse.csr_matrix(numbers()) if sparse.issparse(block) else numbers()
-    check_same(column_means(matrix), column_means(x))
+    check_same(column_moments(matrix), column_moments(x))
     for left in (np.random.default_rng(0).random((3, N)), sparse.random_array((5, N), density=0.2, rng=0).tocsr()):
         check_same(multiply(left, matrix), multiply(left, x))
         np.testing.assert_allclose(multiply(left, matrix), left @ numbers().astype(float))

@@ -71,7 +71,9 @@ def test_the_training_cells_come_out_as_they_were(cells: AnnData, steps: tuple[s
         np.testing.assert_allclose(two, one, rtol=1e-5)
         np.testing.assert_array_equal(three, two)
     np.testing.assert_array_equal(query.varm["gml"], adata.varm["gml"])
-    assert query.uns["gml"]["params"] == adata.uns["gml"]["params"] | {"transformed": True}
+    genes = {"n_genes": len(metric.gene_map.names), "n_missing": 0, "weight_missing": 0.0}
+    added = {"transformed": True, "gene_symbols": None, "genes": genes}
+    assert query.uns["gml"]["params"] == adata.uns["gml"]["params"] | added
 
 
 def test_nothing_else_is_written(cells: AnnData) -> None:
@@ -110,7 +112,7 @@ def test_missing_genes_are_at_their_training_mean(cells: AnnData, steps: tuple[s
     filled.X = x
     gml.tl.transform(filled, metric)
     query = query[:, np.setdiff1d(np.arange(60), missing)].copy()
-    with pytest.warns(UserWarning, match=r"^3 of the 60 genes.*e\.g\. 'gene_000'.*at their mean") as caught:
+    with pytest.warns(UserWarning, match=r"^3 of the 60 genes.*above all 'gene_.*at their mean") as caught:
         gml.tl.transform(query, metric)
     assert caught[0].filename == __file__
     scale = np.abs(filled.obsm["X_gml"]).max()
@@ -118,12 +120,15 @@ def test_missing_genes_are_at_their_training_mean(cells: AnnData, steps: tuple[s
     assert query.varm["gml"].shape == (57, metric.components.shape[0])
 
 
-def test_half_of_the_genes_is_enough(cells: AnnData) -> None:
+def test_half_of_the_weight_is_enough(cells: AnnData) -> None:
     _, query, metric = learned(cells, "pca")
-    with pytest.warns(UserWarning, match="^30 of the 60 genes"):
-        gml.tl.transform(query[:, :30].copy(), metric)
-    less = query[:, :29].copy()
-    with pytest.raises(ValueError, match=r"31 of the 60 genes.*'gene_029'.*at least half"):
+    order = np.argsort(-metric.gene_map.weights(metric.components))
+    n_lost = int((np.cumsum(metric.gene_map.weights(metric.components)[order]) <= 0.5).sum())
+    assert n_lost < 30  # the heaviest genes
+    with pytest.warns(UserWarning, match=f"^{n_lost} of the 60 genes"):
+        gml.tl.transform(query[:, order[n_lost:]].copy(), metric)
+    less = query[:, order[n_lost + 1 :]].copy()
+    with pytest.raises(ValueError, match=rf"{n_lost + 1} of the 60 genes.*5\d\.\d% of its weight.*at least half"):
         gml.tl.transform(less, metric)
     assert set(less.obsm) == set(less.varm) == set()
     assert "gml" not in less.uns

@@ -1,32 +1,18 @@
-"""What a cell is measured in: genes, or a representation in ``obsm``, read a few rows at a time.
-
-Also the way back from a representation to genes, so that a metric can be read, and used on other AnnData.
-"""
+"""What a cell is measured in: genes, or a representation in ``obsm``, read a few rows at a time."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS, get_point_weights, get_var
-from ._storage import (
-    check_on_cpu,
-    column_means,
-    in_memory,
-    is_finite,
-    load_frame,
-    multiply,
-    numeric_matrix,
-    read_each,
-    read_rows,
-    walk_together,
-)
-from ._warn import warn
+from ._slots import HIGHLY_VARIABLE, JOINED, PCA, get_var, joined_features
+from ._storage import BLOCK, is_finite, load_frame, numeric_matrix, read_each, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,10 +20,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from ._gene_names import GeneMatch
+
 logger = logging.getLogger(__name__)
 
+UseRep: TypeAlias = str | Mapping[str, str | None] | None
+"""``use_rep``: a key of ``obsm``, ``"X"`` or `None`; of a MuData one modality, or a choice for each of several."""
+
 GENES = "X"
-MOST_MISSING = 0.5  # of the genes of a metric
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,10 +44,14 @@ class Features:
     """Layer of the genes; `None` for ``adata.X``."""
     columns: NDArray[np.intp] | None = None
     """Columns of `matrix` that are read, in this order; `None` for all."""
-    basis: NDArray[np.float64] | None = None
-    """What those columns are multiplied with, shape (columns, d); `None` for nothing."""
+    basis: Any = None
+    """What those columns are multiplied with, dense or CSR, shape (columns, d); `None` for nothing."""
     offset: NDArray[np.float64] | None = None
     """What is subtracted in the end, shape (d,)."""
+    modality: NDArray[np.intp] | None = None
+    """Where modalities stand side by side, which each feature belongs to, shape (d,), as a position."""
+    match: GeneMatch | None = None
+    """Where the genes of a metric were found, if these are features of a metric that takes genes."""
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
@@ -84,10 +78,7 @@ class Features:
         """Features of rows of the columns that are read."""
         if self.basis is not None:
             block = _contiguous(block) @ self.basis
-        is_sparse: bool = sp.issparse(block)
-        if is_sparse:
-            block = block.toarray()
-        values: NDArray[np.float64] = np.ascontiguousarray(block, dtype=np.float64)
+        values = dense_block(block)
         return values if self.offset is None else values - self.offset
 
     def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
@@ -107,31 +98,13 @@ class Features:
                 raise ValueError(msg)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GeneMap:
-    """How features are computed from genes: ``genes @ basis - offset``."""
-
-    names: NDArray[np.str_]
-    """Genes that take part, shape (g,), unique."""
-    means: NDArray[np.float64]
-    """Mean of each gene over the cells that learned the metric, shape (g,)."""
-    basis: NDArray[np.float64] | None = None
-    """Shape (g, d); `None` if the features are the genes themselves."""
-    offset: NDArray[np.float64] | None = None
-    """Shape (d,); what PCA subtracted before it projected."""
-
-    def loadings(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The map from genes to learned components, shape (g, k)."""
-        return components.T if self.basis is None else self.basis @ components.T
-
-
-def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | None = None) -> Features:
+def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None = None) -> Features:
     """Take the features that `use_rep` and `layer` ask for."""
     if use_rep is not None and not isinstance(use_rep, str):
-        msg = f"`use_rep` must be a string or None, got {use_rep!r}."
+        msg = f"`use_rep` must be a string or None, got {use_rep!r}; a choice of modalities goes with a MuData."
         raise TypeError(msg)
     if use_rep is None:
-        use_rep = PCA if layer is None and PCA in adata.obsm else GENES
+        use_rep = JOINED if joined_features(adata) else PCA if layer is None and PCA in adata.obsm else GENES
     if use_rep != GENES:
         if layer is not None:
             msg = f"`layer` is for genes; it cannot be used together with use_rep={use_rep!r}. Drop one of them."
@@ -153,74 +126,6 @@ def find_features(adata: AnnData, *, use_rep: str | None = None, layer: str | No
         "adata.X" if layer is None else f"adata.layers[{layer!r}]",
     )
     return Features(matrix, names, GENES, layer, columns)
-
-
-def find_features_through_genes(adata: AnnData, gene_map: GeneMap, *, rep: str, layer: str | None) -> Features:
-    """Compute the features of a learned metric from the genes of another AnnData, matched by name."""
-    matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    check_unique(adata.var_names)
-    position = adata.var_names.get_indexer(pd.Index(gene_map.names))
-    found = position >= 0
-    n_missing = int((~found).sum())
-    if n_missing > MOST_MISSING * len(found):
-        msg = (
-            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {str(gene_map.names[~found][0])!r}; at least half of them are needed. "
-            "Are the genes named in the same way (symbols or identifiers)?"
-        )
-        raise ValueError(msg)
-    d = len(found) if gene_map.basis is None else gene_map.basis.shape[1]
-    offset = np.zeros(d) if gene_map.offset is None else gene_map.offset.copy()
-    basis = gene_map.basis
-    if n_missing:
-        warn(
-            f"{n_missing} of the {len(found)} genes of the metric are not in adata.var_names, "
-            f"e.g. {str(gene_map.names[~found][0])!r}; they are taken to be at their mean in the training cells."
-        )
-        basis = np.eye(d) if basis is None else basis
-        offset -= gene_map.means[~found] @ basis[~found]
-        basis = basis[found]
-    names = gene_map.names if gene_map.basis is None else rep_names(rep, d)
-    return Features(matrix, names, rep, layer, position[found], basis, offset)
-
-
-def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
-    """The way from genes to `features`, if there is one: genes themselves, or stored loadings of ``adata.X``."""
-    if features.rep == GENES:
-        check_unique(adata.var_names)
-        means = _means(adata, features.matrix)
-        return GeneMap(features.names, means if features.columns is None else means[features.columns])
-    stored = _loadings_like(adata, features)
-    if not stored or adata.X is None:
-        return None
-    is_pca = PCA_LOADINGS in stored and features.rep == PCA
-    try:
-        matrix = numeric_matrix(adata.X, name="adata.X")
-    except (TypeError, ValueError):
-        if is_pca:
-            raise
-        return None
-    means = _means(adata, matrix)
-    if not np.isfinite(means).all():
-        if is_pca:
-            warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
-        return None
-    for name in stored:
-        loadings = _dense(adata.varm[name], name=f"adata.varm[{name!r}]")
-        found = _fit_loadings(matrix, features.matrix, loadings, is_scaled=features.rep != PCA)
-        if found is not None:
-            basis, offset = found
-            used = basis.any(axis=1)
-            check_unique(adata.var_names)
-            logger.info("adata.varm[%r] maps genes to adata.obsm[%r]", name, features.rep)
-            return GeneMap(adata.var_names.to_numpy(dtype=str)[used], means[used], basis[used], offset)
-    if is_pca:
-        warn(
-            "adata.X times adata.varm['PCs'] does not give adata.obsm['X_pca'], so the PCs do not belong to this X "
-            "(was X changed after PCA, or is it a randomised PCA?). The metric is learned on X_pca, but without a map "
-            "to genes: no gene loadings, and unseen cells need their own X_pca."
-        )
-    return None
 
 
 def gene_matrix(adata: AnnData, layer: str | None) -> Any:
@@ -272,6 +177,13 @@ def _contiguous(block: Any) -> Any:
     return block if is_sparse else np.ascontiguousarray(block)
 
 
+def dense_block(block: Any) -> NDArray[np.float64]:
+    """The block as an array."""
+    is_sparse: bool = sp.issparse(block)
+    values: NDArray[np.float64] = np.ascontiguousarray(block.toarray() if is_sparse else block, dtype=np.float64)
+    return values
+
+
 def _features_of_rep(adata: AnnData, rep: str) -> Features:
     if rep not in adata.obsm:
         available = ", ".join(repr(key) for key in adata.obsm) or "nothing"
@@ -283,77 +195,35 @@ def _features_of_rep(adata: AnnData, rep: str) -> Features:
     if d == 0:
         msg = f"adata.obsm[{rep!r}] has no columns."
         raise ValueError(msg)
+    joined = joined_features(adata) if rep == JOINED else None
+    if joined is not None:
+        return Features(matrix, joined[0], rep, modality=joined[1])
     names = stored.columns.to_numpy(dtype=str) if isinstance(stored, pd.DataFrame) else rep_names(rep, d)
     logger.info("features: adata.obsm[%r] with %d columns", rep, d)
     return Features(matrix, names, rep)
 
 
-def _means(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
-    """Mean of each column over the cells, shape (g,); not finite if a number is not."""
-    points = get_point_weights(adata)
-    if points is None:
-        return column_means(matrix)
-    _, n_cells = points
-    means: NDArray[np.float64] = multiply(n_cells[None] / n_cells.sum(), matrix)[0]
-    return means
+def rescaled(features: Features, rows: NDArray[np.intp]) -> Features:
+    """Modalities side by side, each divided by its total standard deviation over some cells; others as they are."""
+    if features.modality is None:
+        return features
+    scale = total_sd(features, rows, features.modality)
+    factors = sp.diags_array(1 / scale[features.modality], format="csr")
+    return replace(features, basis=factors)
 
 
-def _loadings_like(adata: AnnData, features: Features) -> list[str]:
-    """Matrices in ``adata.varm`` of the shape of loadings of a representation, the likeliest first."""
-    own = PCA_LOADINGS if features.rep == PCA else features.rep.removeprefix("X_")
-    shape = (adata.n_vars, len(features.names))
-    names = [str(name) for name, matrix in adata.varm.items() if getattr(matrix, "shape", None) == shape]
-    return sorted(names, key=lambda name: name.casefold() != own.casefold())
+def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Root of the summed variances over some cells of each group of features, shape (groups,); 1 where nothing varies.
 
-
-def _dense(matrix: Any, *, name: str) -> NDArray[np.float64]:
-    matrix = in_memory(matrix)
-    check_on_cpu(matrix, name=name)
-    is_sparse: bool = sp.issparse(matrix)
-    return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)
-
-
-def _fit_loadings(
-    genes: Any, rep: Any, basis: NDArray[np.float64], *, is_scaled: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Basis and offset by which genes give a representation, if they do; `is_scaled` allows a factor per column.
-
-    Latent semantic indexing, for example, is often stored with columns of standard deviation 1.
+    `group` is that of each feature, shape (d,).
     """
-    if not np.isfinite(basis).all():
-        return None
-    offset, belongs = _offset_of_pca(genes, rep, basis)
-    if not belongs and is_scaled:
-        basis = basis * _factors(genes, rep, basis)
-        offset, belongs = _offset_of_pca(genes, rep, basis)
-    return (basis, offset) if belongs else None
-
-
-def _factors(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least-squares slope of each column of a representation on that of the genes times the basis, shape (d,)."""
-    n, d = rep.shape
-    sums, both, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
-    for some_genes, some in walk_together(genes, rep):
-        x, y = np.asarray(some_genes @ basis), np.asarray(some, dtype=np.float64)
-        sums += x.sum(axis=0), y.sum(axis=0)
-        both += (x * y).sum(axis=0)
-        squares += (x**2).sum(axis=0)
-    variance = squares - sums[0] ** 2 / n
-    covariance = both - sums[0] * sums[1] / n
-    return np.asarray(np.divide(covariance, variance, out=np.zeros(d), where=variance > 0))
-
-
-def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """What PCA subtracted, shape (d,), and whether nothing but a constant is left between both."""
-    n, d = pca.shape
-    rest, whole = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
-    for some_genes, some in walk_together(genes, pca):
-        values = np.asarray(some, dtype=np.float64)
-        whole += values.sum(axis=0), (values**2).sum(axis=0)
-        values = np.asarray(some_genes @ basis) - values
-        rest += values.sum(axis=0), (values**2).sum(axis=0)
-    offset = rest[0] / n
-    rest_sd, sd = (np.sqrt(np.maximum(square - total**2 / n, 0.0) / n) for total, square in (rest, whole))
-    # float32 sums lose about 1e-6 of the offset as well
-    tolerance = 1e-3 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
-    return offset, bool((rest_sd <= tolerance).all())
+    centre, total, squares = (np.zeros(len(group)) for _ in range(3))
+    for first in range(0, len(rows), BLOCK):
+        x = features.read(rows[first : first + BLOCK])
+        if first == 0:
+            centre = x.mean(axis=0)
+        total += (x - centre).sum(axis=0)
+        squares += ((x - centre) ** 2).sum(axis=0)
+    variance = squares / len(rows) - (total / len(rows)) ** 2
+    sd = np.sqrt(np.bincount(group, np.maximum(variance, 0.0)))
+    return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # what is not finite has an error of its own

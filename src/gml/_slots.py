@@ -6,6 +6,7 @@ Reading checks: what comes out has the type it says, or the user learns what to 
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ PCA = "X_pca"
 PCA_LOADINGS = "PCs"
 HIGHLY_VARIABLE = "highly_variable"
 REPRESENTATIONS = "sample_representations"
+MODALITIES = "modalities"
+MODALITY = "modality"
+JOINED = "X_joint"
+JOINED_MARK = "gml_joined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,17 @@ def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
     return adata
 
 
+def is_mudata(data: object) -> bool:
+    """Whether it is a MuData; where one arrives, mudata has been imported."""
+    mudata = sys.modules.get("mudata")
+    return mudata is not None and isinstance(data, mudata.MuData)
+
+
+def check_holder(data: Any, *, name: str = "adata") -> AnnData:
+    """An AnnData or a MuData whose results are read; both hold them in slots of the same names."""
+    return data if is_mudata(data) else check_anndata(data, name=name)
+
+
 def check_key_added(key: object, *, name: str = "key_added") -> str:
     """A string that can be part of slot names."""
     if not isinstance(key, str):
@@ -214,6 +230,14 @@ def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
         msg = f"adata.uns[{key!r}] is a {type(run).__name__}, not a result of gml. {hint}"
         raise ValueError(msg.strip())
     return dict(run)
+
+
+def joined_features(adata: AnnData) -> tuple[NDArray[np.str_], NDArray[np.intp]] | None:
+    """Names of the features of modalities side by side, and the modality of each, both shape (d,); if they are that."""
+    if JOINED_MARK not in adata.uns or JOINED not in adata.obsm:
+        return None
+    mark = adata.uns[JOINED_MARK]
+    return mark["names"], mark["modality"]
 
 
 def is_sketch(adata: AnnData) -> bool:

@@ -151,14 +151,25 @@ def walk_together(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
         yield block, other_block
 
 
-def column_means(matrix: Any) -> NDArray[np.float64]:
-    """Mean of each column, shape (g,), float64, without a dense copy; not finite if a number is not."""
-    total = np.zeros(matrix.shape[1])
+def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Mean and variance of each column, shape (2, g), float64; not finite if a number is not.
+
+    `weights` of the rows, shape (n,), sum 1, are all alike by default.
+    """
+    n = matrix.shape[0]
+    weights = np.full(n, 1 / n) if weights is None else weights
+    moments = np.zeros((2, matrix.shape[1]))
     with np.errstate(all="ignore"):
-        for _, block in walk(matrix):
-            total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
-        total /= matrix.shape[0]
-    return total
+        for first, block in walk(matrix):
+            is_sparse: bool = sp.issparse(block)
+            values: Any = block.astype(np.float64) if is_sparse else np.array(block, dtype=np.float64, order="C")
+            of_rows = weights[first : first + values.shape[0]]
+            moments[0] += of_rows @ values
+            numbers = values.data if is_sparse else values
+            numbers *= numbers
+            moments[1] += of_rows @ values
+        moments[1] = np.maximum(moments[1] - moments[0] ** 2, 0.0)
+    return moments
 
 
 def is_finite(matrix: Any) -> bool:

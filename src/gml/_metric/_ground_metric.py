@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
@@ -13,7 +13,8 @@ from zipfile import BadZipFile, is_zipfile
 import numpy as np
 import pandas as pd
 
-from gml._features import GeneMap
+from gml._gene_map import GeneMap
+from gml._gene_scale import GeneScale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 _GENE = "gene_map"
 _CHOICE = "choice"
+_MODALITIES = "modalities"
+_SCALE = "gene_scale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -64,6 +67,9 @@ class GroundMetric:
     """Names of the patients that it was learned from."""
     choice: pd.DataFrame | None = None
     """With ``method="auto"``: what was compared, its mean score on held-out patients and the standard error."""
+    modalities: pd.DataFrame | None = None
+    """Of a metric on a MuData: `modality`, the `use_rep` and `layer` taken of it, the `scale` that its features were
+    divided by, and its `share` in the squared distances between cells under the metric."""
     gene_map: GeneMap | None = field(default=None, repr=False)
     """How the features are computed from genes; `None` if there is no such way."""
 
@@ -130,7 +136,7 @@ class GroundMetric:
         """
         path = _with_suffix(path)
         arrays = self.to_dict()
-        for part in (_GENE, _CHOICE):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
         arrays["params"] = json.dumps(arrays["params"])
         # a file that cannot be written to its end never takes the place of a good one
@@ -165,7 +171,7 @@ class GroundMetric:
         except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
             msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
-        for part in (_GENE, _CHOICE):
+        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
             prefix = f"{part}."
             found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
             if found:
@@ -186,10 +192,14 @@ class GroundMetric:
         }
         if self.choice is not None:
             run[_CHOICE] = self.choice
+        if self.modalities is not None:
+            run[_MODALITIES] = self.modalities
         if (genes := self.gene_map) is not None:
             run[_GENE] = {"names": genes.names, "means": genes.means}
-            optional = {"basis": genes.basis, "offset": genes.offset}
+            optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}
             run[_GENE] |= {name: value for name, value in optional.items() if value is not None}
+            if genes.scale is not None:
+                run[_SCALE] = asdict(genes.scale)
         return run
 
     @classmethod
@@ -204,10 +214,10 @@ class GroundMetric:
             raise ValueError(msg)
         gene_map = None
         if (genes := run.get(_GENE)) is not None:
-            floats = {
-                key: np.asarray(genes[key], dtype=np.float64) for key in ("means", "basis", "offset") if key in genes
-            }
-            gene_map = GeneMap(names=_strings(genes["names"]), **floats)
+            known = [key for key in ("means", "basis", "offset", "variances") if key in genes]
+            floats = {key: np.asarray(genes[key], dtype=np.float64) for key in known}
+            scale = GeneScale(**_plain(run[_SCALE])) if _SCALE in run else None
+            gene_map = GeneMap(names=_strings(genes["names"]), **floats, scale=scale)
         return cls(
             components=np.asarray(run["components"], dtype=np.float64),
             feature_names=_strings(run["feature_names"]),
@@ -217,6 +227,7 @@ class GroundMetric:
             spectrum=np.asarray(run.get("spectrum", []), dtype=np.float64),
             patients=_strings(run.get("patients", [])),
             choice=pd.DataFrame(run[_CHOICE]) if _CHOICE in run else None,
+            modalities=pd.DataFrame(run[_MODALITIES]) if _MODALITIES in run else None,
             gene_map=gene_map,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,10 @@ from anndata import AnnData
 from gml._checks import check_choice, check_float, check_int
 
 from ._names import cell_names, labelled, numbered, padded
+from ._proteins import with_proteins
 
 if TYPE_CHECKING:
+    from mudata import MuData
     from numpy.typing import NDArray
 
 _AFFECTED = 0
@@ -35,6 +37,42 @@ _LIBRARY_SD = 0.3
 _DISPERSION = 0.2
 
 
+@overload
+def simulated_cohort(
+    *,
+    n_patients: int = ...,
+    n_cells: int = ...,
+    n_genes: int = ...,
+    n_diseases: int = ...,
+    effect: float = ...,
+    n_disease_genes: int = ...,
+    n_cell_types: int = ...,
+    patient_effect: float = ...,
+    n_programmes: int = ...,
+    n_batches: int = ...,
+    batch_effect: float = ...,
+    paired: bool = ...,
+    protein: Literal[False] = ...,
+    rng: int | np.random.Generator | None = ...,
+) -> AnnData: ...
+@overload
+def simulated_cohort(
+    *,
+    n_patients: int = ...,
+    n_cells: int = ...,
+    n_genes: int = ...,
+    n_diseases: int = ...,
+    effect: float = ...,
+    n_disease_genes: int = ...,
+    n_cell_types: int = ...,
+    patient_effect: float = ...,
+    n_programmes: int = ...,
+    n_batches: int = ...,
+    batch_effect: float = ...,
+    paired: bool = ...,
+    protein: Literal[True],
+    rng: int | np.random.Generator | None = ...,
+) -> MuData: ...
 def simulated_cohort(
     *,
     n_patients: int = 24,
@@ -49,8 +87,9 @@ def simulated_cohort(
     n_batches: int = 1,
     batch_effect: float = 0.0,
     paired: bool = False,
+    protein: bool = False,
     rng: int | np.random.Generator | None = 0,
-) -> AnnData:
+) -> AnnData | MuData:
     r"""Simulate counts of a cohort in which the genes that make the diseases are known.
 
     The count of gene :math:`g` in cell :math:`i` of type :math:`t` from patient :math:`p` is negative binomial with
@@ -92,6 +131,10 @@ def simulated_cohort(
     paired
         Whether each donor gives one sample ("patient") per disease; the samples of a donor share :math:`u`
         and the batch. `n_patients` must then be a multiple of `n_diseases`.
+    protein
+        Whether 24 surface proteins are measured in the same cells, as in CITE-seq: the result is then a
+        :class:`~mudata.MuData` (extra ``muon``) of the modalities ``"rna"``, which is the cohort without proteins, and
+        ``"prot"``.
     rng
         Seed or generator.
 
@@ -112,6 +155,11 @@ def simulated_cohort(
     `.obs_names`, `.var_names`
         ``"P00_c0000"`` …; ``"gene_000"`` ….
 
+    With `protein` a MuData with the same ``obs``, the ``"rna"`` above, and ``"prot"``: counts of the proteins
+    ``"protein_00"`` …, as float32, shape (n, 24), dense, with ``var["disease_protein"]`` and ``var["disease"]``. Their
+    log mean is that of a gene plus a background of 1 in all cells; each disease raises two proteins, in the affected
+    type, by `effect`.
+
     Raises
     ------
     TypeError, ValueError
@@ -130,6 +178,7 @@ def simulated_cohort(
     'type_1'
     """
     rng = np.random.default_rng(rng)
+    check_choice(protein, name="protein", choices=(True, False))
     design = _Design(
         n_patients=n_patients,
         n_cells=n_cells,
@@ -160,7 +209,10 @@ def simulated_cohort(
         index=padded("gene_", n_genes, width=3),
     )
     simulation = {**asdict(design), "affected_cell_type": types[_AFFECTED]}
-    return AnnData(counts, obs=obs, var=var, uns={"simulation": simulation})
+    rna = AnnData(counts, obs=obs, var=var, uns={"simulation": simulation})
+    if not protein:
+        return rna
+    return with_proteins(rna, effect=effect, patient_effect=patient_effect, affected_type=types[_AFFECTED], rng=rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

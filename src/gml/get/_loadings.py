@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,6 +47,6 @@ def loadings(adata: AnnData, *, key: str = "gml") -> pd.DataFrame:
     >>> gml.get.loadings(adata)["loading_1"].abs().idxmax()
     'signal'
     """
-    matrix = get_matrix(check_anndata(adata), "varm", Keys(key).loadings, hint=_HINT)
+    matrix = get_matrix(check_holder(adata), "varm", Keys(key).loadings, hint=_HINT)
     columns = [f"loading_{i}" for i in range(1, matrix.shape[1] + 1)]
     return pd.DataFrame(matrix.copy(), index=adata.var_names, columns=columns)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gml._checks import check_int
-from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect, shorten
 from ._colors import disease_column, read_coloring
@@ -80,7 +80,7 @@ def cells(
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('component 1', 'component 2')
     """
-    check_anndata(adata)
+    check_holder(adata)
     check_axes(ax)
     keys = Keys(key)
     embedding = get_matrix(adata, "obsm", keys.embedding, hint=LEARN_FIRST)  # (n, k)

@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 from scanpy.plotting import palettes
 
-from gml._slots import Keys, get_column
+from gml._slots import Keys, get_column, is_mudata
 from gml._storage import in_memory, numeric_matrix, walk
 
 from ._tables import to_numbers
@@ -50,7 +50,8 @@ def disease_column(patients: AnnData, key: str) -> str | None:
 
 def read_coloring(patients: AnnData, name: str, *, key: str) -> Coloring:
     """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number."""
-    if isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
+    has_genes = not is_mudata(patients)  # whose modalities may have genes of the same name
+    if has_genes and isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
         return _continuous(name, _of_gene(patients, name))
     column = get_column(patients, name, hint="A gene of patients.var_names can be given, too.")
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)

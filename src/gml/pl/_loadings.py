@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from gml._checks import check_int
-from gml._slots import LEARN_FIRST, Keys, check_anndata, get_matrix
+from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
 
 from ._axes import add_colorbar, check_axes, drawing, shorten
 from ._colors import SIGNED
@@ -80,7 +80,7 @@ def loadings(
     >>> "signal" in [name.get_text() for name in ax.get_yticklabels()]
     True
     """
-    check_anndata(adata)
+    check_holder(adata)
     check_axes(ax)
     matrix = get_matrix(adata, "varm", Keys(key).loadings, hint=_HINT)  # (genes, k)
     k = matrix.shape[1]

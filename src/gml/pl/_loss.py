@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from gml._slots import LEARN_FIRST, Keys, check_anndata, get_run
+from gml._slots import LEARN_FIRST, Keys, check_holder, get_run
 
 from ._axes import check_axes, drawing
 
@@ -54,7 +54,7 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('pass', 'triplet loss')
     """
-    check_anndata(adata)
+    check_holder(adata)
     check_axes(ax)
     keys = Keys(key)
     run = get_run(adata, keys.run, hint=LEARN_FIRST)

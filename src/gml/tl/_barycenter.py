@@ -29,6 +29,7 @@ from gml._warn import warn
 from gml.solvers import resolve_exact
 
 from ._measure import DISEASE, PATIENT, measure_against, yardstick
+from ._modalities import takes_mudata
 from ._store import store_metric
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from ._measure import Measured, Metric, Yardstick
 
 
+@takes_mudata
 def barycenter(
     adata: AnnData,
     *,
@@ -75,8 +77,8 @@ def barycenter(
     Parameters
     ----------
     adata
-        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified. Patients without a
-        disease (NaN) have no part.
+        Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not
+        modified. Patients without a disease (NaN) have no part.
     metric
         As in :func:`gml.tl.patient_distances`, but Euclidean or learned. Its `power` plays no part here.
     patient_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +19,8 @@ from gml.methods import AnyMethod, Fixed, resolve_method
 from gml.solvers import resolve_solver
 
 from ._composition import read_composition
-from ._refit import check_genes, refit_pca
+from ._modalities import takes_mudata
+from ._refit import check_genes, refit_pca, rescale
 from ._study import read_splits, read_study
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._evaluate import Result, Split
+    from gml._features import UseRep
     from gml._sketch import Points
     from gml.solvers import Solver, SolverName
 
 
+@takes_mudata
 def cross_validate(  # noqa: PLR0913 (one argument per column that a study can have)
     adata: AnnData,
     *,
@@ -42,7 +45,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     donor_key: str | None = None,
     batch_key: str | None = None,
     cell_type_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     refit: Literal["pca"] | None = None,
     metrics: Sequence[str | AnyMethod] = ("euclidean", "spectral", "triplet"),
@@ -58,7 +61,8 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     are classified by their distances to the training patients. Sketches are made per patient without labels, so
     nothing of a test patient reaches training. A representation such as PCA is taken as it is: if it was computed on
     all cells, it has seen the test patients' cells, though not their labels; ``refit="pca"`` computes it anew in every
-    split. Patients without a disease (NaN) are left out.
+    split. How modalities of a MuData are scaled is found on the training patients of every split, too. Patients without
+    a disease (NaN) are left out.
 
     Baselines are always in the table. Splits overlap, so the spread over splits understates the uncertainty;
     :func:`gml.get.scores` gives means with intervals that account for it.
@@ -66,7 +70,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Not modified.
     patient_key, disease_key, use_rep, layer, solver, n_points, rng
         As in :func:`gml.tl.learn_metric`.
     donor_key
@@ -154,15 +158,20 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     folds = read_splits(splits, cohort, seed=seed)
     types = None if cell_type_key is None else types_of_cells(adata, cell_type_key)[0]
     study = Study(cohort.design, len(cohort.classes), named, solver, seed)
-    if refit is None:
+    retake: Callable[[Cohort, NDArray[np.intp]], Cohort] | None = None
+    if refit is not None:
+        check_genes(cohort)
+        retake = partial(refit_pca, adata)
+    elif cohort.features.modality is not None:
+        retake = rescale
+    if retake is None:
         points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
         composition = None if types is None else read_composition(cohort, types)
         fixed = {} if has_shared_support(solver) else _fixed(points, named, solver=solver, n_jobs=n_jobs)
         study = replace(study, composition=composition, fixed=fixed)
         run = partial(run_fold, points=points, study=study)
     else:
-        check_genes(cohort)
-        run = partial(_run_refitted, adata=adata, cohort=cohort, study=study, n_points=n_points, types=types)
+        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, n_points=n_points, types=types)
     results = parallel(run, folds, n_jobs=n_jobs, description="cross-validating")
     return tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
 
@@ -196,17 +205,17 @@ def _fixed(
     }
 
 
-def _run_refitted(
+def _run_anew(
     fold: Split,
     *,
-    adata: AnnData,
+    retake: Callable[[Cohort, NDArray[np.intp]], Cohort],
     cohort: Cohort,
     study: Study,
     n_points: int | None,
     types: NDArray[np.intp] | None,
 ) -> list[Result]:
-    """One split on principal components of its training patients."""
-    refitted = refit_pca(adata, cohort, fold.train)
-    points = represent(refitted, study.solver, n_points=n_points, seed=study.seed, n_jobs=1)
-    composition = None if types is None else read_composition(refitted, types)
+    """One split on features that its training patients make anew."""
+    retaken = retake(cohort, fold.train)
+    points = represent(retaken, study.solver, n_points=n_points, seed=study.seed, n_jobs=1)
+    composition = None if types is None else read_composition(retaken, types)
     return run_fold(fold, points, replace(study, composition=composition))

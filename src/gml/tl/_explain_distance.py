@@ -16,6 +16,7 @@ from gml.solvers import resolve_exact
 
 from ._gene_parts import GeneWay
 from ._measure import PATIENT, features_of, yardstick
+from ._modalities import takes_mudata
 from ._pairs import compare_two
 from ._type_shares import TypeShares, read_types, warn_of_ties
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 CELL_TYPE = "cell_type"  # default of `cell_type_key`
 
 
+@takes_mudata
 def explain_distance(
     adata: AnnData,
     p: str | float,
@@ -75,8 +77,8 @@ def explain_distance(
     Parameters
     ----------
     adata
-        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`, which knows no cell types. Not
-        modified. Only cells of the patients in question are read.
+        Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`,
+        which knows no cell types. Not modified. Only cells of the patients in question are read.
     p, q
         Names of two patients; with `groupby`, of two groups. With the same group twice, the pairs within it.
     by

@@ -44,7 +44,7 @@ class GeneWay:
         check_unique(adata.var_names)
         loadings, columns = None, np.arange(adata.n_vars)
         if stick.learned is not None:
-            loadings = spread_loadings(adata, stick.learned)
+            loadings = spread_loadings(adata, stick.learned, gene_symbols=stick.gene_symbols_in(adata))
         elif features.rep == GENES:
             return cls(adata.n_vars, None, columns if features.columns is None else features.columns)
         elif features.rep == PCA and PCA_LOADINGS in adata.varm and adata.X is not None:

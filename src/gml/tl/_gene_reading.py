@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from gml._features import gene_matrix
+from gml._gene_names import gene_positions
 from gml._metric import Correlations, Parts
 from gml._storage import multiply, numeric_matrix, walk_together
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
-    from gml._features import GeneMap
+    from gml._gene_map import GeneMap
     from gml._sketch import Points
 
 
@@ -28,13 +28,14 @@ def read_parts(
     *,
     axes: NDArray[np.float64],
     layer: str | None,
+    gene_symbols: str | None,
     in_memory: bool,
 ) -> tuple[Parts, NDArray[np.intp]]:
     """Genes of the metric, sorted by name, and their positions in `adata`; `axes` are maps of features, shape (a, d).
 
     `in_memory` keeps the genes of all points, which serves many readings; otherwise every one reads all cells.
     """
-    position = adata.var_names.get_indexer(pd.Index(gene_map.names))
+    position = gene_positions(adata, gene_map.names, gene_symbols)
     order = np.argsort(gene_map.names, kind="stable")
     order = order[position[order] >= 0]
     columns = position[order]

@@ -9,7 +9,7 @@ import numpy as np
 
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._evaluate import learn_any
-from gml._features import find_gene_map
+from gml._gene_map import find_gene_map
 from gml._metric import GroundMetric, with_signs
 from gml._represent import on_support_of, represent, type_key, used_points
 from gml._slots import check_anndata, check_key_added
@@ -17,6 +17,7 @@ from gml._warn import warn
 from gml.methods import Fixed, method_name, resolve_method, settings_of
 from gml.solvers import resolve_solver, solver_name
 
+from ._modalities import takes_mudata
 from ._store import check_key_is_free, embed_cells, store_metric
 from ._study import read_study
 
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from gml._cohort import Cohort
+    from gml._features import UseRep
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 
 
+@takes_mudata
 def learn_metric(
     adata: AnnData,
     *,
@@ -35,7 +38,7 @@ def learn_metric(
     disease_key: str = "disease",
     donor_key: str | None = None,
     batch_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     method: MethodName | AnyMethod = "auto",
     solver: SolverName | Solver = "exact",
@@ -58,7 +61,8 @@ def learn_metric(
     Parameters
     ----------
     adata
-        Cells × genes. Only the slots below are written.
+        Cells × genes, or a :doc:`MuData </multimodal>` whose modalities share their cells; its results lie in its own
+        slots. Only the slots below are written.
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
@@ -73,7 +77,10 @@ def learn_metric(
         differences between batches are not learned.
     use_rep
         Features to learn on: a key of ``adata.obsm``, or ``"X"`` for genes (the highly variable ones, if marked).
-        `None` takes ``"X_pca"`` if it is there, else genes. What was taken is stored.
+        `None` takes ``"X_pca"`` if it is there, else genes. What was taken is stored. Of a MuData, `None` takes all
+        modalities, each by this rule; ``{"rna": "X_pca", "prot": "X"}`` chooses, ``"rna"`` takes one, and a key of
+        ``mdata.obsm`` a representation of all. Several modalities stand side by side, each divided by its total
+        standard deviation over all cells.
     layer
         Layer with the genes, instead of ``adata.X``.
     method
@@ -103,8 +110,9 @@ def learn_metric(
 
     ``adata.uns[key_added]``
         The metric: `components` (k, d), `feature_names` (d,), `classes`, `patients` it was learned from, `loss` per
-        pass, `spectrum` of the closed form, `params`, `choice` with ``"auto"``, and `gene_map`, the way from genes to
-        features, if there is one. Read it with :func:`gml.get.metric`.
+        pass, `spectrum` of the closed form, `params`, `choice` with ``"auto"``, `gene_map`, the way from genes to
+        features, if there is one, and `modalities` of a MuData: what was taken of each, its scale, and its share in
+        the squared distances between cells under the metric. Read it with :func:`gml.get.metric`.
     ``adata.obsm["X_" + key_added]``
         Cells in the learned space, shape (n_cells, k).
     ``adata.varm[key_added]``

@@ -10,16 +10,17 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 import gml.get
 from gml._cohort import Cohort
-from gml._features import GENES, check_unique, find_features, find_features_through_genes
+from gml._features import GENES, find_features
+from gml._gene_names import better_names, gene_positions
 from gml._metric import GroundMetric, scaling
 from gml._ot import Clouds, Ground, distances_among, join, pair_distances
 from gml._represent import on_support_of, represent, type_key
 from gml._slots import Keys
 from gml._storage import load_frame, read_rows
+from gml._unseen import find_features_through_genes
 from gml._warn import warn
 from gml.methods import Fixed
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
-    from gml._features import Features
+    from gml._features import Features, UseRep
     from gml._ot import Convergence
     from gml._sketch import Points
     from gml.solvers import Solver
@@ -74,6 +75,14 @@ class Yardstick:
         """`key`, or that of the metric if `key` is only the default."""
         stored = None if self.learned is None else self.learned.params.get(f"{default}_key")
         return str(stored) if key == default and stored in adata.obs else key
+
+    def gene_symbols_in(self, adata: AnnData) -> str | None:
+        """Column of ``adata.var`` by which :func:`gml.tl.transform` matched genes with the metric of this key."""
+        if self.kind != "key" or self.name not in adata.uns:
+            return None
+        learned = self.learned if self.holder is adata else gml.get.metric(adata, key=self.name)
+        column = None if learned is None else learned.params.get("gene_symbols")
+        return None if column is None else str(column)
 
     def clouds(self, points: Points) -> Clouds:
         """Points in the space where the ground cost is taken."""
@@ -128,9 +137,19 @@ def yardstick(metric: Metric, *, holders: tuple[AnnData, ...], estimated: bool =
 
 
 def features_of(
-    adata: AnnData, stick: Yardstick, *, use_rep: str | None = None, layer: str | None = None, alone: bool = True
+    adata: AnnData,
+    stick: Yardstick,
+    *,
+    use_rep: UseRep = None,
+    layer: str | None = None,
+    gene_symbols: str | None = None,
+    alone: bool = True,
 ) -> Features:
-    """The features of `adata` that the metric measures, `alone` or together with those of another AnnData."""
+    """The features of `adata` that the metric measures, `alone` or together with those of another AnnData.
+
+    `gene_symbols` is the column of ``adata.var`` with the names of genes; `None` for the one that is stored, or
+    ``adata.var_names``. A metric that was not learned takes genes as they are.
+    """
     learned = stick.learned
     if learned is None:
         return find_features(adata, use_rep=use_rep, layer=layer)
@@ -150,10 +169,19 @@ def features_of(
     d = learned.components.shape[1]
     at_home = stick.holder is adata and not learned.params.get("transformed", False)
     if learned.gene_map is not None and (rep == GENES or not at_home):
-        features = find_features_through_genes(adata, learned.gene_map, rep=rep, layer=own_layer)
+        features = find_features_through_genes(
+            adata,
+            learned.gene_map,
+            components=learned.components,
+            rep=rep,
+            layer=own_layer,
+            gene_symbols=stick.gene_symbols_in(adata) if gene_symbols is None else gene_symbols,
+            same_cells=at_home,
+        )
         if at_home:
             _check_unchanged(adata, stick, features, alone=alone)
         return features
+    _check_no_symbols(gene_symbols, why=f"adata.obsm[{rep!r}] is measured, and not genes")
     if not at_home:
         warn(
             f"The metric has no map to genes, so adata.obsm[{rep!r}] is used as it is. That is right only if it comes "
@@ -166,6 +194,13 @@ def features_of(
     if at_home:
         _check_unchanged(adata, stick, features, alone=alone)
     return features
+
+
+def _check_no_symbols(gene_symbols: str | None, *, why: str) -> None:
+    """Whether no column of genes is asked for where genes are not matched."""
+    if gene_symbols is not None:
+        msg = f"`gene_symbols` must be None, as {why}; got {gene_symbols!r}."
+        raise ValueError(msg)
 
 
 def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features, *, alone: bool) -> None:
@@ -197,7 +232,7 @@ def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features, *, al
     raise ValueError(msg)
 
 
-def matched_features(features: Features, adata: AnnData, reference: Features) -> Features:
+def matched_features(features: Features, adata: AnnData, reference: Features, *, gene_symbols: str | None) -> Features:
     """The features of `adata` in the order of those of a reference, for a metric that was not learned."""
     if features.rep != reference.rep:
         msg = f"`adata` would be measured on {features.rep!r} and `reference` on {reference.rep!r}; pass `use_rep`."
@@ -209,11 +244,15 @@ def matched_features(features: Features, adata: AnnData, reference: Features) ->
                 "`reference`; both must come from one embedding."
             )
             raise ValueError(msg)
+        _check_no_symbols(gene_symbols, why=f"obsm[{features.rep!r}] is measured, and not genes")
         return features
-    check_unique(adata.var_names)
-    columns = adata.var_names.get_indexer(pd.Index(reference.names))
+    columns = gene_positions(adata, reference.names, gene_symbols)
     if (missing := reference.names[columns < 0]).size:
-        msg = f"{missing.size} genes of `reference` are not in `adata`, e.g. {str(missing[0])!r}; subset both alike."
+        hint = better_names(adata, reference.names, gene_symbols)
+        msg = (
+            f"{missing.size} genes of `reference` are not in `adata`, e.g. {str(missing[0])!r}; subset both "
+            f"alike.{hint}"
+        )
         raise ValueError(msg)
     return replace(features, names=reference.names, columns=columns)
 
@@ -298,17 +337,19 @@ def measure_against(
     *,
     patient_key: str,
     disease_key: str,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
     solver: Solver,
     n_points: int | None,
     seed: int,
     n_jobs: int | None,
     labelled: bool = True,
+    gene_symbols: str | None = None,
 ) -> tuple[Measured, Measured | None]:
     """Patients of `adata`, and those of `reference` if there is one, in one space.
 
-    The diseases of `adata` are read only if they are to be `labelled`, those of `reference` always.
+    The diseases of `adata` are read only if they are to be `labelled`, those of `reference` always. `gene_symbols` is
+    for the genes of `adata`.
     """
     measure = partial(
         _measure,
@@ -320,12 +361,14 @@ def measure_against(
         n_jobs=n_jobs,
     )
     alone = reference is None
-    features = features_of(adata, stick, use_rep=use_rep, layer=layer, alone=alone)
+    if alone and stick.learned is None:
+        _check_no_symbols(gene_symbols, why=f"the metric {stick.name!r} takes all genes as they are")
+    features = features_of(adata, stick, use_rep=use_rep, layer=layer, gene_symbols=gene_symbols, alone=alone)
     other = None
     if reference is not None:
         reference_features = features_of(reference, stick, use_rep=use_rep, layer=layer, alone=False)
         if stick.learned is None:
-            features = matched_features(features, adata, reference_features)
+            features = matched_features(features, adata, reference_features, gene_symbols=gene_symbols)
         other = measure(reference, stick, reference_features, labelled=True)
     source = None if other is None else other.points
     return measure(adata, stick, features, labelled=labelled, source=source), other

@@ -29,6 +29,7 @@ from ._measure import (
     scaled,
     yardstick,
 )
+from ._modalities import takes_mudata
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._features import UseRep
     from gml._ot import Convergence, Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from ._measure import Measured, Metric, Yardstick
 
 
+@takes_mudata
 def patient_distances(  # noqa: PLR0913 (one argument per column, and what all distances share)
     adata: AnnData,
     *,
@@ -51,8 +54,9 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     groupby: str | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
+    gene_symbols: str | None = None,
     solver: SolverName | Solver = "exact",
     power: Power | None = None,
     n_points: int | None = 64,
@@ -74,7 +78,8 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     Parameters
     ----------
     adata
-        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not
+        modified.
     metric
         `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, a :class:`gml.GroundMetric`, a
         :class:`gml.methods.Fixed`, or `None` for the Euclidean metric. A key is used with the features and columns
@@ -92,6 +97,9 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         Column of ``adata.obs`` with the disease, constant within a patient. May be absent.
     use_rep, layer
         Features, as in :func:`gml.tl.learn_metric`, for a metric that was not learned.
+    gene_symbols
+        Column of ``adata.var`` with the names of genes as the metric, or `reference`, knows them. `None` takes the one
+        that :func:`gml.tl.transform` was given for this metric, or else ``adata.var_names``.
     solver
         How patients are compared, as in :func:`gml.tl.learn_metric`; :mod:`gml.solvers` says what each one costs.
     power
@@ -131,7 +139,8 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         the nearest patients in each row, and the means of the patients in the space of the ground metric, (p, k).
         :func:`gml.pp.neighbors` reads them.
     ``.uns[key_added]``
-        `params`, everything needed to repeat the call, `loss` of the learned metric, and `sketch_error`: the mean
+        `params`, everything needed to repeat the call, and in `genes` which genes of the metric were found, as in
+        :func:`gml.tl.transform`; `loss` of the learned metric, and `sketch_error`: the mean
         ground cost from a cell to the point that stands for it, 0 if all cells are taken, NaN for the points of
         :func:`gml.pp.sketch`, Gaussians and centroids. With `neighbors_only` also `n_solved`, the number of pairs that
         were solved; with Sinkhorn `convergence`: the iterations of the slowest pair (`n_iter`), the largest share of
@@ -154,13 +163,15 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         If the metric, a column, layer or representation is missing.
     ValueError
         If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, the
-        names of two groups cannot be told apart, `adata` is a sketch and has groups, or the solver stops early.
+        names of two groups cannot be told apart, `adata` is a sketch and has groups, or the solver stops early. For
+        genes of unseen cells as :func:`gml.tl.transform`.
 
     Warns
     -----
     UserWarning
         If distances follow the noise of few cells (`noise_floor`) more than the disease, or if the sketch error
-        exceeds twice the median distance; once for all cells, and once for the groups.
+        exceeds twice the median distance; once for all cells, and once for the groups. For unseen cells as
+        :func:`gml.tl.transform`.
 
     Examples
     --------
@@ -179,6 +190,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         disease_key=disease_key,
         use_rep=use_rep,
         layer=layer,
+        gene_symbols=gene_symbols,
         solver=solver,
         power=power,
         n_points=n_points,
@@ -197,8 +209,9 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     metric: Metric,
     patient_key: str,
     disease_key: str,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
+    gene_symbols: str | None,
     solver: SolverName | Solver,
     power: Power | None,
     n_points: int | None,
@@ -235,6 +248,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         disease_key=disease_key,
         use_rep=use_rep,
         layer=layer,
+        gene_symbols=gene_symbols,
         labelled=labelled,
         solver=solver_settings,
         **settings,
@@ -253,6 +267,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         "disease_key": disease,
         "use_rep": one.cohort.features.rep,
         "layer": one.cohort.features.layer,
+        "gene_symbols": gene_symbols,
         "metric": stick.name,
         "metric_kind": stick.kind,
         "metric_params": {} if stick.learned is None else stick.learned.params,
@@ -264,6 +279,8 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         "groupby": groupby,
         "rng": seed,
     }
+    if one.cohort.features.match is not None:
+        params |= one.cohort.features.match.params
     error = sketch_error(one, stick, ground=ground)
     patients.uns[keys.run] = {"params": params, "sketch_error": error}
     if stick.learned is not None:

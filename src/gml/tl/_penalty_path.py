@@ -17,12 +17,16 @@ from gml._slots import check_anndata
 from gml.methods import Triplet
 from gml.solvers import Exact
 
+from ._modalities import takes_mudata
 from ._study import read_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from gml._features import UseRep
 
+
+@takes_mudata
 def penalty_path(
     adata: AnnData,
     *,
@@ -33,7 +37,7 @@ def penalty_path(
     disease_key: str = "disease",
     donor_key: str | None = None,
     batch_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     n_components: int | None = None,
     n_points: int | None = 64,
@@ -59,7 +63,7 @@ def penalty_path(
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Not modified.
     penalty
         ``"group_lasso"``, or ``"l1"`` for single zeros, by which a gene leaves later than its last component.
     regs

@@ -19,6 +19,7 @@ from gml._slots import check_anndata
 from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
 from gml.solvers import resolve_solver
 
+from ._modalities import takes_mudata
 from ._study import read_study
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
+    from gml._features import UseRep
     from gml._sketch import Points
     from gml.methods import AnyMethod, Method, MethodName
     from gml.solvers import Solver, SolverName
@@ -48,6 +50,7 @@ class _Test:
     seed: int
 
 
+@takes_mudata
 def permutation_test(
     adata: AnnData,
     *,
@@ -55,7 +58,7 @@ def permutation_test(
     disease_key: str = "disease",
     donor_key: str | None = None,
     batch_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     method: MethodName | AnyMethod = "spectral",
     statistic: Statistic = "held_out",
@@ -76,7 +79,7 @@ def permutation_test(
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Not modified.
     patient_key, disease_key, use_rep, layer, solver, n_points, rng
         As in :func:`gml.tl.learn_metric`.
     donor_key

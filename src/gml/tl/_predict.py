@@ -25,6 +25,7 @@ from gml.methods import Spectral, Triplet
 from gml.solvers import resolve_solver
 
 from ._measure import DISEASE, PATIENT, design_of, distances_between, distances_within, keys_of
+from ._modalities import takes_mudata
 from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._design import Design
+    from gml._features import UseRep
     from gml.solvers import Solver, SolverName
 
     from ._measure import Measured, Metric, Yardstick
@@ -39,15 +41,17 @@ if TYPE_CHECKING:
 LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet": Triplet}
 
 
-def predict(
+@takes_mudata
+def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     query: AnnData,
     reference: AnnData,
     *,
     metric: Metric = "gml",
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
+    gene_symbols: str | None = None,
     n_neighbors: int = 5,
     calibrate: bool = True,
     solver: SolverName | Solver = "exact",
@@ -66,10 +70,10 @@ def predict(
     Parameters
     ----------
     query
-        Cells × genes of the unseen patients; needs no disease. Not modified.
+        Cells × genes of the unseen patients, or a :doc:`MuData </multimodal>`; needs no disease. Not modified.
     reference
-        Cells × genes of known patients, with the metric that was learned on them. Not modified.
-    metric, use_rep, layer, solver, n_points, rng, n_jobs
+        Cells × genes of known patients, or a MuData, with the metric that was learned on them. Not modified.
+    metric, use_rep, layer, gene_symbols, solver, n_points, rng, n_jobs
         As in :func:`gml.tl.patient_distances`.
     patient_key
         Column of patients in both; `query` may also name it as the metric does.
@@ -115,8 +119,7 @@ def predict(
     KeyError
         If the metric, a column, layer or representation is missing.
     ValueError
-        If no reference patient has a disease, more than half of the genes of the metric are missing, or as
-        :func:`gml.tl.patient_distances`.
+        If no reference patient has a disease, or as :func:`gml.tl.patient_distances`, also for genes of `query`.
 
     Warns
     -----
@@ -145,6 +148,7 @@ def predict(
         "disease_key": disease_key,
         "use_rep": use_rep,
         "layer": layer,
+        "gene_symbols": gene_symbols,
         "n_points": n_points,
         "labelled": False,
     }

@@ -19,6 +19,7 @@ from gml.methods import resolve_method
 from gml.solvers import Centroids, resolve_solver
 
 from ._cross_validate import cross_validate
+from ._modalities import takes_mudata
 from ._study import read_splits, read_study
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._evaluate import Split
+    from gml._features import UseRep
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 
@@ -41,6 +43,7 @@ BASELINES = {EUCLIDEAN: (EUCLIDEAN, READOUT), "pseudobulk": ("pseudobulk", "dire
 FEWEST_SPLITS = 0.5  # of all; on the few that are left a type may be the best by luck
 
 
+@takes_mudata
 def rank_cell_types(
     adata: AnnData,
     *,
@@ -49,7 +52,7 @@ def rank_cell_types(
     disease_key: str = "disease",
     donor_key: str | None = None,
     batch_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     method: MethodName | AnyMethod = "spectral",
     solver: SolverName | Solver = "exact",
@@ -73,7 +76,7 @@ def rank_cell_types(
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Not modified.
     cell_type_key
         Column of ``adata.obs`` with cell types. Cells without one (NaN) are of no type, but among all cells.
     patient_key, disease_key, donor_key, batch_key, use_rep, layer, solver, n_points, rng

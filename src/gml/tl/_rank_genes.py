@@ -18,6 +18,7 @@ from ._gene_parts import check_rest
 from ._gene_reading import read_correlations, read_parts
 from ._gene_stability import assess
 from ._measure import Yardstick
+from ._modalities import takes_mudata
 from ._relearn import labelled_patients, relearner_of, target_of, unlabelled_plans
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 By: TypeAlias = Literal["parts", "correlation"]
 
 
+@takes_mudata
 def rank_genes(
     adata: AnnData,
     *,
@@ -69,7 +71,7 @@ def rank_genes(
     Parameters
     ----------
     adata
-        Cells × genes, after :func:`gml.tl.learn_metric`. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`, after :func:`gml.tl.learn_metric`. Not modified.
     key
         The `key_added` of that call. Its settings are used again.
     by
@@ -168,6 +170,7 @@ def rank_genes(
             metric.gene_map,
             axes=axes,
             layer=metric.params["layer"],
+            gene_symbols=metric.params.get("gene_symbols"),
             in_memory=n_bootstrap + n_permutations > 0,
         )
     )

@@ -1,4 +1,4 @@
-"""PCA that has seen no test patient."""
+"""Features that have seen no test patient: PCA, and modalities side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import anndata as ad
 import numpy as np
 import scanpy as sc
 
-from gml._features import GENES, Features, marked_genes, rep_names
+from gml._features import GENES, Features, marked_genes, rep_names, rescaled
 from gml._slots import HIGHLY_VARIABLE, PCA, PCA_LOADINGS
 from gml._storage import read_rows
 
@@ -61,3 +61,9 @@ def refit_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort
     means = np.asarray(cells.X.mean(axis=0), dtype=np.float64).ravel()
     features = Features(genes, rep_names(PCA, n_comps), PCA, cohort.features.layer, used, basis, means @ basis)
     return replace(cohort, features=features)
+
+
+def rescale(cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
+    """The cohort with its modalities scaled as the cells of some patients say."""
+    rows = np.sort(np.concatenate([cohort.rows[patient] for patient in train]))
+    return replace(cohort, features=rescaled(cohort.features, rows))

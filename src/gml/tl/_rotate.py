@@ -10,12 +10,14 @@ from gml._checks import check_choice
 from gml._metric import Rotation, new_basis
 from gml._slots import Keys, check_anndata, check_key_added
 
+from ._modalities import takes_mudata
 from ._store import check_key_is_free, store_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
+@takes_mudata
 def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, rotation: Rotation = "varimax") -> None:
     r"""Rotate the components of a learned metric, which changes no distance.
 
@@ -29,7 +31,8 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     Parameters
     ----------
     adata
-        Cells × genes, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Only the slots below are written.
+        Cells × genes, or a :doc:`MuData </multimodal>`, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`.
+        Only the slots below are written.
     key
         The `key_added` of that call.
     key_added

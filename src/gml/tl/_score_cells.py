@@ -14,6 +14,7 @@ from gml.solvers import resolve_exact
 
 from ._barycenter import labelled_by
 from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
+from ._modalities import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST_EDGES = 4_000_000  # of plans that are held at once
 
 
+@takes_mudata
 def score_cells(
     adata: AnnData,
     *,
@@ -60,8 +62,9 @@ def score_cells(
     Parameters
     ----------
     adata
-        Cells × genes with a learned metric, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Only the column
-        below is written; where ``adata.obs`` lies on disk, it changes in memory only.
+        Cells × genes, or a :doc:`MuData </multimodal>`, with a learned metric, in memory or on disk, or a sketch of
+        :func:`gml.pp.sketch`. Only the column below is written; where ``adata.obs`` lies on disk, it changes in memory
+        only.
     key
         The `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, whose columns, features and power
         are used.

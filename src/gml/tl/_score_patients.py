@@ -16,6 +16,7 @@ from gml.solvers import resolve_exact
 
 from ._barycenter import check_steps, labelled_by, typical_patients
 from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
+from ._modalities import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,6 +34,7 @@ MISSING = -1
 LeftOut: TypeAlias = "dict[tuple[int, int], NDArray[np.float64] | None]"
 
 
+@takes_mudata
 def score_patients(
     adata: AnnData,
     patients: AnnData,
@@ -68,7 +70,8 @@ def score_patients(
     Parameters
     ----------
     adata
-        Cells × genes of the patients, in memory or on disk, or a sketch of :func:`gml.pp.sketch`. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>` of the patients, in memory or on disk, or a sketch of
+        :func:`gml.pp.sketch`. Not modified.
     patients
         Some or all of its patients, as :func:`gml.tl.patient_distances` returns them. Only the columns below are
         written.

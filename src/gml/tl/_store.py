@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from gml._gene_names import gene_positions
 from gml._slots import PCA_LOADINGS, Keys, write_metric
 from gml._storage import is_lazy, walk
 
@@ -56,11 +56,14 @@ def check_key_is_free(adata: AnnData, key_added: str, rep: str) -> None:
         raise ValueError(msg)
 
 
-def spread_loadings(adata: AnnData, metric: GroundMetric) -> NDArray[np.float64] | None:
-    """Loadings of every gene of `adata`, shape (n_vars, k), 0 for genes that the metric does not know."""
+def spread_loadings(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None) -> NDArray[np.float64] | None:
+    """Loadings of every gene of `adata`, shape (n_vars, k), 0 for genes that the metric does not know.
+
+    `gene_symbols` is the column of ``adata.var`` with the names of genes; `None` for ``adata.var_names``.
+    """
     if metric.gene_map is None:
         return None
-    position = adata.var_names.get_indexer(pd.Index(metric.gene_map.names))
+    position = gene_positions(adata, metric.gene_map.names, gene_symbols)
     found = position >= 0
     loadings = np.zeros((adata.n_vars, len(metric.components)))
     loadings[position[found]] = metric.gene_map.loadings(metric.components)[found]
@@ -68,6 +71,6 @@ def spread_loadings(adata: AnnData, metric: GroundMetric) -> NDArray[np.float64]
 
 
 def store_metric(adata: AnnData, metric: GroundMetric, embedding: Any, *, key_added: str) -> None:
-    """Write all slots of a metric."""
-    loadings = spread_loadings(adata, metric)
+    """Write all slots of a metric, whose genes are those of `adata` by what its `params` say."""
+    loadings = spread_loadings(adata, metric, gene_symbols=metric.params.get("gene_symbols"))
     write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)

@@ -17,6 +17,7 @@ from gml._metric import can_teach, check_design
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from gml._features import UseRep
     from gml.methods import AnyMethod
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ def read_study(
     disease_key: str,
     donor_key: str | None,
     batch_key: str | None,
-    use_rep: str | None,
+    use_rep: UseRep,
     layer: str | None,
     type_key: str | None = None,
     method: AnyMethod | None = None,

@@ -12,44 +12,54 @@ from gml._slots import check_anndata, check_key_added
 from gml._storage import BLOCK
 
 from ._measure import Yardstick, features_of
+from ._modalities import takes_mudata
 from ._store import check_key_is_free, embed_cells, store_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -> None:
+@takes_mudata
+def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None = None, key_added: str = "gml") -> None:
     """Map cells that the metric has not seen into the learned space.
 
     One linear map serves all cells :cite:p:`Kuehn2025`. Genes are matched by name and go through the PCs of the cells
     that the metric was learned on, with their centre; the ``X_pca`` of `adata` is never used where that is possible.
-    Genes must be normalised as those were.
+    Genes must be normalised as those were, which is checked on a sample of cells.
 
     Parameters
     ----------
     adata
-        Cells × genes. Only the slots below are written.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Only the slots below are written.
     metric
         From :func:`gml.get.metric` or :meth:`gml.GroundMetric.load`.
+    gene_symbols
+        Column of ``adata.var`` with the names of genes as the metric knows them; `None` for ``adata.var_names``.
     key_added
         Name of the result.
 
     Returns
     -------
     `None`; it writes the slots of :func:`gml.tl.learn_metric`: ``uns[key_added]``, ``obsm["X_" + key_added]``
-    (n_cells, k) and, with a map from genes, ``varm[key_added]`` (n_genes, k).
+    (n_cells, k) and, with a map from genes, ``varm[key_added]`` (n_genes, k). ``uns[key_added]["params"]`` then holds
+    `gene_symbols`, by which later calls find the genes, and in `genes` how many the metric has (`n_genes`), how many of
+    them are missing (`n_missing`), and the share of its weight that these carry (`weight_missing`): of the variance of
+    the training cells under the metric, genes taken one by one.
 
     Raises
     ------
     KeyError
-        If the layer or representation that the metric was learned on is missing.
+        If the column of genes, or the layer or representation that the metric was learned on, is missing.
     ValueError
-        If more than half of its genes are missing, features are not finite, or a representation has another width.
+        If missing genes carry more than half of the weight of the metric, a gene is there twice, genes are counts where
+        the metric was learned on logarithms (or the reverse), features are not finite, or a representation has another
+        width.
 
     Warns
     -----
     UserWarning
-        If genes are missing (they are taken to be at their training mean), or if the metric has no map from genes.
+        If genes are missing (they are taken to be at their training mean), if they are scaled or normalised to another
+        sum than those that the metric was learned on, or if the metric has no map from genes.
 
     Examples
     --------
@@ -66,9 +76,10 @@ def transform(adata: AnnData, metric: GroundMetric, *, key_added: str = "gml") -
     if not isinstance(metric, GroundMetric):
         msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
         raise TypeError(msg)
-    features = features_of(adata, Yardstick("GroundMetric", metric))
+    features = features_of(adata, Yardstick("GroundMetric", metric), gene_symbols=gene_symbols)
     check_key_is_free(adata, key_added, features.rep)
     blocks = np.split(np.arange(adata.n_obs), np.arange(BLOCK, adata.n_obs, BLOCK))
     features.check_finite(blocks, names=["`adata`"] * len(blocks))
-    stored = replace(metric, params=metric.params | {"transformed": True})
+    matched = {} if features.match is None else features.match.params
+    stored = replace(metric, params=metric.params | {"transformed": True} | matched)
     store_metric(adata, stored, embed_cells(features, metric, adata.n_obs), key_added=key_added)

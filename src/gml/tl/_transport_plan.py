@@ -12,6 +12,7 @@ from gml._slots import check_anndata
 from gml.solvers import resolve_exact
 
 from ._measure import PATIENT, features_of, yardstick
+from ._modalities import takes_mudata
 from ._pairs import compare_two
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MOST_ENTRIES = 50_000_000  # of a plan: 600 MB
 
 
+@takes_mudata
 def transport_plan(
     adata: AnnData,
     p: str | float,
@@ -47,8 +49,8 @@ def transport_plan(
     Parameters
     ----------
     adata
-        Cells × genes, in memory or on disk, or a sketch of :func:`gml.pp.sketch`, whose points then take the place of
-        the cells. Not modified. Only cells of the two patients are read.
+        Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`,
+        whose points then take the place of the cells. Not modified. Only cells of the two patients are read.
     p, q
         Names of two patients.
     metric

@@ -17,6 +17,8 @@ from gml._slots import check_anndata
 from gml.methods import Auto, Fixed, resolve_method
 from gml.solvers import resolve_solver
 
+from ._modalities import takes_mudata
+from ._refit import rescale
 from ._study import read_splits, read_study
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._evaluate import Result, Split
+    from gml._features import UseRep
     from gml._sketch import Points
     from gml.solvers import Solver, SolverName
 
@@ -40,6 +43,7 @@ GRID: list[dict[str, list[object]]] = [
 ]
 
 
+@takes_mudata
 def tune(
     adata: AnnData,
     *,
@@ -47,7 +51,7 @@ def tune(
     disease_key: str = "disease",
     donor_key: str | None = None,
     batch_key: str | None = None,
-    use_rep: str | None = None,
+    use_rep: UseRep = None,
     layer: str | None = None,
     grid: Mapping[str, Sequence[object]] | Sequence[Mapping[str, Sequence[object]]] | None = None,
     solver: SolverName | Solver = "exact",
@@ -70,7 +74,7 @@ def tune(
     Parameters
     ----------
     adata
-        Cells × genes. Not modified.
+        Cells × genes, or a :doc:`MuData </multimodal>`. Not modified.
     patient_key, disease_key, donor_key, batch_key, use_rep, layer, solver, rng
         As in :func:`gml.tl.cross_validate`.
     grid
@@ -140,7 +144,7 @@ def tune(
     sizes = dict.fromkeys(candidate.n_points for candidate in candidates)
     points = {n_points: represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs) for n_points in sizes}
     call: dict[str, Any] = {"candidates": candidates, "n_splits": n_inner_splits, "solver": solver, "seed": seed}
-    run = partial(_run_fold, points=points, cohort=cohort, **call)
+    run = partial(_run_fold, points=points if cohort.features.modality is None else None, cohort=cohort, **call)
     results, chosen = zip(*parallel(run, folds, n_jobs=n_jobs, description="tuning"), strict=True)
     table = tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
     table["chosen"] = [candidates[chosen[split]].name for split in table["split"]]
@@ -159,7 +163,7 @@ def tune(
 def _run_fold(
     fold: Split,
     *,
-    points: Mapping[int | None, Points],
+    points: Mapping[int | None, Points] | None,
     cohort: Cohort,
     candidates: Sequence[Candidate],
     n_splits: int,
@@ -167,6 +171,9 @@ def _run_fold(
     seed: int,
 ) -> tuple[list[Result], int]:
     """Choose on the training patients of a split, then score the choice on its test patients."""
+    if points is None:
+        anew = partial(represent, rescale(cohort, fold.train), solver, seed=seed, n_jobs=1)
+        points = {n_points: anew(n_points=n_points) for n_points in {each.n_points for each in candidates}}
     train = {n_points: those.of(fold.train) for n_points, those in points.items()}
     train = {n_points: on_support_of(those, those, solver) for n_points, those in train.items()}
     part = cohort.design.of(fold.train)
