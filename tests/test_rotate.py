@@ -253,6 +253,7 @@ def test_back_to_the_canonical_basis(learned: AnnData, key: str) -> None:
     np.testing.assert_allclose(adata.obsm[f"X_{key}"], learned.obsm[f"X_{key}"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_under_another_name(learned: AnnData) -> None:
     adata = learned.copy()
     gml.tl.rotate(adata, key="pcs", key_added="simple")
@@ -276,6 +277,7 @@ def test_rows_of_zeros_stay_last() -> None:
     assert adata.varm["gml"].any(axis=0).tolist() == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_on_disk(learned: AnnData, tmp_path: Path) -> None:
     expected = learned.copy()
     gml.tl.rotate(expected, key="pcs")

@@ -100,6 +100,7 @@ def test_cells_have_the_score_of_their_point(cells: AnnData) -> None:
         assert len(of_cells[name]) == (0 if name == "P10" else 8)
 
 
+@pytest.mark.slow
 def test_planted_cells_lead() -> None:
     """Also in patients that the metric has not seen; with labels at random no type does."""
     adata = gml.datasets.simulated_cohort(n_patients=24, n_cells=60, n_genes=150, effect=2.0, rng=0)
@@ -180,6 +181,7 @@ def test_some_pairs_instead_of_all() -> None:
     assert some.mean() == pytest.approx(exact.mean(), rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of matplotlib, in scanpy
 def test_on_disk_and_drawn(cells: AnnData, tmp_path: Path) -> None:
     adata = cells.copy()
@@ -196,6 +198,7 @@ def test_on_disk_and_drawn(cells: AnnData, tmp_path: Path) -> None:
         plt.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_cells_that_lie_on_disk(cells: AnnData, tmp_path: Path) -> None:
     """The column is written in memory; a file is left alone."""
     cells.write_h5ad(tmp_path / "cells.h5ad")

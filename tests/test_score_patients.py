@@ -219,6 +219,7 @@ def test_in_loops_with_pot(cells: AnnData, key: str, power: int) -> None:
             assert patients.obs[f"{key}_score_{disease}"][name] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_leaving_out_matters(cells: AnnData) -> None:
     """Under a metric without labels, with random labels: a patient is no nearer to the others of its disease."""
     adata = cells.copy()
@@ -261,6 +262,7 @@ def test_without_a_gene_map(cells: AnnData) -> None:
     assert patients.obs[COLUMNS].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_of_a_sketch_and_from_disk(cells: AnnData, patients: AnnData, tmp_path: Path) -> None:
     points = gml.pp.sketch(cells, n_points=8)
     points.uns["gml"] = cells.uns["gml"]
@@ -275,6 +277,7 @@ def test_of_a_sketch_and_from_disk(cells: AnnData, patients: AnnData, tmp_path: 
     backed.file.close()
 
 
+@pytest.mark.slow
 def test_on_disk_with_names_that_nest(cells: AnnData, tmp_path: Path) -> None:
     """A "/" becomes "_", and names that are then the same stay apart."""
     adata = cells.copy()
