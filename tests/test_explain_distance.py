@@ -429,7 +429,7 @@ def test_other_patients_are_not_read(learned: AnnData, by: Any, metric: str | No
 @pytest.fixture(params=["backed", "lazy"])
 def opened(request: pytest.FixtureRequest, learned: AnnData, tmp_path: Path) -> Iterator[AnnData]:
     path = tmp_path / "cells.h5ad"
-    learned.write_h5ad(path)
+    learned.copy().write_h5ad(path)
     if request.param == "lazy":
         yield read_lazy(path)
         return

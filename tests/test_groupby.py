@@ -395,7 +395,7 @@ def test_survives_the_disk(learned: AnnData, tmp_path: Path, form: str, against:
 def test_cells_on_disk(learned: AnnData, tmp_path: Path, use_rep: str) -> None:
     call: dict[str, Any] = {"metric": None, "use_rep": use_rep, "groupby": "cell_type", "n_points": 4}
     expected = gml.tl.patient_distances(learned, **call)
-    learned.write_h5ad(tmp_path / "c.h5ad")
+    learned.copy().write_h5ad(tmp_path / "c.h5ad")
     backed = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
     for opened in (backed, read_lazy(tmp_path / "c.h5ad")):
         found = gml.tl.patient_distances(opened, **call)

@@ -440,7 +440,7 @@ def test_order_of_cells_and_workers_do_not_matter(simulated: AnnData, ranked: pd
 def test_cells_on_disk(simulated: AnnData, tmp_path: Path) -> None:
     call: dict[str, Any] = {"use_rep": "X", "splits": 1, "n_points": 4}
     expected = gml.tl.rank_cell_types(simulated, **call)
-    simulated.write_h5ad(tmp_path / "c.h5ad")
+    simulated.copy().write_h5ad(tmp_path / "c.h5ad")
     backed = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
     for opened in (backed, read_lazy(tmp_path / "c.h5ad")):
         pd.testing.assert_frame_equal(gml.tl.rank_cell_types(opened, **call), expected, check_exact=True)

@@ -281,7 +281,7 @@ def test_rows_of_zeros_stay_last() -> None:
 def test_on_disk(learned: AnnData, tmp_path: Path) -> None:
     expected = learned.copy()
     gml.tl.rotate(expected, key="pcs")
-    learned.write_h5ad(tmp_path / "cells.h5ad")
+    learned.copy().write_h5ad(tmp_path / "cells.h5ad")
     lazy, backed = read_lazy(tmp_path / "cells.h5ad"), ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     in_dask = learned.copy()
     in_dask.obsm["X_pcs"] = da.from_array(learned.obsm["X_pcs"], chunks=(37, 2))

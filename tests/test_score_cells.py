@@ -201,7 +201,7 @@ def test_on_disk_and_drawn(cells: AnnData, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_cells_that_lie_on_disk(cells: AnnData, tmp_path: Path) -> None:
     """The column is written in memory; a file is left alone."""
-    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.copy().write_h5ad(tmp_path / "cells.h5ad")
     expected = cells.copy()
     gml.tl.score_cells(expected, **FAST)
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")

@@ -266,7 +266,7 @@ def test_without_a_gene_map(cells: AnnData) -> None:
 def test_of_a_sketch_and_from_disk(cells: AnnData, patients: AnnData, tmp_path: Path) -> None:
     points = gml.pp.sketch(cells, n_points=8)
     points.uns["gml"] = cells.uns["gml"]
-    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.copy().write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
     for some in (points, backed, lazy):
