@@ -232,6 +232,15 @@ def test_sorted_best_first_and_all_cells_last() -> None:
     assert table.index.tolist() == [0, 1, 2, 3, 4]
 
 
+def test_ties_are_broken_one_score_after_the_other() -> None:
+    scores = ["cell_type", "balanced_accuracy", "auroc", "silhouette"]
+    rows = [("(all cells)", 0.9, 0.9, 0.9), ("e", 0.6, 0.9, 0.9), ("d", 0.8, 0.7, 0.1), ("c", 0.8, 0.7, 0.1)]
+    rows += [("b", 0.8, 0.7, 0.2), ("a", 0.8, 0.6, 0.3), ("none", np.nan, np.nan, np.nan)]
+    table = pd.DataFrame(rows, columns=scores)
+    found = _rank_cell_types._ranked([dict(zip(scores, row, strict=True)) for row in rows], [table])
+    assert found["cell_type"].tolist() == ["b", "c", "d", "a", "e", "none", "(all cells)"]
+
+
 # types that cannot be scored
 
 
