@@ -192,6 +192,7 @@ def test_one_batch_of_everybody_is_no_batch(settings: dict[str, object]) -> None
     np.testing.assert_array_equal(found.loss, expected.loss)
 
 
+@pytest.mark.slow
 @fewer
 def test_planted_feature_is_found(settings: dict[str, object]) -> None:
     points, labels = planted(50, shift=2.0)

@@ -205,6 +205,7 @@ def test_messages(adata: AnnData) -> None:
         gml.tl.patient_distances(points, metric=None, use_rep="X", solver=SHARED)
 
 
+@pytest.mark.slow
 def test_baselines_are_those_of_the_cells(adata: AnnData) -> None:
     """A shared support must not reach the mean cell of each patient."""
     splits = [(["P0", "P1", "P2", "P3"], ["P4", "P5"])]

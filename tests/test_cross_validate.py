@@ -112,6 +112,7 @@ def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
     assert (predicted["disease"] == truth[predicted["patient"]].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
     metrics = (Fixed("cityblock"), Spectral(shrinkage=0.9), "spectral", "euclidean")
     found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
@@ -125,6 +126,7 @@ def test_baselines_are_always_there(cells: AnnData) -> None:
     assert "composition" not in set(found["metric"])
 
 
+@pytest.mark.slow
 def test_baselines_of_cell_types(cells: AnnData) -> None:
     found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode")
     readouts = found.groupby("metric")["readout"].agg(set)

@@ -204,6 +204,7 @@ def test_disease_genes_are_well_expressed(simulated: AnnData) -> None:
     assert means.max() < 5.0
 
 
+@pytest.mark.slow
 def test_patients_differ_in_other_genes_only() -> None:
     """One cell type, so that the spread of log means over patients is the patient effect and little noise."""
     adata = gml.datasets.simulated_cohort(n_patients=20, n_cell_types=1, effect=0.0)

@@ -149,6 +149,7 @@ def test_legends_and_bars_lie_apart(n: int) -> None:
     assert max(box.x1 for box in boxes) <= ax.figure.bbox.x1
 
 
+@pytest.mark.slow
 def test_legends_stand_below_each_other(patients: AnnData) -> None:
     patients.obs["treated"] = np.where(patients.obs["treated"], "treated in hospital", "not")
     ax = gml.pl.patient_heatmap(patients, color=["treated", "disease", "sex"])

@@ -383,6 +383,7 @@ def test_any_number_of_candidates(n: int) -> None:
     check_layout(ax)
 
 
+@pytest.mark.slow
 def test_choice_survives_a_file(learned: AnnData, tmp_path: object) -> None:
     path = f"{tmp_path}/cells.h5ad"
     learned.copy().write_h5ad(path)

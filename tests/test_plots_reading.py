@@ -424,6 +424,7 @@ def test_cells_without_a_disease() -> None:
     assert {to_hex(color) for color in gml.pl.cells(adata, ax=fresh()).collections[0].get_facecolors()} == {BLUE}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 def test_cells_that_were_read_lazily(tmp_path: object) -> None:
     adata = make_cells()

@@ -151,6 +151,7 @@ def test_table(cells: AnnData) -> None:
     assert np.isfinite(table.to_numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_diseases", [2, 3])
 def test_directions_are_differences_of_means_of_patients(n_diseases: int) -> None:
     adata = gml.datasets.simulated_cohort(
@@ -336,6 +337,7 @@ def test_correlation_finds_what_a_representation_holds() -> None:
     assert "loading_1" not in table
 
 
+@pytest.mark.slow
 def test_after_the_pcs_were_dropped(cells: AnnData) -> None:
     """The metric keeps its own way to genes."""
     adata = cells.copy()

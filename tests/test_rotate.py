@@ -209,6 +209,7 @@ def distances(adata: AnnData, key: str, **options: Any) -> np.ndarray:
     return gml.tl.patient_distances(adata, metric=key, n_points=8, **options).obsp["gml_distances"]
 
 
+@pytest.mark.slow
 @each_key
 @pytest.mark.parametrize("rotation", ["varimax", "canonical"])
 def test_no_distance_changes(learned: AnnData, key: str, rotation: _rotation.Rotation) -> None:

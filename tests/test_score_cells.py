@@ -163,6 +163,7 @@ def test_weights_of_drawn_pairs() -> None:
     np.testing.assert_allclose(uneven[:, 0], [-0.5, 2 / 3, 1 / 3, -0.5])
 
 
+@pytest.mark.slow
 def test_some_pairs_instead_of_all() -> None:
     """Fewer pairs give about the same, the same for the same seed."""
     adata = gml.datasets.gaussian_cohort(n_patients=30, n_cells=20, rng=0)

@@ -241,6 +241,7 @@ def test_leaving_out_matters(cells: AnnData) -> None:
     assert abs(np.mean(scores[True])) < 0.5 * np.mean(scores[False])
 
 
+@pytest.mark.slow
 def test_some_patients_in_any_order(cells: AnnData, patients: AnnData) -> None:
     some = patients[[7, 0, 3]].copy()
     some.obs = some.obs.drop(columns=COLUMNS)

@@ -185,6 +185,7 @@ def test_patients_in_one_place(*, debias: bool, relative: bool, dtype: Any) -> N
     assert (solution.slopes(np.ones(2)).z == 0).all()
 
 
+@pytest.mark.slow
 @POWERS
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_nearly_exact_at_a_tiny_strength(*, power: int, dtype: Any) -> None:

@@ -148,6 +148,7 @@ def test_coarser(points: AnnData) -> None:
     check_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 def test_survives_the_disk(points: AnnData, tmp_path: Any, form: str) -> None:

@@ -175,6 +175,7 @@ def test_metric_laws(kind: str, maximum: bool) -> None:
         np.testing.assert_allclose(solve(larger, power, maximum=maximum).distances, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximum", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_order_of_points_and_pairs(kind: str, maximum: bool) -> None:
@@ -432,6 +433,7 @@ def test_gradient_of_a_line(power: int) -> None:
         assert gradients[place] == pytest.approx((up - down) / 2e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 def test_largest_slopes_hold_the_line(power: int) -> None:
     """With every pair's line held, and so in truth where the cost is smooth there."""
