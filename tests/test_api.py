@@ -1,6 +1,7 @@
 """The public surface itself: signatures, docstrings, exports, and what an import does."""
 
 import dataclasses
+import doctest
 import inspect
 import json
 import re
@@ -46,6 +47,8 @@ POSITIONAL = {
     "gml.pp.equalize_cells": ["adata"],
     "gml.pp.sketch": ["adata"],
 }
+#: examples that are shown and not run, since they download
+DOWNLOADS = {"gml.datasets.cellxgene", "gml.datasets.kumar23", "gml.datasets.kuppe22"}
 MOST_ARGUMENTS = 14
 #: one argument per column that a study can have, and the settings of learning, which are judged together; distances
 #: within cell types share all settings, and the cells, with those of all cells
@@ -129,6 +132,20 @@ def test_docstring(name: str) -> None:
     assert set(raised) <= {"KeyError", "OSError", "TypeError", "ValueError"}
     returns_none = inspect.signature(function).return_annotation == "None"
     assert parts["Returns"].startswith("`None`; it writes") == returns_none
+
+
+@pytest.mark.parametrize("name", FUNCTIONS | CLASSES)
+def test_example(name: str) -> None:
+    """Each has one, and pytest runs it."""
+    found = doctest.DocTestFinder(recurse=False).find((FUNCTIONS | CLASSES)[name], name)
+    lines = [line for test in found for line in test.examples]
+    assert len(lines) > 1
+    assert any(doctest.SKIP in line.options for line in lines) == (name in DOWNLOADS)
+
+
+def test_examples_are_collected(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.getoption("doctestmodules")
+    assert "src" in pytestconfig.getini("testpaths")
 
 
 @pytest.mark.parametrize("name", [name for name in FUNCTIONS if name.startswith("gml.tl.")])

@@ -1,9 +1,13 @@
 """What the project says about itself must agree with what it is."""
 
+import ast
+import inspect
 import re
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 NAMESPACES = ["datasets", "get", "methods", "pl", "pp", "solvers", "tl"]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def requirements() -> list[str]:
@@ -35,6 +41,63 @@ def test_every_public_name_is_documented() -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^   ([\w.]+)$", page, re.MULTILINE))
     assert listed == public
+
+
+@each_page
+def test_names_on_a_page_exist(page: Path) -> None:
+    for name in set(re.findall(r"\bgml\.(\w+(?:\.\w+)*)", page.read_text(encoding="utf-8"))):
+        assert attrgetter(name)(gml) is not None, name
+
+
+def calls(text: str) -> Iterator[tuple[str, ast.Call]]:
+    """Calls of gml in the Python blocks of a page, and in code inside of its lines."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    for code in blocks + re.findall(r"`(gml\.[^`]+\))`", prose):
+        for node in ast.walk(ast.parse(code)):
+            if isinstance(node, ast.Call) and re.fullmatch(r"gml(\.\w+)+", name := ast.unparse(node.func)):
+                yield name.removeprefix("gml."), node
+
+
+@each_page
+def test_calls_on_a_page_have_arguments_that_exist(page: Path) -> None:
+    for name, call in calls(page.read_text(encoding="utf-8")):
+        keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}  # without **keys
+        inspect.signature(attrgetter(name)(gml)).bind_partial(*call.args, **keywords)
+
+
+def test_calls_are_found() -> None:
+    text = "Call `gml.pl.loss(adata)` or\n\n```python\ngml.tl.tune(adata, splits=3)\n```\n"
+    assert [name for name, _ in calls(text)] == ["tl.tune", "pl.loss"]
+
+
+@each_page
+def test_files_on_a_page_exist(page: Path) -> None:
+    """Links of the pages that Sphinx does not build, scripts, benchmarks and targets of make."""
+    text = page.read_text(encoding="utf-8")
+    folders = "benchmarks|docs|src|tests|tutorials"
+    files = {ROOT / name for name in re.findall(rf"`(?:python )?((?:{folders})/[\w./-]+\.\w+)[ `]", text)}
+    files |= {ROOT / f"{name.replace('.', '/')}.py" for name in re.findall(r"python -m (benchmarks\.\w+)", text)}
+    if page.parent == ROOT:
+        files |= {ROOT / name for name in re.findall(r"\]\(([\w./]+)\)", text)}
+    assert not {str(file.relative_to(ROOT)) for file in files if not file.exists()}
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"(?:`|^)make ([a-z][\w-]*)", text, re.MULTILINE)) <= set(targets)
+
+
+def test_every_module_has_its_place() -> None:
+    """The table of the structure names what is in src/gml, in an order in which imports go up."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page[page.index("| place in `src/gml` |") : page.index("- AnnData is known to")]
+    rows = [re.findall(r"`(\w+)(?:\.py|/)?`", row.split("|")[1]) for row in table.splitlines()[2:] if row]
+    found = {
+        path.stem for path in (ROOT / "src" / "gml").iterdir() if path.name[:2] != "__" and path.suffix in {"", ".py"}
+    }
+    assert sorted(name for row in rows for name in row) == sorted(found)
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    layer = {name: number for number, names in enumerate(layers) for name in names.replace("gml.", "").split(" | ")}
+    numbers = [layer[name] for row in rows for name in row]
+    assert numbers == sorted(numbers, reverse=True)
 
 
 def test_citation_has_the_version() -> None:

@@ -40,6 +40,15 @@ class Triplet:
     The time of a pass grows with the square of the number of patients, up to `max_pairs`. With hundreds of patients,
     ``n_triplets=4`` takes about a sixth of it and ``batch_size=32`` a fifth. The loss of a pass in batches is the
     mean over them.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> method = gml.methods.Triplet(margin=2.0, max_iter=5)
+    >>> method
+    Triplet(margin=2.0, max_iter=5)
+    >>> gml.tl.learn_metric(adata, method=method)
     """
 
     margin: float = 1.0
@@ -113,7 +122,9 @@ class Spectral:
     patients with the same and with different diseases of :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top`.
     The rows of :math:`L` are :math:`\sqrt{\mu} v` for the largest :math:`\mu > 0` of
 
-    .. math:: (S_b - S_w) v = \mu \bigl((1 - s) S_w + s \operatorname{tr}(S_w) / r \, I\bigr) v.
+    .. math:: (S_b - S_w) v = \mu \bigl((1 - s) S_w + s \operatorname{tr}(S_w) / r \, I\bigr) v
+
+    with :math:`r` the rank of the points.
 
     The metric can be the weighted sum of three: of this map (`excess`), of the inverse of
     :math:`(1 - s) S_w + s \operatorname{tr}(S_w) / r \, I` (`whitening`, relevant component analysis
@@ -124,6 +135,13 @@ class Spectral:
     In more than 400 dimensions, as with thousands of genes, directions are searched among the 200 leading axes of the
     points. It takes about the time of one pass of :class:`Triplet`. Related to Wasserstein discriminant analysis
     :cite:p:`Flamary2018`.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
+    >>> method = gml.methods.Spectral(shrinkage=0.3, euclidean=1.0)
+    >>> gml.tl.learn_metric(adata, method=method)
     """
 
     shrinkage: float | Literal["auto"] = 0.5
@@ -187,6 +205,14 @@ class Auto:
     honest score see :func:`gml.tl.cross_validate`, which chooses anew in every split. A choice is made on 100 patients
     and 32 points of each at most. With fewer than 12 patients, or if nobody can be held out, the first candidate is
     taken and there is no table.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
+    >>> gml.tl.learn_metric(adata, method=gml.methods.Auto(n_splits=3))
+    >>> gml.get.metric(adata).choice.columns.tolist()
+    ['candidate', 'auc', 'gain', 'gain_error', 'chosen']
     """
 
     n_splits: int = 10

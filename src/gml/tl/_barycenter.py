@@ -58,9 +58,10 @@ def barycenter(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> AnnData:
-    r"""The typical patient of each disease: the Wasserstein barycenter of its patients :cite:p:`Cuturi2014`.
+    r"""The typical patient of each disease: the Wasserstein barycenter of its patients.
 
-    It has points of equal weight that lie, under the metric, as near to all patients of the disease as they can,
+    It has points of equal weight that lie, under the metric, as near to all patients of the disease as they can
+    :cite:p:`Cuturi2014`,
 
     .. math:: \min_{z_1, \dots, z_m} \frac{1}{P} \sum_{p=1}^{P} W_2^2 \Bigl( \frac{1}{m} \sum_i \delta_{z_i}, \; p
         \Bigr),
@@ -71,7 +72,7 @@ def barycenter(
     the typical patient has genes, features and learned coordinates that belong together. Its cells vary less than those
     of a patient, as they are means of cells that play the same part in several patients.
 
-    The minimum is a local one; on simulated cohorts other starts led to objectives within 0.5 %.
+    The minimum is a local one: other starts can end in other points, at nearly the same objective.
 
     Parameters
     ----------

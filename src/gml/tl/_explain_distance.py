@@ -50,10 +50,10 @@ def explain_distance(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    r"""Split the distance of two patients, or of two groups, into cell types, genes or components :cite:p:`Kuehn2025`.
+    r"""Split the distance of two patients, or of two groups, into cell types, genes or components.
 
-    With the optimal plan :math:`\pi` and the steps :math:`\delta = L(x_i - y_j)`, the distance is a sum over edges of
-    the plan and over components,
+    With the optimal plan :math:`\pi` and the steps :math:`\delta = L(x_i - y_j)`, the distance :cite:p:`Kuehn2025` is a
+    sum over edges of the plan and over components,
 
     .. math::
         D = \sum_{ij} \pi_{ij} \lVert \delta \rVert^q = \sum_c \sum_{ij} w_{ij} \delta_c^2,

@@ -48,10 +48,11 @@ def learn_metric(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> None:
-    r"""Learn the ground metric under which patients of different diseases lie far apart :cite:p:`Kuehn2025`.
+    r"""Learn the ground metric under which patients of different diseases lie far apart.
 
     Each patient is the distribution of their cells. Only the disease of the patients is used, never a label of cells.
-    The metric is a linear map :math:`L`, the ground distance of two cells :math:`\lVert L (x - x') \rVert_2`.
+    The metric is a linear map :math:`L`, the ground distance of two cells :math:`\lVert L (x - x') \rVert_2`
+    :cite:p:`Kuehn2025`.
 
     The default chooses between the Euclidean metric and learned ones on patients that it holds out; the table of the
     choice is in ``uns[key_added]["choice"]``. How good the metric is on new patients,

@@ -65,10 +65,10 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> AnnData:
-    r"""Optimal transport distances between patients :cite:p:`Kuehn2025`.
+    r"""Optimal transport distances between patients.
 
-    Each patient is the distribution of their cells. The distance of two patients is the least average cost of moving
-    the cells of one onto the cells of the other,
+    Each patient is the distribution of their cells :cite:p:`Kuehn2025`. The distance of two patients is the least
+    average cost of moving the cells of one onto the cells of the other,
 
     .. math:: D_{pq} = \min_{\pi} \sum_{ij} \pi_{ij} \, d(x_i, y_j)^q,
 

@@ -44,11 +44,12 @@ def penalty_path(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    r"""Genes that the triplet learner keeps under a penalty that grows :cite:p:`Yuan2006`.
+    r"""Genes that the triplet learner keeps under a penalty that grows.
 
-    The group lasso pulls whole columns of :math:`L` to exactly 0, so that the metric reads few genes. The path is one
-    descent from weak to strong; a gene that has left hardly comes back. Distances and penalty grow in proportion to
-    :math:`L`, so from some strength on no metric is worth its penalty, and all that are left leave at once.
+    The group lasso :cite:p:`Yuan2006` pulls whole columns of :math:`L` to exactly 0, so that the metric reads few
+    genes. The path is one descent from weak to strong; a gene that has left hardly comes back. Distances and penalty
+    grow in proportion to :math:`L`, so from some strength on no metric is worth its penalty, and all that are left
+    leave at once.
 
     Genes that stay long carry the difference between the diseases of *these* patients with few others to help. Of genes
     that vary together, one may stand for all, and which one it is can be chance.

@@ -60,12 +60,12 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> AnnData:
-    """Predict the disease of unseen patients from their nearest reference patients :cite:p:`Kuehn2025`.
+    """Predict the disease of unseen patients from their nearest reference patients.
 
-    The nearest patients vote, each with a weight of one over its distance. How far the votes are to be trusted, and how
-    far from all reference patients a new one may be, is found on reference patients that are held out, five times a
-    fifth of them, each time with a metric that was learned again without them. A metric that no patient of `reference`
-    has taught needs no learning again.
+    The nearest patients vote, each with a weight of one over its distance :cite:p:`Kuehn2025`. How far the votes are to
+    be trusted, and how far from all reference patients a new one may be, is found on reference patients that are held
+    out, five times a fifth of them, each time with a metric that was learned again without them. A metric that no
+    patient of `reference` has taught needs no learning again.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def rank_cell_types(
     patient_key, disease_key, donor_key, batch_key, use_rep, layer, solver, n_points, rng
         As in :func:`gml.tl.cross_validate`. ``X_pca`` is taken as it is, computed on cells of all types.
     method
-        How the metric is learned, as in :func:`gml.tl.learn_metric`. ``"auto"`` takes about four times as long.
+        How the metric is learned, as in :func:`gml.tl.learn_metric`. ``"auto"`` takes longer, as it compares several.
     splits
         As in :func:`gml.tl.cross_validate`, drawn once for all types. A split is left out for a type if the training
         patients that have it cannot teach a metric or lack a disease that is tested, or if a single disease is left

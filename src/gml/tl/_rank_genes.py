@@ -43,7 +43,7 @@ def rank_genes(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> pd.DataFrame:
-    r"""Genes in the order of their part in the difference between diseases :cite:p:`Kuehn2025`.
+    r"""Genes in the order of their part in the difference between diseases.
 
     Patients are transported onto each other by Euclidean plans with squared cost, as the closed form learns from, which
     know nothing of diseases. The squared learned distance over which mass is moved is a sum over genes; the importance
@@ -52,7 +52,8 @@ def rank_genes(
 
     .. math:: \bigl[ L^\top L (S_b - S_w) \bigr]_{gg},
 
-    with :math:`L` as the map from genes and :math:`S_b, S_w` the second moments of the displacements of genes.
+    with :math:`L` as the map from genes :cite:p:`Kuehn2025` and :math:`S_b, S_w` the second moments of the
+    displacements of genes.
     The parts add up to the whole; a negative part belongs to a gene that differs more within diseases than between.
     With known donors or batches, patients are compared within and between them as in :func:`gml.tl.learn_metric`.
 

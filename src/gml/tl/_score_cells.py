@@ -40,7 +40,7 @@ def score_cells(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> None:
-    r"""How much each cell makes its patient unlike the patients of other diseases :cite:p:`Kuehn2025`.
+    r"""How much each cell makes its patient unlike the patients of other diseases.
 
     The plan from patient p to patient q moves the mass :math:`a_i` of cell i to cells j, at the mean cost
 
@@ -55,10 +55,9 @@ def score_cells(
     If the metric knows donors (`donor_key`), samples of one donor are not compared with each other.
 
     The metric was learned to make this mean large, so patients that taught it have positive scores even where labels
-    are random: on simulated cohorts with permuted labels the mean over all cells was 0.4 to 1.5 times that with the
-    true ones. No cell type stood out then: the highest mean of a type was at most 1.2 times that of all cells, with
-    the true labels 1.6 to 4 times. So compare cell types with each other, and for proof score patients that the
-    metric has not seen, after :func:`gml.tl.transform`; with random labels their mean is around 0.
+    are random, about as large as with true ones; but then no cell type stands out. So compare cell types with each
+    other, and for proof score patients that the metric has not seen, after :func:`gml.tl.transform`: with random
+    labels their mean is around 0.
 
     Parameters
     ----------

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @takes_mudata
 def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None = None, key_added: str = "gml") -> None:
-    """Map cells that the metric has not seen into the learned space :cite:p:`Kuehn2025`.
+    """Map cells that the metric has not seen into the learned space.
 
-    Genes are matched by name and go through the PCs of the cells that the metric was learned on, with their centre;
-    the ``X_pca`` of `adata` is never used where that is possible. Genes must be normalised as those were, which is
-    checked on a sample of cells.
+    One linear map serves all cells :cite:p:`Kuehn2025`. Genes are matched by name and go through the PCs of the cells
+    that the metric was learned on, with their centre; the ``X_pca`` of `adata` is never used where that is possible.
+    Genes must be normalised as those were, which is checked on a sample of cells.
 
     Parameters
     ----------
