@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 OUT ?= demo
+# One process per core, so one thread each. numba, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
+PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test lint docs bench bench-accuracy clean
+.PHONY: demo test test-fast lint docs bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -34,7 +36,11 @@ demo: $(VENV)/.demo
 	$(BIN)/python tutorials/demo.py --out $(OUT) $(if $(H5AD),--h5ad "$(H5AD)") $(if $(PATIENT),--patient "$(PATIENT)") $(if $(DISEASE),--disease "$(DISEASE)")
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# A broad sample in a minute or two, to run while working
+test-fast: $(VENV)/.test
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -144,6 +144,7 @@ def expected_scores(
     return scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [[0, 1, 0, 1, 0, 1, 1, 0], [2, 0, 1, 1, 0, 2, 2, 0, 1]])
 def test_scores_by_loops(reference: ModuleType, rng: np.random.Generator, labels: list[int]) -> None:
     design = Design(np.array(labels))
@@ -276,6 +277,7 @@ def test_choice_of_a_method_goes_when_another_is_learned(chosen: AnnData) -> Non
     assert "choice" not in adata.uns["gml"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 def test_survives_the_disk(chosen: AnnData, tmp_path: Path, form: str) -> None:
@@ -311,6 +313,7 @@ def test_transform_takes_the_choice_along(chosen: AnnData) -> None:
     pd.testing.assert_frame_equal(gml.get.metric(query).choice, gml.get.metric(chosen).choice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("triplet", [False, True])
 def test_same_seed_same_result_on_any_number_of_workers(triplet: bool) -> None:
     adata = cohort()

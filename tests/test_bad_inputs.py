@@ -573,6 +573,7 @@ GOOD: dict[str, tuple[Edit, set[str]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "slots"), GOOD.values(), ids=GOOD)
 @pytest.mark.parametrize("form", ["csr", "dense"])
 def test_only_documented_slots_change(adata: AnnData, call: Edit, slots: set[str], form: str) -> None:

@@ -320,6 +320,7 @@ def test_takes_the_place_of_cells(cells: AnnData, prototypes: AnnData) -> None:
         np.testing.assert_allclose(distances, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_on_disk(plain: AnnData, tmp_path: Path) -> None:
     prototypes = gml.tl.barycenter(with_pcs(plain.copy()), **FAST)
     expected = gml.tl.patient_distances(prototypes, **FAST).obsp["gml_distances"]
@@ -346,6 +347,7 @@ def test_input_is_left_alone_and_order_does_not_matter(cells: AnnData, prototype
     np.testing.assert_allclose(found.obsm["X_gml"], prototypes.obsm["X_gml"], atol=1e-9)
 
 
+@pytest.mark.slow
 def test_of_a_sketch_and_from_disk(plain: AnnData, tmp_path: Path) -> None:
     adata = with_pcs(plain.copy())
     expected = gml.tl.barycenter(adata, **FAST)

@@ -278,6 +278,7 @@ def test_composition_of_patients_by_loops() -> None:
             np.testing.assert_allclose(found.sums[p, t], adata.X[mine].sum(axis=0) / 20)
 
 
+@pytest.mark.slow
 def test_compositions_that_tell_the_disease() -> None:
     table = gml.tl.cross_validate(typed_cohort(), metrics=["euclidean"], splits=2, cell_type_key="type")
     scores = table.groupby("metric")["balanced_accuracy"].min()
@@ -383,6 +384,7 @@ def test_cells_of_test_patients_do_not_move_the_others(genes: AnnData) -> None:
     assert np.abs(np.abs(moved[1]) - np.abs(moved[0])).max() > 0.1  # as PCA of all cells does
 
 
+@pytest.mark.slow
 def test_predictions_with_refitted_pca(genes: AnnData) -> None:
     """Of test patients do not depend on the cells of the other test patients, their own metric included."""
     adata = genes.copy()
@@ -401,6 +403,7 @@ def test_predictions_with_refitted_pca(genes: AnnData) -> None:
     assert not one.equals(two)
 
 
+@pytest.mark.slow
 def test_refit_is_cross_validation_on_those_pcs(genes: AnnData) -> None:
     """With one split, the PCs of its training patients can be put into obsm by hand."""
     names = [f"P{i:02}" for i in range(12)]
@@ -435,6 +438,7 @@ def test_many_genes_are_selected() -> None:
     assert len(cohort.features.columns) == 2000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_blas_threads_are_as_before(genes: AnnData, n_jobs: int) -> None:
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
@@ -443,6 +447,7 @@ def test_blas_threads_are_as_before(genes: AnnData, n_jobs: int) -> None:
     assert before == [(path, after[path]) for path, _ in before]
 
 
+@pytest.mark.slow
 def test_refit_is_the_same_on_any_number_of_workers(genes: AnnData) -> None:
     one, two = (
         gml.tl.cross_validate(genes, refit="pca", metrics=["spectral"], splits=2, n_points=4, n_jobs=n) for n in (1, 2)

@@ -192,6 +192,7 @@ def test_one_batch_of_everybody_is_no_batch(settings: dict[str, object]) -> None
     np.testing.assert_array_equal(found.loss, expected.loss)
 
 
+@pytest.mark.slow
 @fewer
 def test_planted_feature_is_found(settings: dict[str, object]) -> None:
     points, labels = planted(50, shift=2.0)
@@ -201,6 +202,7 @@ def test_planted_feature_is_found(settings: dict[str, object]) -> None:
     assert len(found.loss) == 15
 
 
+@pytest.mark.slow
 @fewer
 def test_held_out_patients_are_told_apart_as_well(settings: dict[str, object]) -> None:
     """Nearest training patient, three splits: no worse than with all triplets by more than 5 of 100 patients."""
@@ -223,6 +225,7 @@ def n_right(points: Points, labels: np.ndarray, components: np.ndarray, *, train
     return int((labels[train][apart.argmin(axis=1)] == labels[test]).sum())
 
 
+@pytest.mark.slow
 @fewer
 def test_seed_and_workers(settings: dict[str, object]) -> None:
     points, labels = planted(40)
@@ -235,6 +238,7 @@ def test_seed_and_workers(settings: dict[str, object]) -> None:
     assert (first.loss != other.loss).all()
 
 
+@pytest.mark.slow
 @fewer
 def test_stops_early_by_held_out_patients(settings: dict[str, object]) -> None:
     """After as many passes as the folds say, and otherwise as without stopping."""
@@ -245,6 +249,7 @@ def test_stops_early_by_held_out_patients(settings: dict[str, object]) -> None:
     np.testing.assert_array_equal(stopped.loss, on.loss[: len(stopped.loss)])
 
 
+@pytest.mark.slow
 def test_the_map_of_the_best_pass_is_kept() -> None:
     points, labels = planted(40)
     settings = {"batch_size": 8, "max_iter": 8, "learning_rate": 0.7}

@@ -245,6 +245,7 @@ def test_diagonal_and_full_agree(rng: np.random.Generator, power: int) -> None:
     np.testing.assert_allclose(one.moments(points).triangles, other.moments(full).triangles, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_near_to_exact_transport_of_samples(rng: np.random.Generator) -> None:
     points = points_of(rng, [1, 1], 2)
     n = 1_500
@@ -357,6 +358,7 @@ def numeric_slope(function, components: np.ndarray, step: float = 1e-5) -> np.nd
     return slope
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", POWERS)
 @pytest.mark.parametrize("k", [1, 2, 4, 6])
 @pytest.mark.parametrize("kind", ["full", "diag", "singular"])

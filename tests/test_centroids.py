@@ -109,6 +109,7 @@ def test_the_reference_defines_the_support(adata: AnnData) -> None:
     np.testing.assert_allclose(patients.obsm["gml_distances"], expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_test_patients_do_not_shape_the_support(adata: AnnData) -> None:
     """Their cells lie elsewhere, in the same proportions: nothing changes that is learned or predicted."""
     moved = adata.copy()
@@ -136,6 +137,7 @@ def test_one_cost_matrix_gives_the_same_as_one_per_pair(adata: AnnData) -> None:
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [SHARED, OWN, Centroids(mass=0.8)])
 @pytest.mark.parametrize("method", ["spectral", "auto", gml.methods.Triplet(max_iter=4)])
 def test_a_metric_is_learned(solver: Centroids, method: gml.methods.Spectral) -> None:
@@ -203,6 +205,7 @@ def test_messages(adata: AnnData) -> None:
         gml.tl.patient_distances(points, metric=None, use_rep="X", solver=SHARED)
 
 
+@pytest.mark.slow
 def test_baselines_are_those_of_the_cells(adata: AnnData) -> None:
     """A shared support must not reach the mean cell of each patient."""
     splits = [(["P0", "P1", "P2", "P3"], ["P4", "P5"])]

@@ -80,6 +80,7 @@ def test_easy_patients_are_told_apart(table: pd.DataFrame) -> None:
     assert (mean > 0.9).all()
 
 
+@pytest.mark.slow
 def test_predictions_explain_the_scores(table: pd.DataFrame) -> None:
     predicted = predictions_of(table)
     assert predicted.columns.tolist() == ["split", "metric", "readout", "patient", "disease", "predicted"]
@@ -111,6 +112,7 @@ def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
     assert (predicted["disease"] == truth[predicted["patient"]].to_numpy()).all()
 
 
+@pytest.mark.slow
 def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
     metrics = (Fixed("cityblock"), Spectral(shrinkage=0.9), "spectral", "euclidean")
     found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
@@ -124,6 +126,7 @@ def test_baselines_are_always_there(cells: AnnData) -> None:
     assert "composition" not in set(found["metric"])
 
 
+@pytest.mark.slow
 def test_baselines_of_cell_types(cells: AnnData) -> None:
     found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode")
     readouts = found.groupby("metric")["readout"].agg(set)
@@ -135,6 +138,7 @@ def test_baselines_of_cell_types(cells: AnnData) -> None:
         gml.tl.cross_validate(cells, metrics=["euclidean"], splits=1, cell_type_key="type")
 
 
+@pytest.mark.slow
 def test_batches_are_asked_for(cells: AnnData) -> None:
     """A batch that shifts all cells is read off Euclidean distances; one that does nothing is not."""
     adata = cells.copy()
@@ -154,6 +158,7 @@ def test_batches_are_asked_for(cells: AnnData) -> None:
         gml.tl.cross_validate(adata, metrics=["euclidean"], splits=1, batch_key="batch")
 
 
+@pytest.mark.slow
 def test_unlabelled_patients_are_left_out(cells: AnnData) -> None:
     adata = cells.copy()
     some = adata.obs["patient"].isin(["P03", "P08"])
@@ -165,6 +170,7 @@ def test_unlabelled_patients_are_left_out(cells: AnnData) -> None:
 # the splits
 
 
+@pytest.mark.slow
 def test_splits_are_stratified(cells: AnnData) -> None:
     predicted = predictions(cells, splits=6)
     tests = predicted.drop_duplicates(["split", "patient"])
@@ -172,6 +178,7 @@ def test_splits_are_stratified(cells: AnnData) -> None:
     assert tests.groupby("split")["patient"].agg(frozenset).nunique() > 3
 
 
+@pytest.mark.slow
 def test_splits_by_name(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["patient"] = adata.obs["patient"].astype(str).str[1:].astype(int)
@@ -184,6 +191,7 @@ def test_splits_by_name(cells: AnnData) -> None:
     assert [list(names) for names in predicted] == [["5", "6"], ["0", "1"]]
 
 
+@pytest.mark.slow
 def test_donors_are_on_one_side() -> None:
     adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=6, n_genes=40, n_disease_genes=5, paired=True)
     donor = adata.obs.groupby("patient", observed=True)["donor"].first()
@@ -199,6 +207,7 @@ def test_donors_are_on_one_side() -> None:
         gml.tl.cross_validate(adata, metrics=FAST, splits=[(train, ["P00", "P03"])], donor_key="donor")
 
 
+@pytest.mark.slow
 def test_donors_that_are_alone_with_their_diseases_are_tested() -> None:
     """No two donors have the same set of diseases, and still everyone is tested, without a disease leaving training."""
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=9, n_features=3, n_diseases=2)
@@ -219,6 +228,7 @@ def test_continuous_diseases_are_no_classes(cells: AnnData) -> None:
         gml.tl.cross_validate(adata, metrics=[Spectral(target="ordered")], splits=2)
 
 
+@pytest.mark.slow
 def test_a_disease_with_one_patient_trains_only(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["disease"] = np.where(adata.obs["patient"] == "P03", "rare", adata.obs["disease"].astype(str))
@@ -253,6 +263,7 @@ def simulated() -> AnnData:
     return adata
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Patients of different diseases are nowhere further apart")
 def test_permuted_labels_are_at_chance(simulated: AnnData) -> None:
     """|z| < 4 in every row over five seeds; `benchmarks/bench_generalisation.py --null 50` does the same with fifty."""
@@ -275,6 +286,7 @@ def at_chance(scores: pd.DataFrame) -> pd.Series:
     return (scores.mean() - 0.5).abs() / (scores.std().clip(lower=0.05) / np.sqrt(len(scores)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", ["scaling", "sketch"])
 def test_a_leak_would_be_seen(simulated: AnnData, leak: str) -> None:
     """The test above with features that were made with all labels, those of the test patients too."""
@@ -302,6 +314,7 @@ def test_a_leak_would_be_seen(simulated: AnnData, leak: str) -> None:
     assert (z[["euclidean", "spectral"]] > 4).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["cells", "labels", "number of cells"])
 def test_test_patients_teach_nothing(cells: AnnData, change: str) -> None:
     """What is predicted of a patient does not depend on who else is tested, nor on their disease."""
@@ -333,6 +346,7 @@ def test_test_patients_teach_nothing(cells: AnnData, change: str) -> None:
     assert before.loc[kept, "predicted"].nunique() == 2
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
     runs = [gml.tl.cross_validate(cells, metrics=FAST, splits=3, rng=4, n_points=6, n_jobs=n) for n in (1, 2, None)]
     for run in runs[1:]:
@@ -342,12 +356,14 @@ def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
     assert other.attrs != runs[0].attrs
 
 
+@pytest.mark.slow
 def test_order_of_cells_does_not_matter(cells: AnnData) -> None:
     shuffled = cells[np.random.default_rng(0).permutation(cells.n_obs)].copy()
     one, two = (predictions(adata, splits=2, n_points=6) for adata in (cells, shuffled))
     pd.testing.assert_frame_equal(one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["obsm", "layer"])
 def test_features_and_columns(cells: AnnData, place: str) -> None:
     adata = cells.copy()

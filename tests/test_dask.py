@@ -17,6 +17,8 @@ from anndata import AnnData
 import gml
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed")
 
 
@@ -202,7 +204,9 @@ def test_distances_are_the_same_when_a_worker_is_killed_between(on_dask: Any, cl
 def test_one_worker_is_enough(cells: AnnData) -> None:
     """With one worker joblib runs the tasks where it is."""
     with (
-        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster,
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0", silence_logs=50
+        ) as cluster,
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):

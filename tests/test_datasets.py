@@ -94,6 +94,7 @@ def test_no_global_random_state(make: Callable[..., AnnData]) -> None:
     assert (np.random.get_state()[2], random.getstate()) == before[1:]  # noqa: NPY002
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2:UserWarning")  # the default of anndata 0.12
 @pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
 def test_survives_the_disk(make: Callable[..., AnnData], tmp_path: Path, suffix: str) -> None:
@@ -116,6 +117,7 @@ def test_survives_the_disk(make: Callable[..., AnnData], tmp_path: Path, suffix:
 # simulated counts
 
 
+@pytest.mark.slow
 def test_simulated_slots(simulated: AnnData) -> None:
     assert isinstance(simulated.X, sp.csr_matrix)
     assert simulated.X.dtype == np.float32
@@ -202,6 +204,7 @@ def test_disease_genes_are_well_expressed(simulated: AnnData) -> None:
     assert means.max() < 5.0
 
 
+@pytest.mark.slow
 def test_patients_differ_in_other_genes_only() -> None:
     """One cell type, so that the spread of log means over patients is the patient effect and little noise."""
     adata = gml.datasets.simulated_cohort(n_patients=20, n_cell_types=1, effect=0.0)
@@ -432,6 +435,7 @@ def test_gaussian_says_what_is_wrong(arguments: dict[str, object], error: type[E
         gml.datasets.gaussian_cohort(**arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_programmes", "low", "high"), [(0, 0.0, 0.12), (1, 0.7, 0.9), (3, 0.7, 0.9)])
 def test_simulated_donors_differ_along_programmes(n_programmes: int, low: float, high: float) -> None:
     """Four fifths of the variance between donors lie along the programmes, as the leading axes show."""

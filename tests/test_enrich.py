@@ -140,6 +140,7 @@ def test_p_values_of_random_sets_are_uniform(table: pd.DataFrame, size: int) -> 
     assert (p < 0.05).mean() < 0.09
 
 
+@pytest.mark.slow
 def test_planted_genes_lead() -> None:
     adata = gml.datasets.simulated_cohort(n_patients=16, n_cells=100, n_genes=300, rng=0)
     sc.pp.normalize_total(adata, target_sum=1e3)

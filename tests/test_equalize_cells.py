@@ -104,6 +104,7 @@ def test_seeds(cells: AnnData) -> None:
     assert one == two
 
 
+@pytest.mark.slow
 def test_every_cell_is_as_likely(cells: AnnData) -> None:
     mine = cells[cells.obs["patient"] == "c"].copy()
     counts = pd.Series(0, index=mine.obs_names)

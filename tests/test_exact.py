@@ -310,6 +310,7 @@ def test_workers_do_not_change_a_bit(n_jobs: int | None) -> None:
     check_same(solve_pairs(clouds, pairs), solve_pairs(clouds, pairs, n_jobs=n_jobs))
 
 
+@pytest.mark.slow
 def test_backends_do_not_change_a_bit() -> None:
     """Processes get large arrays as read-only memory maps, which the compiled solver must take."""
     rng = np.random.default_rng(0)

@@ -135,6 +135,7 @@ def test_two_patients_by_a_slow_loop(learned: AnnData, key: str, power: int) -> 
         assert {type(value) for value in some.attrs.values()} == {float, str, bool}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["gml", "squared", "pcs", "squared_pcs", None])
 @pytest.mark.parametrize("n_points", [4, None])
 @pytest.mark.parametrize("by", BYS)
@@ -160,6 +161,7 @@ def test_parts_add_up_to_the_distance(learned: AnnData, metric: str | None, n_po
         assert (np.diff(table["part"]) <= 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["gml", "squared", "pcs", "squared_pcs"])
 @pytest.mark.parametrize("excess", [False, True])
 @pytest.mark.parametrize("by", BYS)
@@ -333,6 +335,7 @@ def test_expression_alone(n_points: int | None) -> None:
     assert genes["part"].iloc[0] > 0.99 * genes.attrs["distance"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_diseases", [2, 3])
 def test_the_planted_cell_type_leads(n_diseases: int) -> None:
     """Over rows and columns; which of its cells mix with others is not told by a space of few components."""
@@ -426,7 +429,7 @@ def test_other_patients_are_not_read(learned: AnnData, by: Any, metric: str | No
 @pytest.fixture(params=["backed", "lazy"])
 def opened(request: pytest.FixtureRequest, learned: AnnData, tmp_path: Path) -> Iterator[AnnData]:
     path = tmp_path / "cells.h5ad"
-    learned.write_h5ad(path)
+    learned.copy().write_h5ad(path)
     if request.param == "lazy":
         yield read_lazy(path)
         return
@@ -435,6 +438,7 @@ def opened(request: pytest.FixtureRequest, learned: AnnData, tmp_path: Path) -> 
     adata.file.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 def test_on_disk(opened: AnnData, learned: AnnData) -> None:
     for by, metric in itertools.product(BYS, ("gml", "pcs")):

@@ -431,6 +431,7 @@ def test_no_leak_in_a_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_allclose(after, slow_distances(adata, within), rtol=1e-8)
 
 
+@pytest.mark.slow
 @each_estimated
 def test_cross_validation_learns_the_scale_in_every_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores of one split do not depend on which others there are, and the scale is that of its training patients."""
@@ -496,6 +497,7 @@ def test_function_gets_the_cells_of_the_query_first() -> None:
     np.testing.assert_allclose(patients.obsm["gml_distances"][0], expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_function_in_threads_and_processes() -> None:
     adata = make((5,) * 10, counts=False)
     bound = 2.0
@@ -635,6 +637,7 @@ def test_only_the_euclidean_metric_is_a_map_to_store(method: Fixed) -> None:
         gml.tl.tune(make((6,) * 4), grid={"method": [method]})
 
 
+@pytest.mark.slow
 def test_functions_in_cross_validation() -> None:
     adata = make((5,) * 10, counts=False)
     validate = partial(gml.tl.cross_validate, adata, splits=2, n_jobs=2)

@@ -32,6 +32,7 @@ def patients(stored: AnnData) -> AnnData:
     return stored.copy()
 
 
+@pytest.mark.slow
 def test_distances(patients: AnnData) -> None:
     table = gml.get.distances(patients)
     np.testing.assert_array_equal(table, patients.obsp["gml_distances"])
@@ -119,6 +120,7 @@ def test_form_of_patpy_without_a_graph(patients: AnnData) -> None:
     assert "gml_neighbors" not in gml.get.patpy(patients).uns
 
 
+@pytest.mark.slow
 def test_form_of_patpy_survives_the_disk(patients: AnnData, tmp_path: object) -> None:
     gml.get.patpy(patients).write_h5ad(tmp_path / "patients.h5ad")
     form = gml.get.patpy(ad.read_h5ad(tmp_path / "patients.h5ad"))

@@ -95,6 +95,7 @@ CALLS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*CALLS, "object"])
 def test_a_group_is_as_its_cells_alone(learned: AnnData, name: str) -> None:
     call = {"metric": gml.get.metric(learned), "n_points": 4} if name == "object" else CALLS[name]
@@ -187,6 +188,7 @@ def test_cells_are_read_a_few_times_and_never_copied(adata: AnnData, monkeypatch
 # names of groups
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "names"),
     [
@@ -307,6 +309,7 @@ def test_graph_of_patients_within_a_type(measured: AnnData) -> None:
         assert set(patients.obsp["distances"][row].indices) == set(expected)
 
 
+@pytest.mark.slow
 def test_graph_names_the_patients_that_have_none(measured: AnnData) -> None:
     patients = measured.copy()
     with pytest.raises(ValueError, match=r"no distances \(NaN\) of 2 of 8 patients.*: 'P01', 'P06'\. Leave") as error:
@@ -327,6 +330,7 @@ def canvas() -> Any:
     plt.close("all")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("canvas")
 def test_heatmap_leaves_out_who_has_no_cells(measured: AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="gml"):
@@ -362,6 +366,7 @@ def test_nobody_to_draw(measured: AnnData, plot: Any) -> None:
         plot(measured[["P01", "P06"]], key="gml_type_2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.parametrize("against", [False, True])
 def test_survives_the_disk(learned: AnnData, tmp_path: Path, form: str, against: bool) -> None:
@@ -385,11 +390,12 @@ def test_survives_the_disk(learned: AnnData, tmp_path: Path, form: str, against:
             same(read.uns[key][name], patients.uns[key][name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("use_rep", ["X", "X_pca"])
 def test_cells_on_disk(learned: AnnData, tmp_path: Path, use_rep: str) -> None:
     call: dict[str, Any] = {"metric": None, "use_rep": use_rep, "groupby": "cell_type", "n_points": 4}
     expected = gml.tl.patient_distances(learned, **call)
-    learned.write_h5ad(tmp_path / "c.h5ad")
+    learned.copy().write_h5ad(tmp_path / "c.h5ad")
     backed = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
     for opened in (backed, read_lazy(tmp_path / "c.h5ad")):
         found = gml.tl.patient_distances(opened, **call)
@@ -426,6 +432,7 @@ def test_groups_whose_distances_are_noise_are_named_once() -> None:
     assert caught[0].filename == __file__
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 def test_groups_of_too_few_points_are_named_once() -> None:
     adata = cohort_of({name: np.full(14, 30) for name in "abcdefg"})

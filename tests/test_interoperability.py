@@ -27,6 +27,7 @@ def cells(stored: AnnData) -> AnnData:
     return stored.copy()
 
 
+@pytest.mark.slow
 def test_scanpy_takes_the_learned_space_of_cells(cells: AnnData) -> None:
     sc.pp.neighbors(cells, use_rep="X_gml", n_neighbors=6)
     sc.tl.umap(cells, maxiter=20)

@@ -649,6 +649,7 @@ def write_and_read(adata: AnnData, path: Path, form: str) -> AnnData:
     return ad.read_zarr(path / "a.zarr")
 
 
+@pytest.mark.slow
 @zarr_v2
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.parametrize("features", ["genes", "pcs", "latent"])

@@ -121,6 +121,7 @@ def leanings(clouds: Clouds, centred: Centred) -> list[Leaning]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 5, None], ids=["1", "5", "all"])
 @each
 def test_same_as_by_all_pairs(clouds: Clouds, k: int | None) -> None:
@@ -189,6 +190,7 @@ def test_workers_change_nothing(name: str) -> None:
         check_same(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0.0, 1e6])
 @pytest.mark.parametrize("scale", [1e-170, 1e-12, 1.0, 1e12])  # of the first, squares vanish
 @each
@@ -206,6 +208,7 @@ def test_bounds_never_exceed_the_distance(clouds: Clouds, scale: float, offset: 
             assert (dual_bounds(patient, others, leaning) <= distances[patient, others]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 300])
 def test_duals_of_many_points_never_exceed_the_distance(k: int) -> None:
     """A shift makes the duals optimal, and many points make their rounding large."""
@@ -264,6 +267,7 @@ def small_cohorts(draw: st.DrawFn) -> tuple[Clouds, int]:
     return clouds_of(parts, [count / count.sum() for count in counts]), draw(st.integers(1, len(parts) - 1))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(small_cohorts())
 def test_small_random_cohorts(cohort: tuple[Clouds, int]) -> None:

@@ -160,6 +160,7 @@ def test_patients_at_distance_0_are_neighbours(is_sparse: bool) -> None:
     assert np.isfinite(patients.obsp["connectivities"].data).all()
 
 
+@pytest.mark.slow
 def test_more_patients_than_scanpy_compares_exactly() -> None:
     """From 4,096 observations on, scanpy hands distances to an approximate search that knows none."""
     z = np.random.default_rng(0).standard_normal((4100, 2))

@@ -26,6 +26,7 @@ def nearest(cells: AnnData) -> AnnData:
     return gml.tl.patient_distances(cells, n_points=12, neighbors_only=7)
 
 
+@pytest.mark.slow
 def test_distances_of_the_nearest_are_exact(nearest: AnnData, everyone: AnnData) -> None:
     full = everyone.obsp["gml_distances"].copy()
     np.fill_diagonal(full, np.inf)
@@ -39,6 +40,7 @@ def test_distances_of_the_nearest_are_exact(nearest: AnnData, everyone: AnnData)
         np.testing.assert_array_equal(found[row].data, distances[expected])
 
 
+@pytest.mark.slow
 def test_what_else_is_stored(nearest: AnnData, everyone: AnnData, cells: AnnData) -> None:
     run = nearest.uns["gml"]
     assert run["params"]["neighbors_only"] == 7
@@ -51,6 +53,7 @@ def test_what_else_is_stored(nearest: AnnData, everyone: AnnData, cells: AnnData
     np.testing.assert_array_equal(nearest.obs["noise_floor"], everyone.obs["noise_floor"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_neighbors", [2, 5, 8])
 def test_same_graph_as_from_all_distances(nearest: AnnData, everyone: AnnData, n_neighbors: int) -> None:
     everyone = everyone.copy()
@@ -63,6 +66,7 @@ def test_same_graph_as_from_all_distances(nearest: AnnData, everyone: AnnData, n
     assert nearest.uns["neighbors"]["params"]["use_rep"] == "X_gml_means"
 
 
+@pytest.mark.slow
 def test_part_of_the_patients(nearest: AnnData, everyone: AnnData) -> None:
     """Who is left of the nearest are the nearest of those who are left."""
     parts = [patients[5:].copy() for patients in (nearest, everyone)]
@@ -75,6 +79,7 @@ def test_part_of_the_patients(nearest: AnnData, everyone: AnnData) -> None:
         gml.pp.neighbors(parts[0], n_neighbors=n_known + 2)
 
 
+@pytest.mark.slow
 def test_graph_survives_the_disk(nearest: AnnData, tmp_path) -> None:
     nearest.write_h5ad(tmp_path / "p.h5ad")
     read = sc.read_h5ad(tmp_path / "p.h5ad")
@@ -83,6 +88,7 @@ def test_graph_survives_the_disk(nearest: AnnData, tmp_path) -> None:
     assert (nearest.obsp["connectivities"] != read.obsp["connectivities"]).nnz == 0
 
 
+@pytest.mark.slow
 def test_scanpy_goes_on(nearest: AnnData) -> None:
     gml.pp.neighbors(nearest, n_neighbors=8)
     sc.tl.umap(nearest)
@@ -91,6 +97,7 @@ def test_scanpy_goes_on(nearest: AnnData) -> None:
     assert nearest.obs["leiden"].nunique() > 1
 
 
+@pytest.mark.slow
 def test_more_neighbours_than_known(nearest: AnnData) -> None:
     with pytest.raises(ValueError, match=r"n_neighbors=9 .*hold 7.*neighbors_only=8"):
         gml.pp.neighbors(nearest, n_neighbors=9)
@@ -121,6 +128,7 @@ def test_a_reference_has_all_its_distances(cells: AnnData) -> None:
         gml.tl.patient_distances(cells, reference=cells, neighbors_only=3)
 
 
+@pytest.mark.slow
 def test_plots_that_need_all_distances_say_so(nearest: AnnData) -> None:
     with pytest.raises(ValueError, match=r"nearest patients only, and all are needed.*without `neighbors_only`"):
         gml.pl.patient_heatmap(nearest)

@@ -1,6 +1,7 @@
 """What lies on disk gives the same as what lies in memory, and is read a few cells at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,27 @@ STORAGES: dict[str, Opener] = {f.__name__: f for f in (backed, lazy_h5ad, lazy_z
 
 
 @pytest.fixture(params=["sparse", "dense"])
-def cells(request: pytest.FixtureRequest) -> AnnData:
-    """Cells of patients that are mixed, with an X_pca that comes from a sparse or dense X."""
+def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def cells(kind: str) -> AnnData:
+    return cells_of(kind).copy()
+
+
+@cache
+def cells_of(kind: str) -> AnnData:
+    """Cells of patients that are mixed, with an X_pca that comes from a sparse or dense X; read only."""
     adata = gml.datasets.simulated_cohort(n_patients=9, n_cells=40, n_genes=30, n_diseases=2, n_disease_genes=5, rng=0)
     adata = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
-    adata.X = sparse.csr_matrix(adata.X) if request.param == "sparse" else sparse.csr_matrix(adata.X).toarray()
+    adata.X = sparse.csr_matrix(adata.X) if kind == "sparse" else sparse.csr_matrix(adata.X).toarray()
     sc.pp.normalize_total(adata, target_sum=100)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=5)
     adata.var["highly_variable"] = np.arange(30) % 3 > 0
     adata.obs["depth"] = np.random.default_rng(1).random(adata.n_obs)
+    adata.strings_to_categoricals()  # as files hold them
     return adata
 
 
@@ -135,15 +147,43 @@ CALLS: dict[str, Callable[[AnnData], Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_same_as_in_memory(cells: AnnData, opened: AnnData, name: str) -> None:
-    check_same(CALLS[name](opened), CALLS[name](cells))
+@cache
+def in_memory(kind: str, name: str) -> Any:
+    return CALLS[name](cells_of(kind).copy())
 
 
+ON_X_PCA = {"all_cells", "permutation_test", "tune"}  # which is dense whatever X is
+KINDS = [(kind, name) for name in CALLS for kind in ("sparse", "dense") if kind == "sparse" or name not in ON_X_PCA]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "name"), KINDS, indirect=["kind"])
+def test_same_as_in_memory(kind: str, opened: AnnData, name: str) -> None:
+    check_same(CALLS[name](opened), in_memory(kind, name))
+
+
+RESAMPLED: dict[str, Any] = {"n_bootstrap": 3, "n_permutations": 4}
+
+
+@cache
+def learned_in_memory(kind: str, use_rep: str) -> dict[str, Any]:
+    """Cells that were learned on, and what follows from them; read only."""
+    cells = cells_of(kind).copy()
+    gml.tl.learn_metric(cells, use_rep=use_rep, **SPECTRAL)
+    return {
+        "cells": cells,
+        "distances": gml.tl.patient_distances(cells, **FAST),
+        "genes": gml.tl.rank_genes(cells, **RESAMPLED),
+        "predicted": gml.tl.predict(cells.copy(), cells, **FAST),
+    }
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("use_rep", ["X_pca", "X"])
-def test_learning_and_what_follows(cells: AnnData, opened: AnnData, use_rep: str) -> None:
-    for adata in (cells, opened):
-        gml.tl.learn_metric(adata, use_rep=use_rep, **SPECTRAL)
+def test_learning_and_what_follows(kind: str, opened: AnnData, use_rep: str) -> None:
+    expected = learned_in_memory(kind, use_rep)
+    cells = expected["cells"].copy()
+    gml.tl.learn_metric(opened, use_rep=use_rep, **SPECTRAL)
     one, other = gml.get.metric(cells), gml.get.metric(opened)
     for name in ("components", "spectrum", "patients", "feature_names"):
         check_same(getattr(one, name), getattr(other, name))
@@ -153,11 +193,10 @@ def test_learning_and_what_follows(cells: AnnData, opened: AnnData, use_rep: str
     check_same(opened.obsm["X_gml"], cells.obsm["X_gml"], rtol=1e-5, atol=1e-6)
     assert opened.obsm["X_gml"].dtype == cells.obsm["X_gml"].dtype == np.float32
     check_same(opened.varm["gml"], cells.varm["gml"])
-    check_same(gml.tl.patient_distances(opened, **FAST), gml.tl.patient_distances(cells, **FAST))
-    check_same(gml.tl.rank_genes(opened), gml.tl.rank_genes(cells))
-    expected = gml.tl.predict(cells.copy(), cells, **FAST)
-    check_same(gml.tl.predict(opened, cells, **FAST), expected)
-    check_same(gml.tl.predict(cells, opened, **FAST), expected)
+    check_same(gml.tl.patient_distances(opened, **FAST), expected["distances"])
+    check_same(gml.tl.rank_genes(opened, **RESAMPLED), expected["genes"])
+    check_same(gml.tl.predict(opened, cells, **FAST), expected["predicted"])
+    check_same(gml.tl.predict(cells, opened, **FAST), expected["predicted"])
     for adata in (cells, opened):
         gml.tl.transform(adata, one, key_added="again")
     check_same(opened.obsm["X_again"], cells.obsm["X_again"], rtol=1e-5, atol=1e-6)
@@ -218,6 +257,7 @@ def dense(block: Any) -> np.ndarray:
     return block.toarray() if sparse.issparse(block) else block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [None, np.array([4, 0, 1])], ids=["all", "some"])
 def test_rows(matrix: Any, columns: Any) -> None:
     rng, x = np.random.default_rng(0), numbers()[:, slice(None) if columns is None else columns]
@@ -230,6 +270,7 @@ def test_rows(matrix: Any, columns: Any) -> None:
         np.testing.assert_array_equal(dense(found), x[rows])
 
 
+@pytest.mark.slow
 def test_blocks_are_the_same_in_every_form(matrix: Any) -> None:
     """So that sums are the same to the last bit."""
     for number, (first, block) in enumerate(walk(matrix)):
@@ -286,6 +327,7 @@ def test_a_group_is_read_in_one_pass(tmp_path: Path, reads: list[tuple[int, int]
     assert len(list(read_each(matrix, parts))) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:With n_points=4 cells lie")
 @pytest.mark.parametrize("form", ["h5_csr", "zarr_csr", "dask_csr"])
 def test_genes_of_one_patient_at_most_are_dense(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,6 +355,7 @@ def test_genes_of_one_patient_at_most_are_dense(form: str, tmp_path: Path, monke
     assert N // 20 <= max(largest) <= CHECKED_CELLS
 
 
+@pytest.mark.slow
 def test_no_read_exceeds_a_block(cells: AnnData, tmp_path: Path, reads: list[tuple[int, int]]) -> None:
     adata = backed(cells, tmp_path)
     gml.tl.learn_metric(adata, use_rep="X", **SPECTRAL)
@@ -345,6 +388,7 @@ def test_the_file_is_left_alone(cells: AnnData, tmp_path: Path) -> None:
     assert (tmp_path / "cells.h5ad").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_lazy_embedding_stays_lazy(cells: AnnData, tmp_path: Path) -> None:
     adata = lazy_zarr(cells, tmp_path)
     gml.tl.learn_metric(adata, **SPECTRAL)
@@ -364,6 +408,7 @@ def test_a_changed_lazy_embedding_is_found(cells: AnnData, tmp_path: Path) -> No
         gml.tl.patient_distances(adata, **FAST)
 
 
+@pytest.mark.slow
 def test_infinite_features_on_disk(cells: AnnData, tmp_path: Path) -> None:
     rows = np.flatnonzero(cells.obs["patient"] == "P03")[:3]
     cells.obsm["X_pca"][rows, 1] = np.nan
@@ -373,12 +418,14 @@ def test_infinite_features_on_disk(cells: AnnData, tmp_path: Path) -> None:
             gml.tl.patient_distances(opener(cells, tmp_path / name), metric=None)
 
 
-def test_a_sketch_of_cells_on_disk(cells: AnnData, opened: AnnData) -> None:
-    one, other = (gml.pp.sketch(adata, n_points=8) for adata in (opened, cells))
-    check_same(one, other)
+@pytest.mark.slow
+def test_a_sketch_of_cells_on_disk(kind: str, opened: AnnData) -> None:
+    one = gml.pp.sketch(opened, n_points=8)
+    check_same(one, gml.pp.sketch(cells_of(kind), n_points=8))
     assert isinstance(one.obsm["X_pca"], np.ndarray)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opener", [backed, lazy_h5ad, lazy_zarr])
 def test_genes_that_lie_gene_by_gene(opener: Opener, cells: AnnData, tmp_path: Path) -> None:
     cells.X = sparse.csc_matrix(cells.X)
@@ -402,8 +449,9 @@ def test_what_is_no_matrix(bad: Any) -> None:
         numeric_matrix(bad, name="x")
 
 
-def test_equal_numbers_of_cells_come_into_memory(cells: AnnData, opened: AnnData) -> None:
-    found, expected = gml.pp.equalize_cells(opened), gml.pp.equalize_cells(cells)
+@pytest.mark.slow
+def test_equal_numbers_of_cells_come_into_memory(kind: str, opened: AnnData) -> None:
+    found, expected = gml.pp.equalize_cells(opened), gml.pp.equalize_cells(cells_of(kind))
     assert not found.isbacked
     assert isinstance(found.obs, pd.DataFrame)
     np.testing.assert_array_equal(dense(read_rows(found.X, np.arange(found.n_obs))), dense(expected.X))

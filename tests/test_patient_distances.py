@@ -381,6 +381,7 @@ def test_params_repeat_the_call(adata: AnnData) -> None:
     pd.testing.assert_frame_equal(again.obs, first.obs)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.parametrize("kind", ["learned", "euclidean", "reference"])

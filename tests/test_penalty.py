@@ -183,6 +183,7 @@ def stationary(slope: np.ndarray, components: np.ndarray, name: str, reg: float)
     return float(max(off))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "k"), [("l1", 1), ("group_lasso", 3)])
 def test_descent_ends_where_scikit_learn_does(name: Penalty, k: int) -> None:
     alpha = 0.8
@@ -226,6 +227,7 @@ def soft_hinge(labels: np.ndarray) -> Callable[[np.ndarray], tuple[float, np.nda
 LABELS = np.array([0, 1, 0, 1, 1, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("name", SPARSE)
 def test_stationary_under_transport(reference: ModuleType, name: Penalty, power: int) -> None:
@@ -243,6 +245,7 @@ def test_stationary_under_transport(reference: ModuleType, name: Penalty, power:
     assert stationary(objective(found)[1], found, name, settings.reg) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPARSE)
 def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: Penalty) -> None:
     """Adam on loss and penalty together never ends at 0; the proximal step does, and gets no less far."""

@@ -40,6 +40,7 @@ def points_and_design(adata: AnnData) -> tuple[Any, Any]:
     return sketch(cohort, FEW["n_points"], seed=0, n_jobs=1), cohort.design
 
 
+@pytest.mark.slow
 def test_form(cells: AnnData, path: pd.DataFrame) -> None:
     assert path.index.tolist() == cells.var_names.tolist()
     assert path.columns.dtype == np.float64
@@ -73,6 +74,7 @@ def test_planted_genes_stay_longest(cells: AnnData, path: pd.DataFrame) -> None:
     assert planted[late].mean() > 2.5 * planted.mean()
 
 
+@pytest.mark.slow
 def test_lengths_of_columns_of_the_learner(cells: AnnData, path: pd.DataFrame) -> None:
     points, design = points_and_design(cells)
     call: dict[str, Any] = {"n_components": 5, "solver": Exact(), "seed": 0, "n_jobs": 1}
@@ -129,6 +131,7 @@ def test_other_settings(cells: AnnData, target: Any) -> None:
     assert path.attrs["n_selected"][0] > path.attrs["n_selected"][1]
 
 
+@pytest.mark.slow
 def test_order_of_cells_and_workers(cells: AnnData) -> None:
     call: dict[str, Any] = {"regs": [0.05, 0.3], "method": Triplet(max_iter=3, init="spectral"), "n_components": 1}
     expected = gml.tl.penalty_path(cells, **call, n_points=10, n_jobs=1)

@@ -259,6 +259,7 @@ def permuted(adata: AnnData, n: int, seed: int = 0) -> list[np.ndarray]:
     return [adata.obs["patient"].map(dict(zip(truth.index, names[some], strict=True))).to_numpy() for some in drawn]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("statistic", ["held_out", "permanova", "anosim"])
@@ -280,6 +281,7 @@ def test_p_value_counts_permutations(cells: AnnData, method: Any, statistic: Any
     assert len(set(null)) > n / 2
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("method", ["spectral", Spectral(shrinkage="auto", whitening=1), Triplet(max_iter=2, power=2)])
 @pytest.mark.parametrize(("statistic", "by_loops"), [("permanova", f_of_distances), ("anosim", r_of_distances)])
@@ -348,6 +350,7 @@ def swap_half(truth: "pd.Series[Any]", seed: int) -> "pd.Series[Any]":
     return truth.where(~truth.index.isin(swapped), truth.map({"ill": "well", "well": "ill"}))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("statistic", ["held_out", "permanova", "anosim"])
 @pytest.mark.parametrize("method", ["euclidean", "spectral"])
@@ -383,6 +386,7 @@ def test_too_few_patients_to_hold_some_out() -> None:
         test_of(adata, statistic="held_out")
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
     one, two, other = (test_of(cells, rng=seed, n_jobs=n_jobs) for seed, n_jobs in ((1, 1), (1, 2), (2, 2)))
     pd.testing.assert_series_equal(one, two)
@@ -433,6 +437,7 @@ def test_paired_samples_are_compared_within_donors(paired: AnnData) -> None:
     assert within["p_value"] <= 0.02 < alone["p_value"]
 
 
+@pytest.mark.slow
 def test_held_out_samples_of_paired_donors(paired: AnnData) -> None:
     result = test_of(paired, method="euclidean", donor_key="donor")
     assert result["null_sd"] > 0
@@ -459,6 +464,7 @@ def test_batches_hold_diseases() -> None:
 STAGES = ["none", "mild", "severe", "fatal"]  # not in the order of the alphabet
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("as_numbers", [False, True])
 @pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), "spectral", Spectral(target="ordered")])

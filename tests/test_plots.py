@@ -108,6 +108,7 @@ def test_heatmap_draws_the_tree(patients: AnnData) -> None:
     np.testing.assert_array_equal(np.abs(pairs[:, 3, 0] - pairs[:, 0, 0]), 1)  # leaves that merge are neighbours
 
 
+@pytest.mark.slow
 def test_several_strips(patients: AnnData) -> None:
     patients.obs.loc["P003", "noise_floor"] = np.nan
     ax = gml.pl.patient_heatmap(patients, color=["disease", "sex", "treated", "noise_floor", "CD19"])
@@ -118,6 +119,7 @@ def test_several_strips(patients: AnnData) -> None:
     assert len(np.unique(strips(ax)["CD19"], axis=0)) == 12
 
 
+@pytest.mark.slow
 def test_strips_of_numbers_have_color_bars(patients: AnnData) -> None:
     ax = gml.pl.patient_heatmap(patients, color=["noise_floor", "disease", "CD19"])
     bars = {child.get_ylabel(): child.get_ylim() for child in ax.child_axes if child.get_ylabel()}
@@ -125,6 +127,7 @@ def test_strips_of_numbers_have_color_bars(patients: AnnData) -> None:
     assert bars["noise_floor"] == pytest.approx((patients.obs["noise_floor"].min(), patients.obs["noise_floor"].max()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [2, 12, 60])
 def test_legends_and_bars_lie_apart(n: int) -> None:
     """Where the heatmap ends, they go on in a new column."""
@@ -146,6 +149,7 @@ def test_legends_and_bars_lie_apart(n: int) -> None:
     assert max(box.x1 for box in boxes) <= ax.figure.bbox.x1
 
 
+@pytest.mark.slow
 def test_legends_stand_below_each_other(patients: AnnData) -> None:
     patients.obs["treated"] = np.where(patients.obs["treated"], "treated in hospital", "not")
     ax = gml.pl.patient_heatmap(patients, color=["treated", "disease", "sex"])
@@ -163,6 +167,7 @@ def test_heatmap_without_a_disease(patients: AnnData, color: str | list[str] | N
     assert list(strips(ax)) == (["sex"] if color else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "labels", "shown"), [(40, None, True), (41, None, False), (41, True, True), (3, False, False)]
 )
@@ -172,6 +177,7 @@ def test_names_where_there_is_room(n: int, labels: bool | None, shown: bool) -> 
     assert ax.get_xlabel() == ("" if shown else f"{n} patients")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 500])
 @pytest.mark.parametrize("draw", [gml.pl.patient_heatmap, gml.pl.patient_embedding])
 def test_any_number_of_patients(draw: Callable[..., Axes], n: int) -> None:
@@ -184,12 +190,14 @@ def test_any_number_of_patients(draw: Callable[..., Axes], n: int) -> None:
         assert len(ax.collections[0].get_offsets()) == n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [0.0, 2.0])
 def test_all_patients_equally_far(patients: AnnData, value: float) -> None:
     patients.obsp["gml_distances"] = value * (1 - np.eye(12))
     gml.pl.patient_heatmap(patients).figure.canvas.draw()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [gml.pl.patient_heatmap, gml.pl.patient_embedding])
 def test_nothing_is_cut_off(draw: Callable[..., Axes]) -> None:
     patients = make_patients(30, n_diseases=3)
@@ -294,6 +302,7 @@ def test_colors_in_uns_that_are_none_are_not_used(patients: AnnData) -> None:
     assert colors_of(gml.pl.patient_embedding(patients), patients, "disease") == {"a": FIRST, "b": SECOND}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")  # scanpy calls it
 @pytest.mark.parametrize("n_classes", [3, 10, 11, 20, 21, 28, 29, 60])
 def test_colors_are_those_that_scanpy_stores(n_classes: int) -> None:
@@ -344,6 +353,7 @@ def test_diseases_named_by_numbers_are_classes(patients: AnnData) -> None:
     assert legends(gml.pl.patient_embedding(patients)) == {"disease": ["0", "1"]}
 
 
+@pytest.mark.slow
 def test_dollars_are_no_mathematics(patients: AnnData) -> None:
     patients.obs_names = [rf"$\x{i}$" for i in range(12)]
     patients.obs["disease"] = patients.obs["disease"].cat.rename_categories([r"$\a$", r"$\b$"])

@@ -260,6 +260,7 @@ def test_long_names_are_wrapped(metric: str, name: str) -> None:
     ax.figure.canvas.draw()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["knn", None])
 def test_many_metrics_with_long_names(readout: str | None) -> None:
     settings = [Spectral(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
@@ -341,6 +342,7 @@ def test_disease_that_is_only_predicted_has_an_empty_row() -> None:
     np.testing.assert_allclose(shares[:2, 2], 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 12, 40])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_confusion_of_any_number_of_diseases(n: int, normalize: bool) -> None:
@@ -373,6 +375,7 @@ def test_search(source: str, learned: AnnData) -> None:
     assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "-"] == [auc[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 12, 40])
 def test_any_number_of_candidates(n: int) -> None:
     ax = gml.pl.tune(make_search(n, chosen=n - 1))
@@ -380,12 +383,14 @@ def test_any_number_of_candidates(n: int) -> None:
     check_layout(ax)
 
 
+@pytest.mark.slow
 def test_choice_survives_a_file(learned: AnnData, tmp_path: object) -> None:
     path = f"{tmp_path}/cells.h5ad"
-    learned.write_h5ad(path)
+    learned.copy().write_h5ad(path)
     np.testing.assert_allclose(dots(gml.pl.tune(ad.read_h5ad(path)))[0], dots(gml.pl.tune(learned))[0])
 
 
+@pytest.mark.slow
 def test_tune_result_is_drawn() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=18, n_cells=20)
     grid = {"method": ["spectral"], "shrinkage": [0.1, 0.5]}

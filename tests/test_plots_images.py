@@ -177,6 +177,7 @@ DRAWN: dict[str, Callable[[Axes], Axes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DRAWN)
 def test_picture(name: str, tmp_path: Path) -> None:
     figure = plt.figure(figsize=(4.4, 3.6), dpi=50)

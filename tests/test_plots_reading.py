@@ -310,6 +310,7 @@ def test_genes_without_loadings_are_left_out() -> None:
     gml.pl.loadings(adata, ax=fresh()).figure.canvas.draw()
 
 
+@pytest.mark.slow
 def test_many_genes_and_components() -> None:
     adata = make_cells(k=12, n_genes=200)
     adata.var_names = [f"{LONG} {i}" for i in range(200)]
@@ -423,6 +424,7 @@ def test_cells_without_a_disease() -> None:
     assert {to_hex(color) for color in gml.pl.cells(adata, ax=fresh()).collections[0].get_facecolors()} == {BLUE}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 def test_cells_that_were_read_lazily(tmp_path: object) -> None:
     adata = make_cells()
@@ -511,6 +513,7 @@ def test_rounding_is_no_negative_part() -> None:
     assert "\n0% expression" in ax.get_title(loc="left")
 
 
+@pytest.mark.slow
 def test_others_are_kept_together() -> None:
     types = tuple(f"{LONG} {i}" for i in range(9))
     table = make_pairs(types)
@@ -528,6 +531,7 @@ def test_pairs_that_do_not_occur_are_empty() -> None:
     np.testing.assert_array_equal(ax.images[0].get_array()[names(ax).index("B")], 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_top", [5, 100])
 def test_waterfall_adds_up(n_top: int) -> None:
     table = make_parts()
@@ -622,6 +626,7 @@ def test_small_flows_are_left_out_and_bars_stay() -> None:
     assert sum(patch.get_height() for patch in ax.patches if isinstance(patch, Rectangle)) == pytest.approx(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 30])
 def test_flow_between_any_number_of_types(n: int) -> None:
     ax = gml.pl.transport_flow(make_pairs(tuple(f"{i} {LONG}" for i in range(n))), min_share=0.001)
@@ -687,6 +692,7 @@ def test_chance_as_a_column() -> None:
     assert len(gml.pl.rank_cell_types(table, ax=fresh()).texts) == 5
 
 
+@pytest.mark.slow
 def test_cell_types_alone() -> None:
     table = make_types(tuple(f"{LONG} {i}" for i in range(30)))
     table.attrs.clear()
@@ -804,6 +810,7 @@ def test_path_knows_how_many_were_selected(form: type) -> None:
     assert [label.get_text() for label in above.get_xticklabels()] == ["3", "5", "9", "17"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regs", [(0.1,), (0.0, 0.1, 1.0), (0.0,), tuple(np.geomspace(1e-4, 10, 40))])
 def test_path_of_any_penalties(regs: tuple[float, ...]) -> None:
     table = make_path(regs=regs)
@@ -833,6 +840,7 @@ def test_path_of_something_else() -> None:
 # all of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_given_axes_are_used(draw: Callable[[Axes | None], Axes]) -> None:
     figure, axes = plt.subplots(2, 2, figsize=(9, 7))
@@ -844,6 +852,7 @@ def test_given_axes_are_used(draw: Callable[[Axes | None], Axes]) -> None:
     figure.canvas.draw()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_new_figure_is_small_and_has_a_layout(draw: Callable[[Axes | None], Axes]) -> None:
     figure = draw(None).figure

@@ -112,6 +112,7 @@ def test_the_disease_of_the_query_is_not_read(query: AnnData, reference: AnnData
     pd.testing.assert_frame_equal(gml.tl.predict(other, reference).obsm["gml_probabilities"], expected)
 
 
+@pytest.mark.slow
 def test_one_patient_at_a_time(query: AnnData, reference: AnnData) -> None:
     """A prediction does not depend on who else is in the query."""
     together = gml.tl.predict(query, reference).obsm["gml_probabilities"]
@@ -228,6 +229,7 @@ def test_same_seed_same_result_on_any_number_of_workers(query: AnnData, referenc
     assert one.uns["gml"]["calibration"] == two.uns["gml"]["calibration"]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2")
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 def test_survives_the_disk(query: AnnData, reference: AnnData, tmp_path: Path, form: str) -> None:
@@ -311,6 +313,7 @@ def of_other_patients(reference: AnnData) -> gml.GroundMetric:
     return replace(metric, patients=np.array([f"other {name}" for name in metric.patients]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=3)])
 def test_a_metric_is_learned_again_if_reference_patients_taught_it(
     query: AnnData, reference: AnnData, method: Any
@@ -379,6 +382,7 @@ def test_blind_metric_still_rejects(query: AnnData, reference: AnnData) -> None:
     assert patients.obs["gml_rejected"].tolist() == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_labels_without_meaning_make_probabilities_flat() -> None:
     rng = np.random.default_rng(0)
     patient = np.repeat(np.arange(60), 10)
@@ -475,6 +479,7 @@ def test_a_generator_is_drawn_from_once(query: AnnData, reference: AnnData) -> N
         assert one.uns["gml"]["calibration"] == other.uns["gml"]["calibration"]
 
 
+@pytest.mark.slow
 def test_in_processes(query: AnnData, reference: AnnData) -> None:
     """What the folds are given must reach workers that share no memory."""
     expected = gml.tl.predict(query, reference).uns["gml"]["calibration"]

@@ -151,6 +151,7 @@ def test_table(cells: AnnData) -> None:
     assert np.isfinite(table.to_numpy()).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_diseases", [2, 3])
 def test_directions_are_differences_of_means_of_patients(n_diseases: int) -> None:
     adata = gml.datasets.simulated_cohort(
@@ -184,6 +185,7 @@ def test_planted_genes_lead(rep: str, method: Any) -> None:
     assert all(table.loc[gene, f"direction_{disease}"] > 0 for gene, disease in up_in.items())
 
 
+@pytest.mark.slow
 def test_the_layer_of_the_metric_is_read(cells: AnnData) -> None:
     adata, plain = cells.copy(), cells.copy()
     adata.layers["log"], adata.X = adata.X, 7 * adata.X
@@ -192,6 +194,7 @@ def test_the_layer_of_the_metric_is_read(cells: AnnData) -> None:
     pd.testing.assert_frame_equal(gml.tl.rank_genes(adata), gml.tl.rank_genes(plain))
 
 
+@pytest.mark.slow
 def test_a_rotation_of_the_components_changes_only_loadings(cells: AnnData) -> None:
     adata = cells.copy()
     gml.tl.learn_metric(adata, method=Triplet(max_iter=2), n_components=2)
@@ -249,6 +252,7 @@ def test_odd_classes_name_columns(cells: AnnData) -> None:
     np.testing.assert_allclose(table["direction_a/b"], -table["direction_c d"])
 
 
+@pytest.mark.slow
 def test_same_on_any_number_of_workers(cells: AnnData) -> None:
     adata = cells.copy()
     gml.tl.learn_metric(adata, method="spectral", n_points=5, rng=np.random.default_rng(0))
@@ -319,6 +323,7 @@ def test_correlation_with_cells_on_disk(cells: AnnData, tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_correlation_finds_what_a_representation_holds() -> None:
     adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=120, n_disease_genes=10, n_cell_types=2)
     sc.pp.normalize_total(adata, target_sum=1e3)
@@ -332,6 +337,7 @@ def test_correlation_finds_what_a_representation_holds() -> None:
     assert "loading_1" not in table
 
 
+@pytest.mark.slow
 def test_after_the_pcs_were_dropped(cells: AnnData) -> None:
     """The metric keeps its own way to genes."""
     adata = cells.copy()
@@ -342,6 +348,7 @@ def test_after_the_pcs_were_dropped(cells: AnnData) -> None:
     pd.testing.assert_frame_equal(gml.tl.rank_genes(adata), expected)
 
 
+@pytest.mark.slow
 def test_patients_without_a_disease_have_no_part(cells: AnnData) -> None:
     """The ranking is that of the others, on cells of all."""
     adata = cells.copy()
@@ -354,6 +361,7 @@ def test_patients_without_a_disease_have_no_part(cells: AnnData) -> None:
     pd.testing.assert_frame_equal(one, two.loc[one.index], rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["number", "category"])
 def test_ordered_disease(cells: AnnData, kind: str) -> None:
     """Pairs count by their gap, and the direction is the slope of the means of patients."""
@@ -390,6 +398,7 @@ def test_genes_that_changed_since(cells: AnnData) -> None:
         gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0)
 
 
+@pytest.mark.slow
 def test_few_bootstraps_call_nothing_stable() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=40, n_features=5)
     gml.tl.learn_metric(adata, method="spectral")

@@ -13,6 +13,8 @@ from anndata import AnnData
 import gml
 from gml.methods import Triplet
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(os.environ.get("GML_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 KEYS = {"disease_key": "label"}
 

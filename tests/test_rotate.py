@@ -209,6 +209,7 @@ def distances(adata: AnnData, key: str, **options: Any) -> np.ndarray:
     return gml.tl.patient_distances(adata, metric=key, n_points=8, **options).obsp["gml_distances"]
 
 
+@pytest.mark.slow
 @each_key
 @pytest.mark.parametrize("rotation", ["varimax", "canonical"])
 def test_no_distance_changes(learned: AnnData, key: str, rotation: _rotation.Rotation) -> None:
@@ -253,6 +254,7 @@ def test_back_to_the_canonical_basis(learned: AnnData, key: str) -> None:
     np.testing.assert_allclose(adata.obsm[f"X_{key}"], learned.obsm[f"X_{key}"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_under_another_name(learned: AnnData) -> None:
     adata = learned.copy()
     gml.tl.rotate(adata, key="pcs", key_added="simple")
@@ -276,10 +278,11 @@ def test_rows_of_zeros_stay_last() -> None:
     assert adata.varm["gml"].any(axis=0).tolist() == [True, True, False, False]
 
 
+@pytest.mark.slow
 def test_on_disk(learned: AnnData, tmp_path: Path) -> None:
     expected = learned.copy()
     gml.tl.rotate(expected, key="pcs")
-    learned.write_h5ad(tmp_path / "cells.h5ad")
+    learned.copy().write_h5ad(tmp_path / "cells.h5ad")
     lazy, backed = read_lazy(tmp_path / "cells.h5ad"), ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     in_dask = learned.copy()
     in_dask.obsm["X_pcs"] = da.from_array(learned.obsm["X_pcs"], chunks=(37, 2))

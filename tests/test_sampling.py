@@ -75,6 +75,7 @@ def test_random_pairs_know_no_disease(max_pairs: int) -> None:
     assert len(np.unique(pairs, axis=0)) == len(pairs)
 
 
+@pytest.mark.slow
 def test_a_sample_of_pairs_finds_what_all_pairs_find() -> None:
     """120 patients of 10 points, planted in feature 2: a tenth of the pairs gives nearly the same direction."""
     rng = np.random.default_rng(0)

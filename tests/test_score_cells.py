@@ -100,6 +100,7 @@ def test_cells_have_the_score_of_their_point(cells: AnnData) -> None:
         assert len(of_cells[name]) == (0 if name == "P10" else 8)
 
 
+@pytest.mark.slow
 def test_planted_cells_lead() -> None:
     """Also in patients that the metric has not seen; with labels at random no type does."""
     adata = gml.datasets.simulated_cohort(n_patients=24, n_cells=60, n_genes=150, effect=2.0, rng=0)
@@ -162,6 +163,7 @@ def test_weights_of_drawn_pairs() -> None:
     np.testing.assert_allclose(uneven[:, 0], [-0.5, 2 / 3, 1 / 3, -0.5])
 
 
+@pytest.mark.slow
 def test_some_pairs_instead_of_all() -> None:
     """Fewer pairs give about the same, the same for the same seed."""
     adata = gml.datasets.gaussian_cohort(n_patients=30, n_cells=20, rng=0)
@@ -180,6 +182,7 @@ def test_some_pairs_instead_of_all() -> None:
     assert some.mean() == pytest.approx(exact.mean(), rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of matplotlib, in scanpy
 def test_on_disk_and_drawn(cells: AnnData, tmp_path: Path) -> None:
     adata = cells.copy()
@@ -196,9 +199,10 @@ def test_on_disk_and_drawn(cells: AnnData, tmp_path: Path) -> None:
         plt.close(ax.figure)
 
 
+@pytest.mark.slow
 def test_cells_that_lie_on_disk(cells: AnnData, tmp_path: Path) -> None:
     """The column is written in memory; a file is left alone."""
-    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.copy().write_h5ad(tmp_path / "cells.h5ad")
     expected = cells.copy()
     gml.tl.score_cells(expected, **FAST)
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")

@@ -219,6 +219,7 @@ def test_in_loops_with_pot(cells: AnnData, key: str, power: int) -> None:
             assert patients.obs[f"{key}_score_{disease}"][name] == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_leaving_out_matters(cells: AnnData) -> None:
     """Under a metric without labels, with random labels: a patient is no nearer to the others of its disease."""
     adata = cells.copy()
@@ -240,6 +241,7 @@ def test_leaving_out_matters(cells: AnnData) -> None:
     assert abs(np.mean(scores[True])) < 0.5 * np.mean(scores[False])
 
 
+@pytest.mark.slow
 def test_some_patients_in_any_order(cells: AnnData, patients: AnnData) -> None:
     some = patients[[7, 0, 3]].copy()
     some.obs = some.obs.drop(columns=COLUMNS)
@@ -261,10 +263,11 @@ def test_without_a_gene_map(cells: AnnData) -> None:
     assert patients.obs[COLUMNS].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_of_a_sketch_and_from_disk(cells: AnnData, patients: AnnData, tmp_path: Path) -> None:
     points = gml.pp.sketch(cells, n_points=8)
     points.uns["gml"] = cells.uns["gml"]
-    cells.write_h5ad(tmp_path / "cells.h5ad")
+    cells.copy().write_h5ad(tmp_path / "cells.h5ad")
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
     for some in (points, backed, lazy):
@@ -275,6 +278,7 @@ def test_of_a_sketch_and_from_disk(cells: AnnData, patients: AnnData, tmp_path: 
     backed.file.close()
 
 
+@pytest.mark.slow
 def test_on_disk_with_names_that_nest(cells: AnnData, tmp_path: Path) -> None:
     """A "/" becomes "_", and names that are then the same stay apart."""
     adata = cells.copy()

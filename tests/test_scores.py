@@ -137,6 +137,7 @@ def test_order_of_rows_does_not_matter_but_for_that_of_metrics() -> None:
     )
 
 
+@pytest.mark.slow
 def test_results_of_the_tools() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=13, n_cells=6, n_diseases=2)
     table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=3)

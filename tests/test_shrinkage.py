@@ -81,6 +81,7 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
     np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_falls_as_patients_are_added(reference: ModuleType) -> None:
     """Ellipsoidal patients: few of them cannot tell it from a sphere, many can."""
     means = []

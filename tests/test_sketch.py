@@ -180,6 +180,7 @@ def thread_counts() -> dict[str, int]:
     return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("n_jobs", [1, 8])
 def test_thread_counts_are_left_alone(clouds: list[np.ndarray], n_jobs: int, n_threads: int) -> None:

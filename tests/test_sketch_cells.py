@@ -87,6 +87,7 @@ def test_same_distances(cells: AnnData, points: AnnData, n_points: int | None) -
     assert np.isnan(found.uns["gml"]["sketch_error"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spectral", gml.methods.Triplet(max_iter=3)])
 def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
     cells, points = cells.copy(), points.copy()
@@ -106,6 +107,7 @@ def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
         check_close(gml.tl.predict(query, reference, **FAST), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [
@@ -146,6 +148,7 @@ def test_coarser(points: AnnData) -> None:
     check_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["h5ad", "zarr"])
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning")
 def test_survives_the_disk(points: AnnData, tmp_path: Any, form: str) -> None:

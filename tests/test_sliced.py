@@ -103,6 +103,7 @@ def test_mean_over_lines_as_pot(kind: str, power: int) -> None:
         assert distance == pytest.approx(pot**power, rel=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximum", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_dimension_is_transport_itself(kind: str, maximum: bool) -> None:
@@ -156,6 +157,7 @@ def test_shift_and_dirac(power: int, maximum: bool) -> None:
         assert solution.distances[0] == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximum", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_metric_laws(kind: str, maximum: bool) -> None:
@@ -173,6 +175,7 @@ def test_metric_laws(kind: str, maximum: bool) -> None:
         np.testing.assert_allclose(solve(larger, power, maximum=maximum).distances, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximum", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_order_of_points_and_pairs(kind: str, maximum: bool) -> None:
@@ -196,6 +199,7 @@ def test_rotations_matter_less_with_more_lines() -> None:
     np.testing.assert_allclose(got, expected, rtol=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("maximum", [False, True])
 def test_large_offsets_and_float32(kind: str, maximum: bool) -> None:
@@ -310,6 +314,7 @@ def difference(clouds: Clouds, coefficients: np.ndarray, *, power: int, step: fl
     return slopes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_slopes_are_derivatives(kind: str, power: int) -> None:
@@ -428,6 +433,7 @@ def test_gradient_of_a_line(power: int) -> None:
         assert gradients[place] == pytest.approx((up - down) / 2e-6, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 def test_largest_slopes_hold_the_line(power: int) -> None:
     """With every pair's line held, and so in truth where the cost is smooth there."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from functools import cache
 from pathlib import Path
 
 import anndata as ad
@@ -43,9 +44,9 @@ def ids(solver: object) -> str:
     return f"{type(solver).__name__}({', '.join(changed)})"
 
 
-@pytest.fixture(scope="module")
-def adata() -> AnnData:
-    """Twelve patients of unequal sizes in four features; the disease moves the first one."""
+@cache
+def cohort() -> AnnData:
+    """Twelve patients of unequal sizes in four features; the disease moves the first one. Read only."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(15, 40, size=12)
     patient = np.repeat(np.arange(12), sizes)
@@ -63,9 +64,22 @@ def adata() -> AnnData:
     return AnnData(x.astype(np.float32), obs=obs)
 
 
+@pytest.fixture
+def adata() -> AnnData:
+    return cohort().copy()
+
+
 def distances(adata: AnnData, solver: object, **settings: object) -> np.ndarray:
     patients = gml.tl.patient_distances(adata, metric=settings.pop("metric", None), solver=solver, **settings)
     return patients.obsp["gml_distances"]
+
+
+@cache
+def among_all(solver: object, power: int = 1) -> np.ndarray:
+    """Distances of :func:`cohort`, by two threads; read only."""
+    found = distances(cohort(), solver, power=power, n_jobs=2)
+    found.flags.writeable = False
+    return found
 
 
 def clouds(*parts: np.ndarray) -> AnnData:
@@ -77,16 +91,17 @@ def clouds(*parts: np.ndarray) -> AnnData:
     return AnnData(x, obs=obs, obsm={"X_pca": x})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_stands_for_the_defaults(adata: AnnData, name: str) -> None:
     settings = {type(solver).__name__.lower(): type(solver)() for solver in SOLVERS}[name]
-    np.testing.assert_array_equal(distances(adata, name), distances(adata, settings))
+    np.testing.assert_array_equal(distances(adata, name), among_all(settings))
 
 
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
-def test_distances_are_distances(adata: AnnData, solver: object, power: int) -> None:
-    found = distances(adata, solver, power=power)
+def test_distances_are_distances(solver: object, power: int) -> None:
+    found = among_all(solver, power)
     assert found.dtype == np.float64
     np.testing.assert_array_equal(found, found.T)
     assert (np.diag(found) == 0).all()
@@ -95,20 +110,22 @@ def test_distances_are_distances(adata: AnnData, solver: object, power: int) -> 
     assert (found[~np.eye(len(found), dtype=bool)] > 0).mean() > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", OF_CELLS, ids=ids)
-def test_they_rank_patients_as_exact_ones_do(adata: AnnData, solver: object) -> None:
+def test_they_rank_patients_as_exact_ones_do(solver: object) -> None:
     upper = np.triu_indices(12, 1)
-    found, exact = (distances(adata, how)[upper] for how in (solver, "exact"))
+    found, exact = (among_all(how)[upper] for how in (solver, Exact()))
     of_few_cells = isinstance(solver, Gaussian) and solver.n_components != 1  # mixtures of 15 to 40 cells
     assert spearmanr(found, exact)[0] > (0.4 if of_few_cells else 0.9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", OF_CELLS, ids=ids)
 def test_a_pair_depends_on_nobody_else(adata: AnnData, solver: object) -> None:
     """Distances to a reference, and within a part of the cohort, are those among all."""
     query = adata[adata.obs["patient"] < "P03"].copy()
     reference = adata[adata.obs["patient"] >= "P03"].copy()
-    whole = distances(adata, solver)
+    whole = among_all(solver)
     between = gml.tl.patient_distances(query, metric=None, reference=reference, solver=solver).obsm["gml_distances"]
     tolerance = 1e-4 if getattr(solver, "dtype", "float64") == "float32" else 1e-7
     np.testing.assert_allclose(between, whole[:3, 3:], rtol=tolerance, atol=tolerance)
@@ -138,21 +155,23 @@ def test_patients_of_one_cell(solver: object) -> None:
         assert found == pytest.approx(5, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("solver", [solver for solver in SOLVERS if getattr(solver, "relative", True)], ids=ids)
 def test_scaling_of_the_features(adata: AnnData, solver: object, power: int) -> None:
     scaled = adata.copy()
     scaled.X = 7.0 * adata.X
     tolerance = 1e-3 if getattr(solver, "dtype", "float64") == "float32" or hasattr(solver, "maximum") else 1e-6
-    one, other = (distances(data, solver, power=power) for data in (adata, scaled))
-    np.testing.assert_allclose(other, 7.0**power * one, rtol=tolerance, atol=tolerance)
+    other = distances(scaled, solver, power=power)
+    np.testing.assert_allclose(other, 7.0**power * among_all(solver, power), rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
 def test_order_of_cells_and_threads_do_not_matter(adata: AnnData, solver: object) -> None:
     shuffled = adata[np.random.default_rng(5).permutation(adata.n_obs)].copy()
-    found = distances(adata, solver, n_jobs=1)
-    np.testing.assert_array_equal(distances(adata, solver, n_jobs=2), found)
+    found = among_all(solver)
+    np.testing.assert_array_equal(distances(adata, solver, n_jobs=1), found)
     tolerance = 1e-4 if getattr(solver, "dtype", "float64") == "float32" else 1e-8
     np.testing.assert_allclose(distances(shuffled, solver), found, rtol=tolerance, atol=tolerance)
 
@@ -184,6 +203,7 @@ def test_hard_clouds(solver: object) -> None:
     np.testing.assert_array_equal(found, found.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
 @pytest.mark.parametrize("method", ["spectral", gml.methods.Triplet(max_iter=8)], ids=["spectral", "triplet"])
 def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: object, method: object) -> None:
@@ -199,6 +219,7 @@ def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: objec
         assert metric.loss.min() < metric.loss[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [Sinkhorn(), Gaussian(), Sliced(), Unbalanced()], ids=ids)
 def test_all_methods_and_readouts(adata: AnnData, solver: object) -> None:
     gml.tl.learn_metric(adata, solver=solver)  # auto
@@ -218,6 +239,7 @@ def test_plans_are_found_again_under_the_metric(adata: AnnData, solver: object, 
     assert np.linalg.norm(metric.components, axis=0).argmax() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
 def test_new_patients_are_predicted(adata: AnnData, solver: object) -> None:
     reference, query = adata[adata.obs["patient"] < "P08"].copy(), adata[adata.obs["patient"] >= "P08"].copy()
@@ -254,6 +276,7 @@ def test_convergence_is_reported(adata: AnnData) -> None:
     assert np.isfinite(patients.obsp["gml_distances"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*did not converge")
 def test_learning_warns_once_of_steps_that_did_not_converge(adata: AnnData) -> None:
     solver = Sinkhorn(epsilon=0.01, max_iter=2)
@@ -268,6 +291,7 @@ def test_not_defined_for_other_ground_metrics(adata: AnnData, solver: object) ->
         distances(adata, solver, metric=gml.methods.Fixed("cityblock"))
 
 
+@pytest.mark.slow
 def test_sinkhorn_takes_other_ground_metrics(adata: AnnData) -> None:
     cityblock = gml.methods.Fixed("cityblock")
     exact = distances(adata, "exact", metric=cityblock)
@@ -284,12 +308,14 @@ def test_large_patients() -> None:
         assert 0 < found[0, 1] < found[0, 2]
 
 
+@pytest.mark.slow
 def test_several_groups_of_cells(adata: AnnData) -> None:
     for solver in (Sinkhorn(), Gaussian(), Sliced()):
         patients = gml.tl.patient_distances(adata, metric=None, solver=solver, groupby="cell_type")
         assert np.isfinite(patients.obsp["gml_NK_distances"]).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spectral", "triplet"])
 def test_genes_are_ranked_whatever_the_solver(method: str) -> None:
     cohort = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=60, n_disease_genes=5, effect=3.0, rng=0)

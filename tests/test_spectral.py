@@ -223,6 +223,7 @@ def crossed(reference: ModuleType, rng: np.random.Generator, d: int) -> tuple[Po
     return reference.make_points(clouds), np.repeat([0, 1], len(corners))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 50])
 def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
     """Pairs of one disease are the furthest apart."""

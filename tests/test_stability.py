@@ -345,6 +345,7 @@ def test_diseases_that_cannot_be_exchanged(learned: AnnData, caplog: pytest.LogC
 # chance and truth
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rep", "n_seeds"), [("X", 1), ("X_pca", 8)])
 def test_nothing_is_stable_by_chance(rep: str, n_seeds: int) -> None:
     """Diseases permuted across patients before learning: planted genes are neither preferred nor shunned.
@@ -367,6 +368,7 @@ def test_nothing_is_stable_by_chance(rep: str, n_seeds: int) -> None:
         assert np.mean(scores) == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_diseases", "rep"), [(2, "X"), (3, "X_pca")])
 def test_planted_genes_are_stable(n_diseases: int, rep: str) -> None:
     adata = cohort(1, n_diseases=n_diseases, n_genes=120)
@@ -379,6 +381,7 @@ def test_planted_genes_are_stable(n_diseases: int, rep: str) -> None:
     assert planted[table["stable"]].all()
 
 
+@pytest.mark.slow
 def test_paired_donors_are_drawn_and_exchanged_whole() -> None:
     """Twelve donors with both diseases: the planted genes come out, and diseases are exchanged within donors."""
     adata = cohort(2, paired=True, n_genes=100)

@@ -243,6 +243,7 @@ def test_learner_of_two_ordered_classes(reference: ModuleType, rng: np.random.Ge
 # the learner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("penalty", get_args(Penalty))
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("init", get_args(Init))
@@ -422,6 +423,7 @@ STOPPING = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STOPPING)
 def test_stops_where_held_out_patients_say(reference: ModuleType, name: str) -> None:
     """After as many passes as the mean held-out loss of three folds was lowest at, on all patients then."""
@@ -472,6 +474,7 @@ def test_folds_spread_diseases_and_have_a_seed() -> None:
     assert (first != other).any()
 
 
+@pytest.mark.slow
 def test_stops_early_with_donors_that_give_every_disease(reference: ModuleType) -> None:
     """The partners of the own donor are held out together with the anchor: others in training judge it."""
     labels, donors, n_passes = np.arange(8) % 2, np.arange(8) // 2, 6

@@ -104,6 +104,7 @@ def test_table_prints_and_joins(table: pd.DataFrame) -> None:
     assert table.attrs["search"] != other.attrs["search"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 @pytest.mark.parametrize("n_points", [4, None])
 def test_search_is_what_learning_and_measuring_gives(cells: AnnData, n_points: int | None) -> None:
@@ -134,6 +135,7 @@ def test_search_is_what_learning_and_measuring_gives(cells: AnnData, n_points: i
     assert len(set(expected)) == 3
 
 
+@pytest.mark.slow
 def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
     """On the test patients, learned on all training patients."""
     splits = [(NAMES[:14], NAMES[14:]), (NAMES[6:], NAMES[:6])]
@@ -151,6 +153,7 @@ def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
             np.testing.assert_allclose(one.drop(columns="readout"), two.drop(columns="readout"))
 
 
+@pytest.mark.slow
 def test_chosen_numbers_of_points_and_rows_are_used(cells: AnnData) -> None:
     """Silhouette of the test patients, by public functions."""
     grid = [{"method": ["euclidean"]}, {"method": ["spectral"], "n_components": [1], "n_points": [5]}]
@@ -166,6 +169,7 @@ def test_chosen_numbers_of_points_and_rows_are_used(cells: AnnData) -> None:
 # forms of the grid
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_forms_of_the_grid(cells: AnnData) -> None:
     forms: list[Any] = [
@@ -184,6 +188,7 @@ def test_forms_of_the_grid(cells: AnnData) -> None:
         pd.testing.assert_frame_equal(table.attrs["predictions"], first["predictions"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_points_and_components_are_searched(cells: AnnData) -> None:
     """A single point per patient loses the modes that all patients share, whose noise hides the signal."""
@@ -201,6 +206,7 @@ def test_points_and_components_are_searched(cells: AnnData) -> None:
     gml.tl.learn_metric(cells.copy(), **best)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_grid_that_is_searched_by_default() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=17, n_cells=4, n_diseases=2)
@@ -223,6 +229,7 @@ def test_few_patients_take_the_first(cells: AnnData) -> None:
 # honesty
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_choice_of_a_split_is_that_of_its_training_patients_alone(cells: AnnData) -> None:
     grid = {"method": ["spectral"], "shrinkage": [0.9, 0.1], "n_points": [3, 6]}
@@ -233,6 +240,7 @@ def test_choice_of_a_split_is_that_of_its_training_patients_alone(cells: AnnData
         assert not alone["chosen"].iloc[0]  # which would be taken unseen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["labels", "cells"])
 def test_outer_test_patients_choose_and_teach_nothing(cells: AnnData, change: str) -> None:
     splits = [(TRAIN, TEST)]
@@ -257,6 +265,7 @@ def test_outer_test_patients_choose_and_teach_nothing(cells: AnnData, change: st
     assert not before.attrs["search"].equals(after.attrs["search"])  # in which all patients take part
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_training_patients_choose(cells: AnnData) -> None:
     """The test above with other labels in training: the choice depends on them."""
@@ -269,6 +278,7 @@ def test_training_patients_choose(cells: AnnData) -> None:
     assert random == "euclidean"
 
 
+@pytest.mark.slow
 def test_outer_scores_choose_nothing(
     cells: AnnData, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
@@ -291,6 +301,7 @@ def test_outer_scores_choose_nothing(
     assert other.attrs["search"] == table.attrs["search"]
 
 
+@pytest.mark.slow
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData, table: pd.DataFrame) -> None:
     other = tuned(cells, grid=GRID, splits=2, n_jobs=1)
     pd.testing.assert_frame_equal(other.drop(columns="fit_seconds"), table.drop(columns="fit_seconds"))
