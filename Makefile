@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 OUT ?= demo
 
-.PHONY: demo test lint docs bench bench-accuracy clean
+.PHONY: demo test lint docs tutorials bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -45,6 +45,10 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going docs docs/_build/html
 
+# run the notebooks again and store their outputs; NOTEBOOK=tutorials/quickstart.ipynb for one of them
+tutorials: $(VENV)/.test
+	$(BIN)/python tutorials/execute.py $(NOTEBOOK)
+
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.bench_import
 	$(BIN)/python -m benchmarks.bench_transport
@@ -62,4 +66,4 @@ bench-accuracy: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.bench_solvers --only accuracy
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/generated
+	rm -rf $(VENV) demo docs/_build docs/generated docs/tutorials
