@@ -7,7 +7,7 @@ OUT ?= demo
 # One process per core, so one thread each. numba, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-fast lint docs bench bench-accuracy clean
+.PHONY: demo test test-fast lint docs tutorials bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -51,6 +51,10 @@ lint: $(VENV)/.lint
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --keep-going docs docs/_build/html
 
+# run the notebooks again and store their outputs; NOTEBOOK=tutorials/quickstart.ipynb for one of them
+tutorials: $(VENV)/.test
+	$(BIN)/python tutorials/execute.py $(NOTEBOOK)
+
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.bench_import
 	$(BIN)/python -m benchmarks.bench_transport
@@ -68,4 +72,4 @@ bench-accuracy: $(VENV)/.demo
 	$(BIN)/python -m benchmarks.bench_solvers --only accuracy
 
 clean:
-	rm -rf $(VENV) demo docs/_build docs/generated
+	rm -rf $(VENV) demo docs/_build docs/generated docs/tutorials

@@ -1,12 +1,21 @@
 """The site. It builds without internet; GML_DOCS_ONLINE=1 adds links to the docs of other packages."""
 
 import os
+import shutil
 import tomllib
 import warnings
 from pathlib import Path
 
 # sphinx_autodoc_typehints' own affair, and one line per function
 warnings.filterwarnings("ignore", message=".*_RstSnippetParser.set_application")
+
+# Sphinx reads below this folder only; copies keep their times, so that what did not change is not built again
+shutil.rmtree(Path(__file__).with_name("tutorials"), ignore_errors=True)
+shutil.copytree(
+    Path(__file__).parents[1] / "tutorials",
+    Path(__file__).with_name("tutorials"),
+    ignore=lambda _folder, names: [name for name in names if not name.endswith(".ipynb")],
+)
 
 _project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
