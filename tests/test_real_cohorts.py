@@ -1,6 +1,7 @@
 """The main job on published cohorts, which are not part of the project."""
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +191,25 @@ def test_paired_donors_are_compared_within(method: Any) -> None:
         ratios.append(distances[paired & ~same].mean() / distances[~paired & same].mean())
     assert accuracy_of_neighbours(distances, labels, 1) == 1
     assert ratios[1] > 2 * ratios[0]
+
+
+def test_stimulus_is_seen_above_all_in_signalling_proteins() -> None:
+    """Surface and phosphorylated proteins of the same B cells as two modalities."""
+    mudata = pytest.importorskip("mudata", reason="mudata (extra muon) is not installed")
+    cells = read("bcrxl_bodenmiller_cytof")
+    b_cells = cells[cells[:, "CD20"].to_df()["CD20"].to_numpy() > 2].copy()
+    is_signal = b_cells.var_names.str.startswith("p")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of mudata 0.3, which asks what it may copy
+        mdata = mudata.MuData({"surface": b_cells[:, ~is_signal].copy(), "signal": b_cells[:, is_signal].copy()})
+    mdata.obs = b_cells.obs.copy()
+    gml.tl.learn_metric(mdata, method="spectral", donor_key="donor", **KEYS)
+    table = gml.tl.rank_genes(mdata)
+    assert table.index[0] == "signal:pS6"
+    modality = table.index.str.split(":").str[0]
+    parts = table["importance"].groupby(modality).sum()
+    assert parts["signal"] > 2 * parts["surface"]
+    share = mdata.uns["gml"]["modalities"].set_index("modality")["share"]
+    assert share["signal"] > share["surface"]
+    scores = gml.tl.cross_validate(mdata, metrics=["spectral"], donor_key="donor", splits=3, n_points=16, **KEYS)
+    assert scores.loc[scores["metric"] == "spectral", "balanced_accuracy"].mean() > 0.8
