@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,14 @@ mudata = pytest.importorskip("mudata", reason="mudata (extra muon) is not instal
 BOTH = {"rna": "X_pca", "prot": "X"}
 
 
+def _not_pulled() -> AbstractContextManager[Any]:
+    """As mudata 0.4 is by default; earlier ones warn unless they are told whether to pull columns."""
+    return mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext()
+
+
 def _together(modalities: dict[str, ad.AnnData], obs: pd.DataFrame) -> Any:
     """A MuData with the keys in its own obs."""
-    with mudata.set_options(pull_on_update=False):
+    with _not_pulled():
         mdata = mudata.MuData(modalities)
     mdata.obs = obs.loc[mdata.obs_names].copy()
     return mdata
@@ -31,7 +37,7 @@ def _together(modalities: dict[str, ad.AnnData], obs: pd.DataFrame) -> Any:
 
 def _some(mdata: Any, cells: Any) -> Any:
     """Some cells of a MuData."""
-    with mudata.set_options(pull_on_update=False):
+    with _not_pulled():
         return mdata[cells].copy()
 
 
@@ -53,14 +59,14 @@ def prepared() -> Any:
 
 @pytest.fixture
 def mdata(prepared: Any) -> Any:
-    with mudata.set_options(pull_on_update=False):
+    with _not_pulled():
         return prepared.copy()
 
 
 @pytest.fixture(scope="module")
 def learned(prepared: Any) -> Any:
     """With a metric on both modalities; not to be changed."""
-    with mudata.set_options(pull_on_update=False):
+    with _not_pulled():
         mdata = prepared.copy()
     gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH)
     return mdata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +60,8 @@ def with_proteins(
         {"disease_protein": disease_of >= 0, "disease": names[disease_of]}, index=padded("protein_", n, width=2)
     )
     prot = AnnData(counts, obs=rna.obs.copy(), var=var)
-    with mudata.set_options(pull_on_update=False):  # as it will be by default; it asks which of both, else
+    # mudata 0.4 leaves columns of modalities to the modalities; before it, that is an option, and it warns without one
+    with mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext():
         mdata = mudata.MuData({"rna": rna, "prot": prot})
     mdata.obs = rna.obs.copy()
     return mdata
