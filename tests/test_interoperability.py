@@ -85,6 +85,7 @@ def test_features_on_a_gpu_are_refused(
     array.shape = (cells.n_vars, 8)  # PCs are told by their shape
     others = dict(getattr(cells, slot))
     monkeypatch.setattr(AnnData, slot, property(lambda _: {**others, key: array}))
+    monkeypatch.setattr(AnnData, "isbacked", False)  # anndata 0.13 asks its layers, which are a dict here
     with pytest.raises(
         TypeError, match=rf"adata\.{slot}\['{key}'\] lies in the memory of a GPU \({name}\).*`\.get\(\)`"
     ):

@@ -279,7 +279,10 @@ def test_blocks_are_the_same_in_every_form(matrix: Any) -> None:
     assert first + block.shape[0] == N
     x = sparse.csr_matrix(numbers()) if sparse.issparse(block) else numbers()
     check_same(column_moments(matrix), column_moments(x))
-    for left in (np.random.default_rng(0).random((3, N)), sparse.random_array((5, N), density=0.2, rng=0).tocsr()):
+    for left in (
+        np.random.default_rng(0).random((3, N)),
+        sparse.random_array((5, N), density=0.2, random_state=0).tocsr(),
+    ):
         check_same(multiply(left, matrix), multiply(left, x))
         np.testing.assert_allclose(multiply(left, matrix), left @ numbers().astype(float))
     for block, wide in walk_together(matrix, np.hstack([numbers()] * 3)):
@@ -332,7 +335,7 @@ def test_a_group_is_read_in_one_pass(tmp_path: Path, reads: list[tuple[int, int]
 @pytest.mark.parametrize("form", ["h5_csr", "zarr_csr", "dask_csr"])
 def test_genes_of_one_patient_at_most_are_dense(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng, largest = np.random.default_rng(0), []
-    table = sparse.random_array((N, 2_000), density=0.02, rng=rng, dtype=np.float32).tocsr()
+    table = sparse.random_array((N, 2_000), density=0.02, random_state=rng, dtype=np.float32).tocsr()
     file, store = h5py.File(tmp_path / "x.h5", "w"), zarr.open_group(tmp_path / "x.zarr", mode="w")
     for group in (file, store):
         ad.io.write_elem(group, "x", sparse.csr_matrix(table))
