@@ -42,6 +42,23 @@ class GeneMap:
     scale: GeneScale | None = None
     """What the values of the genes look like in those cells; `None` if that is not known."""
 
+    def __post_init__(self) -> None:
+        """Check that the parts fit together."""
+        g, d = len(self.names), self.n_features
+        shapes = {"means": (g,), "variances": (g,), "basis": (g, d), "offset": (d,)}
+        for name, shape in shapes.items():
+            values = getattr(self, name)
+            if values is not None and (values.shape != shape or not np.isfinite(values).all()):
+                msg = f"`gene_map` must hold finite {name} of shape {shape}, got shape {values.shape}."
+                raise ValueError(msg)
+
+    @property
+    def n_features(self) -> int:
+        """Features that it leads to."""
+        if self.basis is None:
+            return len(self.names)
+        return self.basis.shape[1] if self.basis.ndim == 2 else 0
+
     def loadings(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """The map from genes to learned components, shape (g, k)."""
         return components.T if self.basis is None else self.basis @ components.T

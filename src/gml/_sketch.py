@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin
 
+from ._memory import check_memory
 from ._parallel import parallel, thread_pools
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
 
     What is a sketch already keeps its points and their weights, unless there are more than `n_points`.
     """
+    _check_fits(cohort, n_points)
     if n_points is None or cohort.weights is not None:
         points = _all_cells(cohort)
         return points if n_points is None else points.coarser(n_points, seed=seed)
@@ -156,6 +158,14 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
     start = np.cumsum([0, *map(len, x)])
     point_of_row = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
     return Points(np.concatenate(x), np.concatenate(weights), start, np.concatenate(cohort.rows), point_of_row)
+
+
+def _check_fits(cohort: Cohort, n_points: int | None) -> None:
+    """Raise before the work if the points cannot be held, dense as they are."""
+    most = np.inf if n_points is None or cohort.weights is not None else n_points
+    n, d = int(np.minimum(cohort.sizes, most).sum()), len(cohort.features.names)
+    advice = "Take fewer points (`n_points`, 64 by default) or fewer features, such as use_rep='X_pca'."
+    check_memory(8 * n * d, what=f"{n} points of {len(cohort)} patients in {d} features", advice=advice)
 
 
 def _all_cells(cohort: Cohort) -> Points:

@@ -13,13 +13,11 @@ import torch
 from gml._ot import warn_of, worst
 from gml._parallel import progress
 from gml._warn import warn
-from gml.methods import Spectral
 
 from ._comparison import compare
-from ._fit import check_apart
 from ._lessons import Lessons
 from ._penalty import SPARSE, proximal
-from ._spectral import fit_spectral
+from ._start import mean_distance, start_map
 from ._triplets import has_triplets
 
 if TYPE_CHECKING:
@@ -40,6 +38,7 @@ EPSILON = 1e-8  # of Adam
 MEMORY = 0.9  # of Adam for earlier slopes
 SHORT_MEMORY = 0.5  # with a proximal step, which a slope of triplets that are long fulfilled would work against
 ALL_HINGES = 1e6  # a margin that no difference of distances reaches
+RUNAWAY = 1e12  # an entry of a map that has lost its way; patients are about 1 apart at the start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +51,8 @@ class Descent:
     """The loss of each pass, the mean over its steps."""
     scale: float
     """What the features were divided by."""
+    broke_off: bool = False
+    """Whether it ended because the next loss was of no use."""
 
 
 @dataclass(slots=True, eq=False)
@@ -75,10 +76,10 @@ class Run:
         self.adam.param_groups[0]["eps"] = _damping(settings, self.components.numel())
 
     def passes(self, n_passes: int) -> Descent:
-        """Go on until nothing improves, for so many passes at most."""
+        """Go on until nothing improves, or the loss is of no use, for so many passes at most."""
         maps: list[NDArray[np.float64]] = []
         history: list[float] = []
-        lessons, rate = self.lessons, self.lessons.settings.learning_rate
+        lessons, rate, broke_off = self.lessons, self.lessons.settings.learning_rate, False
         for number in progress(range(1, n_passes + 1), total=n_passes, description="learning the metric"):
             if lessons.in_batches:
                 self.objectives = lessons.draw(self.rng)
@@ -88,6 +89,9 @@ class Run:
             for objective in self.objectives:
                 before = self.components.numpy().copy()
                 losses.append(_step(objective, self.components, self.adam))
+            if broke_off := not np.isfinite(losses).all():
+                self._turn_back(maps, history)
+                break
             maps.append(before)
             history.append(float(np.mean(losses)))
             logger.debug("pass %d: loss %.6g", number, history[-1])
@@ -95,7 +99,25 @@ class Run:
                 break
         warn_of(worst(lessons.ended), lessons.solver)
         lessons.ended.clear()
-        return Descent(maps, history, self.scale)
+        return Descent(maps, history, self.scale, broke_off)
+
+    def _turn_back(self, maps: list[NDArray[np.float64]], history: list[float]) -> None:
+        """Say that the loss is of no use, and go back to the best map, from where other passes may begin."""
+        settings = self.lessons.settings
+        advice = f"lower `learning_rate` ({settings.learning_rate:g}) or `reg` ({settings.reg:g})"
+        if not history:
+            msg = (
+                f"The loss of the first pass is NaN or without bounds, so nothing can be learned; {advice}, or bring "
+                "the features to a common scale, e.g. with `sc.pp.scale`."
+            )
+            raise ValueError(msg)
+        best = int(np.argmin(history))
+        warn(
+            f"Learning stopped in pass {len(history) + 1}, whose loss is NaN or without bounds; the map of pass "
+            f"{best + 1}, which has the lowest loss, is kept. To go on, {advice}."
+        )
+        self.components.copy_(torch.from_numpy(maps[best]))
+        self.adam.state.clear()
 
     def slope_near_zero(self) -> NDArray[np.float64]:
         """Slope of the loss without penalty where all distances are smaller than the margin, shape (k, d).
@@ -126,9 +148,9 @@ def begin(
         raise ValueError(msg)
     lessons = Lessons(points.centred(), design, comparison, settings, solver, n_jobs)
     objectives = lessons.draw(rng)
-    scale = _mean_distance(objectives)
+    scale = mean_distance(objectives)
     lessons, objectives = lessons.in_unit(scale), [objective.in_unit(scale) for objective in objectives]
-    components = torch.from_numpy(_start(lessons, objectives, n_components=n_components, rng=rng))
+    components = torch.from_numpy(start_map(lessons, objectives, n_components=n_components, rng=rng))
     adam = torch.optim.Adam(
         [components],
         lr=settings.learning_rate,
@@ -155,12 +177,16 @@ def descend(
 
 
 def _step(objective: Objective, components: torch.Tensor, adam: torch.optim.Adam) -> float:
-    """One step of Adam in place, and that of the penalty if it has one of its own; the loss before it."""
+    """One step of Adam in place, and that of the penalty if it has one of its own; the loss before it.
+
+    It is NaN, without a step, where loss or slope are not finite, or the map is without bounds.
+    """
+    if not np.abs(components.numpy()).max() < RUNAWAY:  # nor if NaN
+        return math.nan
     loss, slope = objective(components.numpy())
     settings = objective.settings
-    if not np.isfinite(loss):
-        msg = f"The loss became {loss}; lower `learning_rate` ({settings.learning_rate})."
-        raise ValueError(msg)
+    if not (math.isfinite(loss) and np.isfinite(slope).all()):
+        return math.nan
     components.grad = torch.from_numpy(slope)
     adam.step()
     if settings.penalty in SPARSE and settings.reg > 0:
@@ -185,48 +211,6 @@ def _damping(settings: Triplet, n_entries: int) -> float:
     is added, in an entry, on average over those other than 0; half of it was best after 30 passes.
     """
     return max(EPSILON, 0.5 * settings.reg / math.sqrt(n_entries)) if settings.penalty in SPARSE else EPSILON
-
-
-def _mean_distance(objectives: list[Objective], components: NDArray[np.float64] | None = None) -> float:
-    """Mean distance between the patients that are compared in a pass, under a map or Euclidean."""
-    solved = [objective.distances(components, power=1) for objective in objectives]
-    distances = np.concatenate(solved)
-    check_apart(distances)
-    return float(distances.mean())
-
-
-def _start(
-    lessons: Lessons, objectives: list[Objective], *, n_components: int, rng: np.random.Generator
-) -> NDArray[np.float64]:
-    """Map to begin with, shape (k, d)."""
-    settings = lessons.settings
-    d = lessons.points.x.shape[1]
-    if settings.init == "uniform":
-        return rng.uniform(-1.0, 1.0, size=(n_components, d))
-    orthogonal = np.ascontiguousarray(np.linalg.qr(rng.standard_normal((d, n_components)))[0].T)
-    if settings.init == "orthogonal":
-        return orthogonal
-    # in batches, no more pairs than one pass takes
-    max_pairs = sum(len(objective.pairs) for objective in objectives) if lessons.in_batches else settings.max_pairs
-    found = fit_spectral(
-        lessons.points,
-        lessons.design,
-        Spectral(target=settings.target, max_pairs=max_pairs),
-        n_components=n_components,
-        solver=lessons.solver,
-        n_jobs=lessons.n_jobs,
-        seed=int(rng.integers(2**32)),
-    ).components[:n_components]
-    if len(found) == 0:
-        warn(
-            "Patients of different diseases are nowhere further apart than patients of the same disease under the "
-            "Euclidean metric; learning starts from random directions and may find nothing that holds."
-        )
-        return orthogonal
-    # rows of zeros would have no gradient
-    rest = 0.01 * np.linalg.norm(found, 2) * orthogonal[len(found) :]
-    start = np.concatenate([found, rest])
-    return np.asarray(start / _mean_distance(objectives, start))
 
 
 def _is_done(history: list[float], *, noisy: bool) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh, svd
 
+from gml._memory import check_memory
 from gml._ot import Clouds, EdgeSolution, Ground, PlanSolver, all_pairs, solve, warn_of
 
 from ._comparison import compare, pair_weights
@@ -63,6 +64,8 @@ class Displacements:
         most = MOST_DIMENSIONS if isinstance(solver, PlanSolver) else MOST_DENSE
         basis = spanned_axes(points, most)
         pairs = all_pairs(len(points)) if pairs is None else pairs
+        if not isinstance(solver, PlanSolver):
+            _check_fits(len(pairs), len(basis))
         return cls._of(basis, points.on(basis), pairs, components=None, solver=solver, n_jobs=n_jobs)
 
     def under(self, components: NDArray[np.float64], *, solver: Solver, n_jobs: int | None) -> Displacements:
@@ -135,6 +138,15 @@ class Displacements:
         comparison = compare(design, settings.target)
         within, between = pair_weights(comparison, design, place[self.pairs[among]], balanced=settings.balanced)
         return among, within, between
+
+
+def _check_fits(n_pairs: int, r: int) -> None:
+    """Raise before the work if the moments of every pair cannot be held."""
+    check_memory(
+        8 * n_pairs * r * (r + 1) // 2,
+        what=f"The displacements of {n_pairs} pairs of patients along {r} axes",
+        advice="Lower `max_pairs` of the method, or take solver='exact', which does not keep them.",
+    )
 
 
 def spanned_axes(points: Points, most: int) -> NDArray[np.float64]:

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
-from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
-import pandas as pd
 
-from gml._gene_map import GeneMap
-from gml._gene_scale import GeneScale
+from ._npz import read_npz, write_npz
+from ._stored import CHOICE, GENE, MODALITIES, SCALE, TABLES, format_of, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
+    import pandas as pd
     from numpy.typing import NDArray
 
+    from gml._gene_map import GeneMap
     from gml.methods import Power
 
 FORMAT = 1
-_GENE = "gene_map"
-_CHOICE = "choice"
-_MODALITIES = "modalities"
-_SCALE = "gene_scale"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -82,6 +76,9 @@ class GroundMetric:
         if len(self.feature_names) != d:
             msg = f"`feature_names` must name the {d} columns of `components`, got {len(self.feature_names)} names."
             raise ValueError(msg)
+        if self.gene_map is not None and self.gene_map.n_features != d:
+            msg = f"`gene_map` must lead to the {d} features of `components`, got {self.gene_map.n_features}."
+            raise ValueError(msg)
 
     def __repr__(self) -> str:
         k, d = self.components.shape
@@ -134,20 +131,11 @@ class GroundMetric:
         >>> gml.GroundMetric.load(path).components.shape
         (2, 2)
         """
-        path = _with_suffix(path)
         arrays = self.to_dict()
-        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
+        for part in TABLES:
             arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
         arrays["params"] = json.dumps(arrays["params"])
-        # a file that cannot be written to its end never takes the place of a good one
-        unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
-        try:
-            with unfinished.open("xb") as file:
-                np.savez(file, allow_pickle=False, **{name: _array(value) for name, value in arrays.items()})
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
-        unfinished.replace(path)
+        write_npz(_with_suffix(path), {name: _array(value) for name, value in arrays.items()})
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -159,19 +147,13 @@ class GroundMetric:
             If the file is not a metric, or one of a newer format.
         """
         path = Path(path) if Path(path).exists() else _with_suffix(path)
-        with path.open("rb") as file:
-            is_npz = is_zipfile(file)
-        if not is_npz:
-            msg = f"{path} is not a metric that `GroundMetric.save` wrote, or only a part of one: it is no .npz file."
-            raise ValueError(msg)
+        run: dict[str, Any] = dict(read_npz(path))
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                run = {name: stored[name] for name in stored.files}
             run["params"] = json.loads(str(run["params"]))
-        except (ValueError, KeyError, EOFError, OSError, BadZipFile, zlib.error) as error:
-            msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
+        except (ValueError, KeyError, RecursionError) as error:
+            msg = f"{path} is not a metric that `GroundMetric.save` wrote: its `params` are no JSON ({error})."
             raise ValueError(msg) from error
-        for part in (_GENE, _CHOICE, _MODALITIES, _SCALE):
+        for part in TABLES:
             prefix = f"{part}."
             found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
             if found:
@@ -191,15 +173,15 @@ class GroundMetric:
             "params": self.params,
         }
         if self.choice is not None:
-            run[_CHOICE] = self.choice
+            run[CHOICE] = self.choice
         if self.modalities is not None:
-            run[_MODALITIES] = self.modalities
+            run[MODALITIES] = self.modalities
         if (genes := self.gene_map) is not None:
-            run[_GENE] = {"names": genes.names, "means": genes.means}
+            run[GENE] = {"names": genes.names, "means": genes.means}
             optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}
-            run[_GENE] |= {name: value for name, value in optional.items() if value is not None}
+            run[GENE] |= {name: value for name, value in optional.items() if value is not None}
             if genes.scale is not None:
-                run[_SCALE] = asdict(genes.scale)
+                run[SCALE] = asdict(genes.scale)
         return run
 
     @classmethod
@@ -209,27 +191,14 @@ class GroundMetric:
         if missing := needed - set(run):
             msg = f"{name} holds no learned metric: {', '.join(sorted(missing))} missing. Run `gml.tl.learn_metric`."
             raise ValueError(msg)
-        if int(run["format"]) > FORMAT:
-            msg = f"{name} has format {int(run['format'])}, this version of gml reads up to {FORMAT}; update scgml."
-            raise ValueError(msg)
-        gene_map = None
-        if (genes := run.get(_GENE)) is not None:
-            known = [key for key in ("means", "basis", "offset", "variances") if key in genes]
-            floats = {key: np.asarray(genes[key], dtype=np.float64) for key in known}
-            scale = GeneScale(**_plain(run[_SCALE])) if _SCALE in run else None
-            gene_map = GeneMap(names=_strings(genes["names"]), **floats, scale=scale)
-        return cls(
-            components=np.asarray(run["components"], dtype=np.float64),
-            feature_names=_strings(run["feature_names"]),
-            classes=_strings(run["classes"]),
-            params=_plain(run["params"]),
-            loss=np.asarray(run["loss"], dtype=np.float64),
-            spectrum=np.asarray(run.get("spectrum", []), dtype=np.float64),
-            patients=_strings(run.get("patients", [])),
-            choice=pd.DataFrame(run[_CHOICE]) if _CHOICE in run else None,
-            modalities=pd.DataFrame(run[_MODALITIES]) if _MODALITIES in run else None,
-            gene_map=gene_map,
-        )
+        try:
+            if (number := format_of(run)) <= FORMAT:
+                return cls(**parsed(run))
+        except ValueError as error:
+            msg = f"{name} holds a metric that was damaged or edited: {error} Run `gml.tl.learn_metric` again."
+            raise ValueError(msg) from error
+        msg = f"{name} has format {number}, this version of gml reads up to {FORMAT}; update scgml."
+        raise ValueError(msg)
 
 
 def _with_suffix(path: str | PathLike[str]) -> Path:
@@ -237,21 +206,7 @@ def _with_suffix(path: str | PathLike[str]) -> Path:
     return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
 
 
-def _strings(values: Any) -> NDArray[np.str_]:
-    """Array of str; from zarr it comes with a dtype of variable length, which numpy does not cast at once."""
-    return np.asarray(values, dtype=object).astype(str)
-
-
 def _array(value: Any) -> NDArray[Any]:
     """Array without objects, which would need pickle."""
     array = np.asarray(value)
     return array.astype(str) if array.dtype == object else array
-
-
-def _plain(value: Any) -> Any:
-    """Python scalars and dicts for what came back from a file as numpy scalars."""
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return (
-        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0) else value
-    )

@@ -46,6 +46,8 @@ def fit_triplet(
         points, design, descent_of, settings=settings, solver=solver, seed=seed, n_jobs=n_jobs
     )
     descent = descent_of(points, design, n_passes=n_passes)
+    if descent.broke_off:
+        return best_of(descent, settings)
     return Fit(descent.maps[-1] / descent.scale, np.array(descent.loss))
 
 

@@ -31,7 +31,7 @@ def solve_exact(
     a, b
         Positive weights, shapes (n,) and (m,), each with sum 1.
     cost
-        Ground cost, shape (n, m), C-contiguous and finite.
+        Ground cost, shape (n, m), C-contiguous.
     max_iter
         Pivots of the simplex before it gives up.
 
@@ -43,15 +43,22 @@ def solve_exact(
     Raises
     ------
     ValueError
-        If the solver stops before it has an optimal plan.
+        If the cost is not finite, or the solver stops before it has an optimal plan.
     """
+    largest = cost.max()
+    if not np.isfinite(largest):
+        msg = (
+            f"The ground cost between two patients is {largest}: features or metric are too large for double "
+            "precision. Bring the features to a common scale, e.g. with `sc.pp.scale`."
+        )
+        raise ValueError(msg)
     if len(a) == 1 or len(b) == 1:
         plan = np.outer(a, b)
         f = cost[:, 0] if len(b) == 1 else np.zeros(1)
         g = np.zeros(1) if len(b) == 1 else cost[0]
         return float((plan * cost).sum()), plan, f, g
     # the simplex takes costs far below 1 for 0; a power of 2 changes no digit
-    unit = np.ldexp(1.0, np.frexp(cost.max())[1] - 1)
+    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
     scaled = cost / unit
     if USE_COMPILED:
         plan, value, f, g, code = emd_c(a, b * (a.sum() / b.sum()), scaled, max_iter, 1, None, None)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from gml._memory import check_memory
 from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
 from gml.solvers import Centroids, Exact, Unbalanced
 
@@ -73,6 +74,7 @@ def transport(
 
     Potentials are those of balanced transport, of :class:`gml.solvers.Exact`.
     """
+    _check_fits(np.diff(clouds.start)[pairs], plans=plans and not isinstance(solver, Unbalanced))
     n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
     blocks = np.array_split(pairs, n_blocks) if n_blocks else []
     shared = None
@@ -84,6 +86,18 @@ def transport(
     if not parts:
         parts = [solve(pairs)]
     return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _check_fits(sizes: NDArray[np.intp], *, plans: bool) -> None:
+    """Raise before the work if all plans, or the largest problem, cannot be held; sizes have shape (n_pairs, 2)."""
+    # each point of the larger patient has an edge at least: its ends, mass and cost
+    n_edges = int(sizes.max(axis=1).sum()) if plans else 0
+    largest = int(sizes.prod(axis=1).max(initial=0))  # its cost, the same in the unit of the solver, and its plan
+    check_memory(
+        4 * 8 * n_edges + 3 * 8 * largest,
+        what=f"Transport of {len(sizes)} pairs of patients, of up to {sizes.max(initial=0)} points each,",
+        advice="Lower `n_points`, or `max_pairs` where a metric is learned.",
+    )
 
 
 def _solve_block(

@@ -11,6 +11,7 @@ import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from ._download import by_hand, receive
 
@@ -42,10 +43,14 @@ def fetch(url: str, *, sha256: str | None, cache_dir: str | PathLike[str] | None
 def remember(path: Path, sha256: str) -> None:
     """Write down the hash of a file that proved good, in the format of the command ``sha256sum``."""
     record = _record(path)
+    if record.exists():
+        return
+    unfinished = record.with_name(f"{record.name}.{uuid4().hex}.tmp")
     try:
-        if not record.exists():
-            record.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
-    except OSError as error:  # a folder that others share and only they write to
+        unfinished.write_text(f"{sha256}  {path.name}\n", encoding="utf-8")
+        unfinished.replace(record)
+    except OSError as error:  # a full disk, or a folder that others share and only they write to
+        unfinished.unlink(missing_ok=True)
         logger.info("the hash of %s is not remembered: %s", path, error)
 
 

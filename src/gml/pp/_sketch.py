@@ -11,6 +11,7 @@ import pandas as pd
 from gml._checks import check_int, check_n_jobs, check_seed
 from gml._cohort import Cohort, constant_columns
 from gml._features import GENES, find_features, gene_matrix, named_like
+from gml._memory import check_memory
 from gml._sketch import sketch as find_points
 from gml._slots import (
     N_CELLS,
@@ -110,6 +111,8 @@ def sketch(
     seed = check_seed(rng)
     features = find_features(adata, use_rep=use_rep, layer=layer)
     cohort = Cohort.from_anndata(adata, features, patient_key=patient_key)
+    if adata.X is not None:
+        _check_fits(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
     points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
     obs = _describe(adata, cohort, points)
     sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
@@ -123,6 +126,15 @@ def sketch(
     sketched.uns |= colors_of(adata, obs.columns)
     sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params}
     return sketched
+
+
+def _check_fits(n: int, n_genes: int) -> None:
+    """Raise before the work if the means of genes cannot be held, dense as they are."""
+    check_memory(
+        8 * n * n_genes,
+        what=f"The means of {n_genes} genes in {n} points",
+        advice="Lower `n_points`, or keep fewer genes: adata[:, adata.var['highly_variable']].",
+    )
 
 
 def _describe(adata: AnnData, cohort: Cohort, points: Points) -> pd.DataFrame:

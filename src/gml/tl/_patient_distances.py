@@ -9,9 +9,10 @@ import anndata as ad
 import pandas as pd
 
 from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
-from gml._cohort import constant_columns
+from gml._cohort import constant_columns, patients_of_cells
 from gml._ground import metric_name
 from gml._mds import classical_mds
+from gml._memory import check_memory
 from gml._ot import nearest_patients, worst
 from gml._represent import used_points
 from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
@@ -238,6 +239,8 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     ground = stick.ground(stick.power if power is None else power)
     _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
     _check_solver(solver_settings, ground, groupby=groupby)
+    if neighbors_only is None:
+        _check_fits(stick, (adata, adata if reference is None else reference), patient_key=patient_key)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
@@ -373,6 +376,16 @@ def _check_neighbors_only(
             f"power={ground.power} and the metric {metric_name(ground.metric)!r}; leave it out to take all distances."
         )
         raise ValueError(msg)
+
+
+def _check_fits(stick: Yardstick, holders: tuple[AnnData, AnnData], *, patient_key: str) -> None:
+    """Raise before the work if the distances cannot be held."""
+    n, m = (len(patients_of_cells(some, stick.key_for(some, patient_key, default=PATIENT))[1]) for some in holders)
+    check_memory(
+        3 * 8 * n * m,  # the distances, and the numbers of both patients of each
+        what=f"Distances between {n} and {m} patients",
+        advice="Pass `neighbors_only` for those to the nearest patients.",
+    )
 
 
 def patients_from(adata: AnnData, one: Measured) -> AnnData:
