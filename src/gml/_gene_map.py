@@ -42,6 +42,21 @@ class GeneMap:
     scale: GeneScale | None = None
     """What the values of the genes look like in those cells; `None` if that is not known."""
 
+    def check(self, d: int) -> None:
+        """Raise unless the parts fit together, and to `d` features."""
+        g = len(self.names)
+        wanted = {"means": (g,), "basis": (g, d), "offset": (d,), "variances": (g,)}
+        if self.basis is None:
+            wanted["names"] = (d,)
+        for name, shape in wanted.items():
+            part = getattr(self, name)
+            if part is not None and part.shape != shape:
+                msg = f"`{name}` of the map from genes must have shape {shape}, got {part.shape}."
+                raise ValueError(msg)
+            if part is not None and part.dtype.kind == "f" and not np.isfinite(part).all():
+                msg = f"`{name}` of the map from genes holds NaN or infinite values."
+                raise ValueError(msg)
+
     def loadings(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """The map from genes to learned components, shape (g, k)."""
         return components.T if self.basis is None else self.basis @ components.T

@@ -76,12 +76,16 @@ class GroundMetric:
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
         k, d = self.components.shape if self.components.ndim == 2 else (0, 0)
-        if k == 0 or d == 0 or not np.isfinite(self.components).all():
-            msg = f"`components` must be a finite array of shape (k, d), got shape {self.components.shape}."
+        is_finite = bool(np.isfinite(self.components).all())
+        if k == 0 or d == 0 or not is_finite:
+            found = f"shape {self.components.shape}" if is_finite else "NaN or infinite values"
+            msg = f"`components` must be a finite array of shape (k, d), got {found}."
             raise ValueError(msg)
         if len(self.feature_names) != d:
             msg = f"`feature_names` must name the {d} columns of `components`, got {len(self.feature_names)} names."
             raise ValueError(msg)
+        if self.gene_map is not None:
+            self.gene_map.check(d)
 
     def __repr__(self) -> str:
         k, d = self.components.shape
@@ -209,22 +213,33 @@ class GroundMetric:
         if missing := needed - set(run):
             msg = f"{name} holds no learned metric: {', '.join(sorted(missing))} missing. Run `gml.tl.learn_metric`."
             raise ValueError(msg)
-        if int(run["format"]) > FORMAT:
-            msg = f"{name} has format {int(run['format'])}, this version of gml reads up to {FORMAT}; update scgml."
-            raise ValueError(msg)
+        try:
+            number = int(run["format"])
+            if number <= FORMAT:
+                return cls._read(run)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing" if isinstance(error, KeyError) else str(error).rstrip(".")
+            msg = f"{name} holds a metric that was changed or damaged: {reason}. Run `gml.tl.learn_metric` again."
+            raise ValueError(msg) from error
+        msg = f"{name} has format {number}, this version of gml reads up to {FORMAT}; update scgml."
+        raise ValueError(msg)
+
+    @classmethod
+    def _read(cls, run: Mapping[str, Any]) -> Self:
+        """The metric of a dictionary of this format."""
         gene_map = None
         if (genes := run.get(_GENE)) is not None:
             known = [key for key in ("means", "basis", "offset", "variances") if key in genes]
-            floats = {key: np.asarray(genes[key], dtype=np.float64) for key in known}
+            floats = {key: _floats(genes[key], key) for key in known}
             scale = GeneScale(**_plain(run[_SCALE])) if _SCALE in run else None
             gene_map = GeneMap(names=_strings(genes["names"]), **floats, scale=scale)
         return cls(
-            components=np.asarray(run["components"], dtype=np.float64),
+            components=_floats(run["components"], "components"),
             feature_names=_strings(run["feature_names"]),
             classes=_strings(run["classes"]),
-            params=_plain(run["params"]),
-            loss=np.asarray(run["loss"], dtype=np.float64),
-            spectrum=np.asarray(run.get("spectrum", []), dtype=np.float64),
+            params=dict(_plain(run["params"]).items()),
+            loss=_floats(run["loss"], "loss"),
+            spectrum=_floats(run.get("spectrum", []), "spectrum"),
             patients=_strings(run.get("patients", [])),
             choice=pd.DataFrame(run[_CHOICE]) if _CHOICE in run else None,
             modalities=pd.DataFrame(run[_MODALITIES]) if _MODALITIES in run else None,
@@ -240,6 +255,15 @@ def _with_suffix(path: str | PathLike[str]) -> Path:
 def _strings(values: Any) -> NDArray[np.str_]:
     """Array of str; from zarr it comes with a dtype of variable length, which numpy does not cast at once."""
     return np.asarray(values, dtype=object).astype(str)
+
+
+def _floats(values: Any, name: str) -> NDArray[np.float64]:
+    """Array of float64."""
+    array = np.asarray(values)
+    if array.size and array.dtype.kind not in "fiu":
+        msg = f"`{name}` must hold real numbers, got {array.dtype}."
+        raise ValueError(msg)
+    return array.astype(np.float64, copy=False)
 
 
 def _array(value: Any) -> NDArray[Any]:
