@@ -228,17 +228,124 @@ def transform(change: Edit, key: str = "gml") -> Edit:
     return call
 
 
-def neighbors(n: int, **kwargs: Any) -> Edit:
+def on_patients(function: Callable[..., object], change: Edit = nothing, n: int = 6, **kwargs: Any) -> Edit:
+    """The function, on Euclidean distances between the first patients, after they were changed."""
+
     def call(adata: AnnData) -> None:
         patients = gml.tl.patient_distances(adata[of(adata, *ALL[:n])], metric=None)
+        change(patients)
         before = contents(patients)
         try:
-            gml.pp.neighbors(patients, **kwargs)
+            function(patients, **kwargs)
         finally:
             assert not changed(before, contents(patients))
 
     return call
 
+
+def neighbors(n: int, **kwargs: Any) -> Edit:
+    return on_patients(gml.pp.neighbors, n=n, **kwargs)
+
+
+def score(change: Edit = nothing, **kwargs: Any) -> Edit:
+    """Score patients that were changed, between typical ones of the cells."""
+
+    def call(adata: AnnData) -> None:
+        on_patients(lambda patients: gml.tl.score_patients(adata, patients, **kwargs), change)(adata)
+
+    return call
+
+
+def apply(function: Callable[..., object], *args: Any, **kwargs: Any) -> Edit:
+    """The function of the AnnData."""
+    return lambda adata: function(adata, *args, **kwargs)
+
+
+def alone(function: Callable[..., object], *args: Any, **kwargs: Any) -> Edit:
+    """The function of something else."""
+    return lambda _: function(*args, **kwargs)
+
+
+def stored(path: str, change: Callable[[Any], Any]) -> Edit:
+    """Another value in ``uns["gml"]``, by its path."""
+
+    def edit(adata: AnnData) -> None:
+        run = adata.uns["gml"] = deepcopy(dict(adata.uns["gml"]))
+        *parents, last = path.split("/")
+        for parent in parents:
+            run = run[parent]
+        run[last] = change(run.get(last))
+
+    return edit
+
+
+def lose(path: str) -> Edit:
+    """Delete a value in ``uns["gml"]``."""
+
+    def edit(adata: AnnData) -> None:
+        stored(path, lambda value: value)(adata)  # copies what is changed
+        run = adata.uns["gml"]
+        *parents, last = path.split("/")
+        for parent in parents:
+            run = run[parent]
+        del run[last]
+
+    return edit
+
+
+def with_nan(values: np.ndarray) -> np.ndarray:
+    values = np.array(values, dtype=np.float64)
+    values.flat[0] = np.nan
+    return values
+
+
+def as_slot(slot: str, key: str, change: Callable[[Any], Any]) -> Edit:
+    """Another array in ``obsm``, ``varm`` or ``obsp``."""
+
+    def edit(adata: AnnData) -> None:
+        mapping = getattr(adata, slot)
+        mapping[key] = change(mapping[key])
+
+    return edit
+
+
+def distance(value: float, *pairs: tuple[int, int]) -> Edit:
+    """Another distance between some patients."""
+
+    def change(matrix: np.ndarray) -> np.ndarray:
+        matrix = matrix.copy()
+        for pair in pairs:
+            matrix[pair] = value
+        return matrix
+
+    return as_slot("obsp", "gml_distances", change)
+
+
+def as_genes(change: Callable[[np.ndarray], object]) -> Edit:
+    def edit(adata: AnnData) -> None:
+        adata.X = change(adata.X.toarray())
+
+    return edit
+
+
+def mark_as_sketch(weight: object, n_cells: object) -> Edit:
+    def edit(adata: AnnData) -> None:
+        adata.uns["gml_sketch"] = {"format": 1, "params": {}}
+        adata.obs["weight"], adata.obs["n_cells"] = [weight] * adata.n_obs, [n_cells] * adata.n_obs
+
+    return edit
+
+
+def lists_of_names(adata: AnnData) -> None:
+    adata.obs["patient"] = [[name] for name in adata.obs["patient"]]
+
+
+RANKED = pd.DataFrame({"importance": np.arange(40.0)}, index=[f"gene_{i:03}" for i in range(40)])
+SETS = {"set": RANKED.index[:8].tolist()}
+SCORES = pd.DataFrame(
+    {"split": [0, 1], "metric": "m", "readout": "knn", "n_train": 4, "n_test": 2, "auroc": [0.5, 0.6]}
+)
+FLOW = pd.DataFrame({"source": ["T"], "target": ["B"], "mass": [1.0], "part": [1.0]})
 
 Row = tuple[Edit, Edit, type[Exception], list[str]]
 
@@ -485,11 +592,331 @@ BAD: dict[str, Row] = {
         keep("P00", "P01", "P02"), validate(donor_key="disease", splits=1), ValueError,
         ["every disease has only one patient (or donor)"],
     ),
+    # a metric that was changed
+    "components are NaN": (
+        stored("components", with_nan), measure(), ValueError,
+        ["adata.uns['gml']", "damaged or edited", "`components`", "NaN", "gml.tl.learn_metric"],
+    ),
+    "components are flat": (stored("components", np.ravel), read(), ValueError, ["adata.uns['gml']", "(k, d)", "(8,)"]),
+    "components are text": (stored("components", lambda _: "L"), rank(), ValueError, ["`components`", "real numbers"]),
+    "components are complex": (
+        stored("components", lambda x: x * 1j), read(), ValueError, ["`components`", "real numbers", "complex128"],
+    ),
+    "components of fewer features": (
+        stored("components", lambda x: x[:, :2]), measure(), ValueError, ["`feature_names`", "2 columns", "got 4"],
+    ),
+    "components are gone": (lose("components"), measure(), ValueError, ["components missing", "gml.tl.learn_metric"]),
+    "parameters are gone": (lose("params"), read(), ValueError, ["params missing", "gml.tl.learn_metric"]),
+    "parameters are text": (stored("params", str), measure(), ValueError, ["adata.uns['gml']", "damaged or edited"]),
+    "parameters are empty": (stored("params", lambda _: {}), measure(), ValueError, ["'gml'", "'use_rep'"]),
+    "other representation": (
+        stored("params/use_rep", lambda _: "latent"), measure(), ValueError, ["'latent'", "3 columns", "needs 4"],
+    ),
+    "representation that is gone": (
+        stored("params/use_rep", lambda _: "X_scVI"), measure(), KeyError, ["'X_scVI'", "'X_pca', 'latent'"],
+    ),
+    "newer format": (
+        stored("format", lambda _: 2), measure(),
+        ValueError, ["adata.uns['gml']", "format 2", "up to 1", "update scgml"],
+    ),
+    "format is text": (stored("format", lambda _: "new"), read(), ValueError, ["adata.uns['gml']", "'new'"]),
+    "map of other genes": (
+        stored("gene_map/names", lambda names: names[:5]), transform(nothing), ValueError,
+        ["adata.uns['gml']", "`means`", "(5,)", "(40,)"],
+    ),
+    "map of other features": (
+        stored("gene_map/basis", lambda basis: basis[:, :2]), rank(), ValueError, ["`basis`", "(40, 4)", "(40, 2)"],
+    ),
+    "map of no genes": (lose("gene_map/names"), read(), ValueError, ["adata.uns['gml']", "'names' is missing"]),
+    "map is NaN": (stored("gene_map/basis", with_nan), read(), ValueError, ["`basis`", "NaN"]),
+    "metric of other genes": (
+        stored("gene_map/names", lambda names: np.array([f"g{i}" for i in range(len(names))])),
+        transform(nothing), ValueError, ["40 of the 40 genes", "half"],
+    ),
+    "metric is an array": (lambda a: a.uns.update(gml=np.ones(3)), measure(), ValueError, ["ndarray", "not a result"]),
+    "embedding of another metric": (
+        as_slot("obsm", "X_gml", lambda x: x[:, ::-1]), measure(),
+        ValueError, ["X_gml", "no longer", "gml.tl.transform"],
+    ),
+    "embedding is text": (
+        as_slot("obsm", "X_gml", lambda x: x.astype(str)), measure(), ValueError, ["X_gml", "real numbers"],
+    ),
+    "loadings are text": (
+        as_slot("varm", "gml", lambda x: x.astype(str)), apply(gml.get.loadings), ValueError, ["varm['gml']", "<U"],
+    ),
+    "loadings have three axes": (
+        as_slot("varm", "gml", lambda x: np.stack([x, x], axis=2)), apply(gml.get.loadings), ValueError,
+        ["varm['gml']", "rows and columns", "(40, 2, 2)"],
+    ),
+    # arrays
+    "masked genes": (
+        as_genes(lambda x: np.ma.masked_greater(x, 1)), learn(use_rep="X"), ValueError, ["adata.X", "masked", "filled"],
+    ),
+    "masked PCs": (
+        as_slot("obsm", "X_pca", lambda x: np.ma.masked_greater(x, 1)), measure(metric=None), ValueError,
+        ["X_pca", "masked"],
+    ),
+    "complex PCs": (as_slot("obsm", "X_pca", lambda x: x * 1j), learn(), ValueError, ["X_pca", "complex"]),
+    "objects as genes": (
+        as_genes(lambda x: x.astype(object)), learn(use_rep="X"), ValueError, ["adata.X", "real numbers", "object"],
+    ),
+    "PCs of three axes": (
+        as_slot("obsm", "X_pca", lambda x: np.stack([x, x], axis=2)), learn(), ValueError,
+        ["X_pca", "rows and columns", "(74, 4, 2)"],
+    ),
+    "numbers and text": (
+        lambda a: a.obsm.update(X_pca=pd.DataFrame({"a": [1, *"x" * (a.n_obs - 1)]}, index=a.obs_names)), learn(),
+        ValueError, ["X_pca", "real numbers"],
+    ),
+    "cells too far": (
+        as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), learn(), ValueError,
+        ["'P00'", "above 1e+150", "'X_pca_1'"],
+    ),
+    "cells too close": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310), learn(use_rep="latent"), ValueError,
+        ["below 1e-292", "nothing to learn"],
+    ),
+    "lists as patients": (lists_of_names, learn(), TypeError, ["adata.obs['patient']", "['P0", "list"]),
+    "infinite severity": (
+        numbers(1.0, np.inf), learn(method=Spectral(target="ordered")), ValueError, ["ordered", "infinite"],
+    ),
+    "points without weights": (mark_as_sketch("x", 1), learn(), ValueError, ["'weight'", "above 0", "gml_sketch"]),
+    "points of no cells": (mark_as_sketch(1.0, -1), measure(metric=None), ValueError, ["'n_cells'", "above 0"]),
     # patients
     "no distances": (nothing, gml.pp.neighbors, KeyError, ["'gml_distances'", "gml.tl.patient_distances"]),
     "no distances of that name": (nothing, neighbors(4, key="x"), KeyError, ["'x_distances'", "'gml_distances'"]),
     "one neighbour": (nothing, neighbors(4, n_neighbors=1), ValueError, ["`n_neighbors`", "at least 2", "got 1"]),
     "two patients": (nothing, neighbors(2), ValueError, ["three patients", "got 2"]),
+    "seed of a graph": (nothing, neighbors(6, rng="a"), TypeError, ["`rng`", "'a'"]),
+    "graph to a reference": (
+        nothing, lambda a: gml.pp.neighbors(gml.tl.patient_distances(a, reference=a)), ValueError, ["reference"],
+    ),
+    "one-sided distances": (
+        nothing, on_patients(gml.pp.neighbors, distance(9.0, (0, 1))), ValueError,
+        ["'gml_distances'", "not symmetric", "gml.tl.patient_distances"],
+    ),
+    "negative distances": (
+        nothing, on_patients(gml.get.distances, distance(-1.0, (0, 1), (1, 0))), ValueError, ["negative", "-1"],
+    ),
+    "distances are NaN": (
+        nothing, on_patients(gml.pl.patient_heatmap, distance(np.nan, (0, 1), (1, 0))), ValueError, ["NaN"],
+    ),
+    "distances to oneself": (
+        nothing, on_patients(gml.get.patpy, distance(1.0, (0, 0))), ValueError, ["at distance 0 from themselves"],
+    ),
+    "distances are text": (
+        nothing, on_patients(gml.get.distances, as_slot("obsp", "gml_distances", lambda x: x.astype(str))), ValueError,
+        ["'gml_distances'", "real numbers", "<U"],
+    ),
+    "distances of some": (
+        nothing, on_patients(gml.get.distances, as_slot("obsp", "gml_distances", sp.csr_matrix)), ValueError,
+        ["nearest patients only", "neighbors_only"],
+    ),
+    "coordinates are text": (
+        nothing, on_patients(gml.pl.patient_embedding, as_slot("obsm", "X_gml_mds", lambda x: x.astype(str))),
+        ValueError, ["X_gml_mds", "real numbers"],
+    ),
+    "patpy to a reference": (
+        nothing, lambda a: gml.get.patpy(gml.tl.patient_distances(a, reference=a)), ValueError, ["reference"],
+    ),
+    "patpy of cells": (nothing, apply(gml.get.patpy), KeyError, ["'gml_distances'", "gml.tl.patient_distances"]),
+    "distances of cells": (nothing, apply(gml.get.distances), KeyError, ["gml.tl.patient_distances"]),
+    "distances of nothing": (nothing, alone(gml.get.distances, None), TypeError, ["`patients`", "NoneType"]),
+    "loadings of no metric": (nothing, apply(gml.get.loadings, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "key is a list": (nothing, apply(gml.get.loadings, key=["gml"]), TypeError, ["adata.varm", "strings", "['gml']"]),
+    "metric of a list": (nothing, read(key=["gml"]), TypeError, ["adata.uns", "strings", "['gml']"]),
+    "metric of nothing": (nothing, alone(gml.get.metric, None), TypeError, ["`adata`", "NoneType"]),
+    # scores between typical patients
+    "typical by no metric": (nothing, apply(gml.tl.barycenter, metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "typical by city blocks": (
+        nothing, apply(gml.tl.barycenter, metric=Fixed("cityblock")), ValueError, ["means of cells", "'cityblock'"],
+    ),
+    "typical on lines": (nothing, apply(gml.tl.barycenter, solver="sliced"), ValueError, ["'exact'", "'sliced'"]),
+    "negative tolerance": (nothing, apply(gml.tl.barycenter, tol=-1.0), ValueError, ["`tol`", "at least 0", "-1.0"]),
+    "typical of nobody": (
+        set_obs("disease", np.nan, *ALL), apply(gml.tl.barycenter), ValueError, ["No patient", "adata.obs['disease']"],
+    ),
+    "scores of cells": (nothing, lambda a: gml.tl.score_patients(a, a), ValueError, ["74 rows", "not patients"]),
+    "scores of strangers": (
+        nothing, score(lambda p: setattr(p, "obs_names", [f"X{i}" for i in range(6)])),
+        ValueError, ["6 of the 6", "'X0'"],
+    ),
+    "scores by no metric": (nothing, score(key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "scores of one disease": (keep("P00", "P02"), score(n_points=None), ValueError, ["two diseases", "'disease_1'"]),
+    "cells by no metric": (nothing, apply(gml.tl.score_cells, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "cells of one disease": (
+        keep("P00", "P02"), apply(gml.tl.score_cells), ValueError, ["two diseases", "'disease_1': 2"],
+    ),
+    "cells of unknown diseases": (
+        set_obs("disease", np.nan, *ALL), apply(gml.tl.score_cells), ValueError, ["No patient", "disease"],
+    ),
+    # reading
+    "unknown rotation": (nothing, apply(gml.tl.rotate, rotation="promax"), ValueError, ["`rotation`", "'varimax'"]),
+    "rotation over PCs": (nothing, apply(gml.tl.rotate, key_added="pca"), ValueError, ["'pca'", "adata.obsm['X_pca']"]),
+    "nothing to rotate": (drop("obsm", "X_gml"), apply(gml.tl.rotate), KeyError, ["'X_gml'", "gml.tl.transform"]),
+    "rotation of text": (
+        as_slot("obsm", "X_gml", lambda x: x.astype(str)), apply(gml.tl.rotate), ValueError, ["X_gml", "real numbers"],
+    ),
+    "plan to a stranger": (nothing, apply(gml.tl.transport_plan, "P00", "P9"), ValueError, ["'P9'", "'P00', 'P01'"]),
+    "plan to oneself": (
+        nothing, apply(gml.tl.transport_plan, "P00", "P00"), ValueError, ["both 'P00'", "two patients"],
+    ),
+    "plan of lists": (nothing, apply(gml.tl.transport_plan, ["P00"], "P01"), ValueError, ["['P00']", "'P01'"]),
+    "parts of what": (
+        nothing, apply(gml.tl.explain_distance, "P00", "P01", by="cell"), ValueError, ["`by`", "'cell_type'", "'cell'"],
+    ),
+    "parts to a stranger": (nothing, apply(gml.tl.explain_distance, "P00", "P9"), ValueError, ["'P9'", "'P00'"]),
+    "excess of two patients": (
+        nothing, apply(gml.tl.explain_distance, "P00", "P01", excess=True), ValueError, ["excess=True", "`groupby`"],
+    ),
+    "parts of unknown types": (
+        set_obs("cell_type", np.nan, rows=slice(3)), apply(gml.tl.explain_distance, "P00", "P01", by="cell_type"),
+        ValueError, ["3 of 74", "no cell type", "'cell_type'"],
+    ),
+    "genes without a way": (
+        nothing, apply(gml.tl.explain_distance, "P00", "P01", metric="blind", by="gene"), ValueError,
+        ["'latent'", "no map to genes"],
+    ),
+    "ranking of no types": (
+        nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'"],
+    ),
+    "ranking of unknown types": (
+        set_obs("cell_type", np.nan, *ALL), apply(gml.tl.rank_cell_types), ValueError, ["no groups", "74 cells"],
+    ),
+    "ranking by shares": (
+        nothing, apply(gml.tl.rank_cell_types, solver="centroids"), ValueError, ["`solver`", "'centroids'", "'exact'"],
+    ),
+    "path over PCs": (nothing, apply(gml.tl.penalty_path), ValueError, ["X_pca", "not genes", "use_rep='X'"]),
+    "path of no penalties": (nothing, apply(gml.tl.penalty_path, regs=[]), TypeError, ["`regs`", "[]"]),
+    "path that rewards": (nothing, apply(gml.tl.penalty_path, regs=[-1.0]), ValueError, ["`regs`", "above 0", "-1.0"]),
+    "path of the closed form": (nothing, apply(gml.tl.penalty_path, method=Spectral()), TypeError, ["Triplet"]),
+    "no permutations": (
+        nothing, apply(gml.tl.permutation_test, n_permutations=0), ValueError, ["`n_permutations`", "got 0"],
+    ),
+    "unknown statistic": (
+        nothing, apply(gml.tl.permutation_test, statistic="t"), ValueError, ["`statistic`", "'permanova'", "'t'"],
+    ),
+    "test of a choice": (nothing, apply(gml.tl.permutation_test, method="auto"), ValueError, ["'auto'", "one method"]),
+    "order of names": (
+        nothing, apply(gml.tl.permutation_test, statistic="mantel"), ValueError, ["'mantel'", "numbers", "ordered"],
+    ),
+    "grid is text": (nothing, apply(gml.tl.tune, grid="spectral"), TypeError, ["`grid`", "'spectral'"]),
+    "grid of single values": (nothing, apply(gml.tl.tune, grid={"method": "spectral"}), TypeError, ["`grid`", "list"]),
+    "grid without methods": (
+        nothing, apply(gml.tl.tune, grid={"shrinkage": [0.1]}), ValueError, ["`grid`", "'method'"],
+    ),
+    "grid of nothing": (nothing, apply(gml.tl.tune, grid={"method": []}), ValueError, ["`grid`", "[]"]),
+    "grid of unknown settings": (
+        nothing, apply(gml.tl.tune, grid={"method": ["spectral"], "x": [1]}), ValueError, ["'x'", "'shrinkage'"],
+    ),
+    "one inner split": (nothing, apply(gml.tl.tune, n_inner_splits=1), ValueError, ["`n_inner_splits`", "at least 2"]),
+    "sets of no table": (nothing, alone(gml.tl.enrich, None, SETS), TypeError, ["`table`", "gml.tl.rank_genes"]),
+    "sets by no score": (nothing, alone(gml.tl.enrich, RANKED, SETS, score="x"), KeyError, ["'x'", "'importance'"]),
+    "sets by a list": (
+        nothing, alone(gml.tl.enrich, RANKED, SETS, score=["importance"]), KeyError, ["['importance']", "'importance'"],
+    ),
+    "sets of other genes": (
+        nothing, alone(gml.tl.enrich, RANKED, {"s": ["a", "b", "c"]}),
+        ValueError, ["0 of 3 genes", "'gene_000'", "'a'"],
+    ),
+    "sets with words as weights": (
+        nothing, alone(gml.tl.enrich, RANKED, pd.DataFrame({"source": ["s"], "target": ["gene_000"], "weight": ["x"]})),
+        ValueError, ["`gene_sets`", "'weight'", "numbers"],
+    ),
+    # preprocessing
+    "sketch of no points": (nothing, apply(gml.pp.sketch, n_points=0), ValueError, ["`n_points`", "got 0"]),
+    "sketch of no features": (nothing, apply(gml.pp.sketch, use_rep="x"), KeyError, ["'x'", "'X_pca'"]),
+    "sketch of NaN": (set_pca(np.nan), apply(gml.pp.sketch), ValueError, ["'P04'", "NaN"]),
+    "cells of nobody": (nothing, apply(gml.pp.equalize_cells, n_cells=1000), ValueError, ["n_cells=1000", "16"]),
+    "half a cell": (nothing, apply(gml.pp.equalize_cells, n_cells=2.5), TypeError, ["`n_cells`", "2.5"]),
+    "points are no cells": (
+        nothing, lambda a: gml.pp.equalize_cells(gml.pp.sketch(a)), ValueError, ["sketch", "pass the cells"],
+    ),
+    # tables of scores
+    "scores of nothing": (nothing, alone(gml.get.scores, None), TypeError, ["`table`", "gml.tl.cross_validate"]),
+    "scores of an empty table": (nothing, alone(gml.get.scores, pd.DataFrame()), ValueError, ["'metric'", "'split'"]),
+    "scores are text": (
+        nothing, alone(gml.get.scores, SCORES.assign(auroc="x"), score="auroc"), ValueError, ["'auroc'", "numbers"],
+    ),
+    "all confidence": (
+        nothing, alone(gml.get.scores, SCORES, score="auroc", confidence=1.0), ValueError, ["`confidence`", "1.0"],
+    ),
+    # simulated and public cohorts
+    "cohort of nobody": (
+        nothing, alone(gml.datasets.simulated_cohort, n_patients=0), ValueError, ["`n_patients`", "got 0"],
+    ),
+    "cohort of a word": (nothing, alone(gml.datasets.simulated_cohort, rng="a"), TypeError, ["`rng`", "'a'"]),
+    "cohort of few genes": (
+        nothing, alone(gml.datasets.simulated_cohort, n_genes=3, n_disease_genes=9), ValueError, ["`n_genes` = 3"],
+    ),
+    "gaussians of negative noise": (
+        nothing, alone(gml.datasets.gaussian_cohort, noise=-1), ValueError, ["`noise`", "at least 0", "-1"],
+    ),
+    "more diseases than patients": (
+        nothing, alone(gml.datasets.gaussian_cohort, n_patients=2), ValueError, ["`n_patients`", "at least 3"],
+    ),
+    "no cells of breasts": (nothing, alone(gml.datasets.kumar23, n_cells=0), ValueError, ["`n_cells`", "got 0"]),
+    "folder is a number": (nothing, alone(gml.datasets.kumar23, cache_dir=3), TypeError, ["`cache_dir`", "3"]),
+    "no cells of hearts": (nothing, alone(gml.datasets.kuppe22, n_cells=-1), ValueError, ["`n_cells`", "-1"]),
+    "seed of hearts": (nothing, alone(gml.datasets.kuppe22, rng="x"), TypeError, ["`rng`", "'x'"]),
+    "dataset is a number": (nothing, alone(gml.datasets.cellxgene, 3), TypeError, ["`dataset_version_id`", "3"]),
+    "dataset is a name": (
+        nothing, alone(gml.datasets.cellxgene, "breast"), ValueError, ["`dataset_version_id`", "'breast'"],
+    ),
+    # plots
+    "cells against nothing": (nothing, apply(gml.pl.cells, components=(1, 9)), ValueError, ["`components`", "got 9"]),
+    "cells by no column": (nothing, apply(gml.pl.cells, color="x"), KeyError, ["'x'", "'disease'"]),
+    "loadings of no genes": (nothing, apply(gml.pl.loadings, n_genes=0), ValueError, ["`n_genes`", "got 0"]),
+    "loadings of a blind metric": (nothing, apply(gml.pl.loadings, key="blind"), KeyError, ["'blind'", "correlation"]),
+    "loss of no metric": (nothing, apply(gml.pl.loss, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "loss on a number": (nothing, apply(gml.pl.loss, ax=3), TypeError, ["`ax`", "int"]),
+    "spectrum of no metric": (nothing, apply(gml.pl.spectrum, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "spectrum of a broken metric": (
+        stored("components", with_nan), apply(gml.pl.spectrum), ValueError, ["adata.uns['gml']", "NaN"],
+    ),
+    "search that was not made": (nothing, apply(gml.pl.tune), ValueError, ["adata.uns['gml']", "method='auto'"]),
+    "search of a table": (nothing, alone(gml.pl.tune, SCORES), ValueError, ["data.attrs['search']", "gml.tl.tune"]),
+    "heatmap by no column": (nothing, on_patients(gml.pl.patient_heatmap, color="x"), KeyError, ["'x'", "'disease'"]),
+    "heatmap of cells": (nothing, apply(gml.pl.patient_heatmap), KeyError, ["gml.tl.patient_distances"]),
+    "unknown basis": (
+        nothing, on_patients(gml.pl.patient_embedding, basis="tsne"), ValueError, ["`basis`", "'umap'", "'tsne'"],
+    ),
+    "basis that was not made": (
+        nothing, on_patients(gml.pl.patient_embedding, basis="umap"), KeyError, ["'X_umap'", "gml.pp.neighbors"],
+    ),
+    "patients without scores": (
+        nothing, on_patients(gml.pl.score_patients), KeyError, ["'gml_score_'", "gml.tl.score_patients"],
+    ),
+    "scores are words": (
+        nothing, on_patients(gml.pl.score_patients, lambda p: p.obs.insert(0, "gml_score_a", "x")), ValueError,
+        ["'gml_score_a'", "numbers"],
+    ),
+    "ranking without importance": (nothing, alone(gml.pl.rank_genes, SCORES), ValueError, ["'importance'", "'metric'"]),
+    "ranking of words": (
+        nothing, alone(gml.pl.rank_genes, pd.DataFrame({"importance": ["x"]})), ValueError, ["'importance'", "numbers"],
+    ),
+    "ranking of NaN": (nothing, alone(gml.pl.rank_genes, RANKED * np.nan), ValueError, ["'importance'", "NaN"]),
+    "types of another table": (nothing, alone(gml.pl.rank_cell_types, SCORES), ValueError, ["'cell_type'"]),
+    "types of nothing": (nothing, alone(gml.pl.rank_cell_types, None), TypeError, ["`table`", "NoneType"]),
+    "parts of nothing": (nothing, alone(gml.pl.explain_distance, FLOW, n_top=0), ValueError, ["`n_top`", "got 0"]),
+    "parts are words": (
+        nothing, alone(gml.pl.explain_distance, FLOW.assign(part="x")), ValueError, ["'part'", "numbers"],
+    ),
+    "flow of NaN": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
+    "flow of an excess": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
+    "flow of too little": (nothing, alone(gml.pl.transport_flow, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
+    "path of words": (nothing, alone(gml.pl.penalty_path, pd.DataFrame({0.1: ["x"]})), ValueError, ["0.1", "numbers"]),
+    "path of genes": (nothing, alone(gml.pl.penalty_path, RANKED), ValueError, ["penalties", "'importance'"]),
+    "validation by no score": (
+        nothing, alone(gml.pl.cross_validation, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
+    ),
+    "validation by no readout": (
+        nothing, alone(gml.pl.cross_validation, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
+    ),
+    "confusion of a file": (nothing, alone(gml.pl.confusion_matrix, SCORES), ValueError, ["predictions", "CSV"]),
+    "confusion of a word": (
+        nothing, alone(gml.pl.confusion_matrix, SCORES, normalize="rows"), ValueError, ["`normalize`", "'rows'"],
+    ),
 }  # fmt: skip
 
 

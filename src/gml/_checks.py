@@ -73,6 +73,11 @@ def check_seed(rng: int | np.random.Generator | None) -> int:
     return check_int(rng, name="rng", low=0, high=2**32 - 1)
 
 
+def check_rng(rng: int | np.random.Generator | None) -> np.random.Generator:
+    """The generator itself, or a new one of that seed."""
+    return rng if isinstance(rng, np.random.Generator) else np.random.default_rng(check_seed(rng))
+
+
 def check_n_points(n_points: object) -> int | None:
     """Points of a sketch, at least one, or `None` for all cells."""
     return None if n_points is None else check_int(n_points, name="n_points")

@@ -321,7 +321,11 @@ def sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.s
         known = column.notna().to_numpy()
         typed = pd.Index([(type(value).__name__, value) for value in column[known]], tupleize_cols=False)
         codes = np.full(len(column), -1)
-        codes[known], pairs = pd.factorize(typed)
+        try:
+            codes[known], pairs = pd.factorize(typed)
+        except TypeError as error:
+            msg = f"adata.obs[{column.name!r}] holds values that are no names, e.g. {column[known].iloc[0]!r}: {error}."
+            raise TypeError(msg) from error
         values = [value for _, value in pairs]
     else:
         codes, values = pd.factorize(column)

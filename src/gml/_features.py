@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ._slots import HIGHLY_VARIABLE, JOINED, PCA, get_var, joined_features
-from ._storage import BLOCK, is_finite, load_frame, numeric_matrix, read_each, read_rows
+from ._storage import BLOCK, LARGEST, is_finite, load_frame, numeric_matrix, read_each, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -82,16 +82,17 @@ class Features:
         return values if self.offset is None else values - self.offset
 
     def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
-        """Raise if a feature of some cells is NaN or infinite; `names` says what each part of the cells is."""
+        """Raise if a feature of some cells is no finite number; `names` says what each part of the cells is."""
         if sum(map(len, parts)) == self.matrix.shape[0] and is_finite(self.matrix):
             return
         for name, values in zip(names, self.read_each(parts), strict=True):
-            finite = np.isfinite(values)
-            if not finite.all():
-                column = int(np.flatnonzero(~finite.all(axis=0))[0])
-                n_bad = int((~finite.all(axis=1)).sum())
+            usable = np.abs(values) <= LARGEST
+            if not usable.all():
+                column = int(np.flatnonzero(~usable.all(axis=0))[0])
+                n_bad = int((~usable.all(axis=1)).sum())
+                what = f"values above {LARGEST:.0e}" if np.isfinite(values).all() else "NaN or infinite values"
                 msg = (
-                    f"{n_bad} of {len(values)} cells of {name} hold NaN or infinite values in the features "
+                    f"{n_bad} of {len(values)} cells of {name} hold {what} in the features "
                     f"(use_rep={self.rep!r}), e.g. in {str(self.names[column])!r}; drop or mend them, "
                     "a transport cost needs finite features."
                 )

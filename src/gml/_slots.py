@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from anndata import AnnData, ImplicitModificationWarning
 
-from ._storage import check_on_cpu, in_memory, load_frame
+from ._storage import check_on_cpu, check_real, in_memory, load_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Hashable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -161,9 +161,6 @@ def check_key_added(key: object, *, name: str = "key_added") -> str:
 def get_column(adata: AnnData, key: str, *, hint: str = "") -> pd.Series[Any]:
     """Column `key` of ``adata.obs``."""
     obs = adata.obs
-    if not isinstance(key, str):
-        msg = f"Keys of adata.obs must be strings, got {key!r}."
-        raise TypeError(msg)
     _check_key(obs.columns, key, slot="adata.obs", hint=hint)
     column = obs[key] if isinstance(obs, pd.DataFrame) else load_frame(obs[[key]])[key]
     if isinstance(column, pd.DataFrame):
@@ -202,24 +199,15 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
     if not isinstance(matrix, np.ndarray):
         msg = f"adata.{slot}[{key!r}] must be a dense array, got {type(matrix).__name__}; try `.toarray()`."
         raise TypeError(msg)
+    check_real(matrix, name=f"adata.{slot}[{key!r}]")
     return matrix
 
 
-def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
-    """Whether more is known than the distances to the nearest patients."""
-    slot = Keys(key).distances
-    is_sparse: bool = sp.issparse(patients.obsp.get(slot))
-    if is_sparse:
-        msg = (
-            f"patients.obsp[{slot!r}] holds the distances of the nearest patients only, and all are needed: run "
-            f"`gml.tl.patient_distances` without `neighbors_only`. {hint}"
-        )
-        raise ValueError(msg.strip())
-
-
-def known_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
-    """Patients that have cells of the group that was measured, shape (p,); the rows of the others are NaN."""
-    return np.asarray(~np.isnan(matrix).all(axis=1))
+def get_params(adata: AnnData, key: str) -> Mapping[str, Any]:
+    """The parameters of the run `key`, nothing if there are none."""
+    run = adata.uns.get(Keys(key).run)
+    params = run.get("params") if isinstance(run, Mapping) else None
+    return params if isinstance(params, Mapping) else {}
 
 
 def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
@@ -262,12 +250,18 @@ def get_point_weights(adata: AnnData) -> tuple[NDArray[np.float64], NDArray[np.i
     if not is_sketch(adata):
         return None
     hint = f"adata.uns[{SKETCH!r}] says that the rows are points of gml.pp.sketch; delete it if they are cells."
-    weights, counts = (get_column(adata, key, hint=hint) for key in (WEIGHT, N_CELLS))
-    values = weights.to_numpy(dtype=np.float64, na_value=np.nan)
+    weights, counts = (_positive(get_column(adata, key, hint=hint), hint=hint) for key in (WEIGHT, N_CELLS))
+    return weights, counts.astype(np.intp)
+
+
+def _positive(column: pd.Series[Any], *, hint: str) -> NDArray[np.float64]:
+    """A column of numbers above 0."""
+    is_numeric = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_complex_dtype(column)
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan) if is_numeric else np.zeros(len(column))
     if not (np.isfinite(values) & (values > 0)).all():
-        msg = f"adata.obs[{WEIGHT!r}] must hold finite numbers above 0. {hint}"
+        msg = f"adata.obs[{column.name!r}] must hold finite numbers above 0. {hint}"
         raise ValueError(msg)
-    return values, counts.to_numpy(dtype=np.intp)
+    return values
 
 
 @contextmanager
@@ -299,6 +293,9 @@ def write_metric(
 
 
 def _check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str) -> None:
+    if not isinstance(key, str):
+        msg = f"Keys of {slot} must be strings, got {key!r}."
+        raise TypeError(msg)
     if key not in keys:
         available = ", ".join(repr(k) for k in keys) or "nothing"
         msg = f"{slot} has no {key!r}; it holds {available}. {hint}"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 BLOCK = 10_000  # rows taken at once
 BLOCK_NUMBERS = 2**25  # that a dense block holds at most, 256 MB in float64
 GROUP_BYTES = 2**28  # that are read at once for several patients
+LARGEST = 1e150  # of a feature, so that squared distances are finite
 SAMPLED_ROWS = 100  # that tell how much room a row takes
 
 
@@ -38,9 +39,7 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
             f"zarr, got {type(matrix).__name__}."
         )
         raise TypeError(msg)
-    if matrix.dtype.kind not in "fiub":
-        msg = f"{name} must hold real numbers, got {matrix.dtype}; no numeric features."
-        raise ValueError(msg)
+    check_real(matrix, name=name)
     if form == "csc" and not in_memory:
         msg = (
             f"{name} lies on disk gene by gene (CSC), so the cells of a patient cannot be read alone. Write it cell by "
@@ -48,6 +47,19 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
         )
         raise ValueError(msg)
     return matrix if form == "dense" or not in_memory else matrix.tocsr()
+
+
+def check_real(matrix: Any, *, name: str) -> None:
+    """Raise unless it is a matrix of real numbers, none of them masked."""
+    if matrix.dtype.kind not in "fiub":
+        msg = f"{name} must hold real numbers, got {matrix.dtype}; no numeric features."
+        raise ValueError(msg)
+    if len(matrix.shape) != 2:
+        msg = f"{name} must have rows and columns, got an array of shape {tuple(matrix.shape)}."
+        raise ValueError(msg)
+    if np.ma.is_masked(matrix):
+        msg = f"{name} holds masked values, and all are needed; `.filled(value)` replaces them."
+        raise ValueError(msg)
 
 
 def check_on_cpu(matrix: Any, *, name: str) -> None:
@@ -173,9 +185,9 @@ def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> N
 
 
 def is_finite(matrix: Any) -> bool:
-    """Whether no number is NaN or infinite, told by sums, without a copy."""
+    """Whether no number is NaN, infinite or above :data:`LARGEST`, told by sums, without a copy."""
     with np.errstate(all="ignore"):
-        return all(np.isfinite(block.sum(dtype=np.float64)) for _, block in walk(matrix))
+        return all(abs(block.sum(dtype=np.float64)) <= LARGEST for _, block in walk(matrix))
 
 
 def multiply(left: Any, matrix: Any, columns: NDArray[np.intp] | None = None) -> NDArray[np.float64]:

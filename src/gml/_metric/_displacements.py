@@ -123,7 +123,9 @@ class Displacements:
             left_out.append(self.scatters(part, patients[rest], settings)[0])
         if len(left_out) < 2:
             return 1.0
-        parts = np.array(left_out)
+        # a power of 2, which changes no digit: the squares of squares of features must not leave the range of float64
+        unit = np.ldexp(1.0, np.frexp(np.trace(whole))[1])
+        whole, parts = whole / unit, np.array(left_out) / unit
         variance = (len(parts) - 1) / len(parts) * ((parts - parts.mean(axis=0)) ** 2).sum()
         from_sphere = ((whole - np.trace(whole) / len(whole) * np.eye(len(whole))) ** 2).sum()
         return float(min(1.0, variance / from_sphere)) if from_sphere > 0 else 1.0

@@ -10,6 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SMALLEST = 1e-292  # smallest normal number over the rounding of float64
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
@@ -24,7 +26,10 @@ class Fit:
 
 
 def check_apart(distances: NDArray[np.float64]) -> None:
-    """Whether the patients differ at all."""
-    if not distances.any():
-        msg = "All patients have the same cells in these features: their distances are 0, there is nothing to learn."
+    """Whether the patients differ at all, by numbers that have all their digits."""
+    if not distances.size or distances.max() < SMALLEST:
+        msg = (
+            "All patients have the same cells in these features: their distances are 0 (or below "
+            f"{SMALLEST:.0e}, where numbers lose digits), there is nothing to learn."
+        )
         raise ValueError(msg)

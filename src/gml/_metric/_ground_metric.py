@@ -70,8 +70,10 @@ class GroundMetric:
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
         k, d = self.components.shape if self.components.ndim == 2 else (0, 0)
-        if k == 0 or d == 0 or not np.isfinite(self.components).all():
-            msg = f"`components` must be a finite array of shape (k, d), got shape {self.components.shape}."
+        is_finite = bool(np.isfinite(self.components).all())
+        if k == 0 or d == 0 or not is_finite:
+            found = f"shape {self.components.shape}" if is_finite else "NaN or infinite values"
+            msg = f"`components` must be a finite array of shape (k, d), got {found}."
             raise ValueError(msg)
         if len(self.feature_names) != d:
             msg = f"`feature_names` must name the {d} columns of `components`, got {len(self.feature_names)} names."

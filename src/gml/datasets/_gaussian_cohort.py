@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from gml._checks import check_float, check_int
+from gml._checks import check_float, check_int, check_rng
 
 from ._names import cell_names, labelled, numbered, padded
 
@@ -85,7 +85,7 @@ def gaussian_cohort(
     >>> own.groupby(adata.obs["disease"], observed=True).mean().round().tolist()
     [15.0, 20.0, 25.0]
     """
-    rng = np.random.default_rng(rng)
+    rng = check_rng(rng)
     n_diseases = check_int(n_diseases, name="n_diseases")
     n_patients = check_int(n_patients, name="n_patients", low=n_diseases)
     n_cells = check_int(n_cells, name="n_cells")

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from gml._checks import check_choice, check_float, check_int
+from gml._checks import check_choice, check_float, check_int, check_rng
 
 from ._names import cell_names, labelled, numbered, padded
 from ._proteins import with_proteins
@@ -177,7 +177,7 @@ def simulated_cohort(
     >>> adata.uns["simulation"]["affected_cell_type"]
     'type_1'
     """
-    rng = np.random.default_rng(rng)
+    rng = check_rng(rng)
     check_choice(protein, name="protein", choices=(True, False))
     design = _Design(
         n_patients=n_patients,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix, get_run
+from gml._patients import get_distances
+from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, get_run
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -51,8 +52,7 @@ def distances(patients: AnnData, *, key: str = "gml") -> pd.DataFrame:
     if slot in patients.obsm and slot not in patients.obsp:
         reference = get_run(patients, key, hint=DISTANCES_FIRST).get("reference")
     if reference is None:
-        check_all_distances(patients, key)
-        matrix, columns = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST), patients.obs_names
+        matrix, columns = get_distances(patients, key), patients.obs_names
     else:
         matrix, columns = get_matrix(patients, "obsm", slot), pd.Index(reference)
     return pd.DataFrame(matrix.copy(), index=patients.obs_names, columns=columns)

@@ -71,4 +71,7 @@ def scores(
             f"{', '.join(repr(name) for name in sorted(missing))}."
         )
         raise ValueError(msg)
+    if not pd.api.types.is_numeric_dtype(table[score]):
+        msg = f"`table` must hold numbers in its column {score!r}, got {table[score].dtype}."
+        raise ValueError(msg)
     return summarise(table, score=score, versus=versus, confidence=confidence)

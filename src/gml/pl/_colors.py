@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 from scanpy.plotting import palettes
 
-from gml._slots import Keys, get_column, is_mudata
+from gml._slots import get_column, get_params, is_mudata
 from gml._storage import in_memory, numeric_matrix, walk
 
 from ._tables import to_numbers
@@ -43,8 +43,7 @@ class Coloring:
 
 def disease_column(patients: AnnData, key: str) -> str | None:
     """Column of ``patients.obs`` that the run `key` knows as the disease, if it is there."""
-    params = patients.uns.get(Keys(key).run, {}).get("params", {})
-    name = params.get("disease_key")
+    name = get_params(patients, key).get("disease_key")
     return name if isinstance(name, str) and name in patients.obs.columns else None
 
 

@@ -11,7 +11,8 @@ from matplotlib.collections import LineCollection
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from gml._slots import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
+from gml._patients import get_distances
+from gml._slots import Keys, check_anndata
 
 from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
@@ -87,10 +88,8 @@ def patient_heatmap(
     """
     check_anndata(patients, name="patients")
     check_axes(ax)
-    check_all_distances(patients, key)
-    slot = Keys(key).distances
-    distances = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST)  # (p, p)
-    drawn = drawn_patients(distances, slot=f"obsp[{slot!r}]")
+    distances = get_distances(patients, key)  # (p, p)
+    drawn = drawn_patients(distances, slot=f"obsp[{Keys(key).distances!r}]")
     distances = distances[np.ix_(drawn, drawn)]
     if color is None:
         color = disease_column(patients, key) or ()

@@ -14,7 +14,7 @@ from gml._checks import check_int
 from ._axes import check_axes, drawing, shorten
 from ._colors import palette
 from ._names import spread
-from ._tables import check_table
+from ._tables import check_table, to_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +101,7 @@ def _read(table: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]
         )
         raise ValueError(msg)
     order = np.argsort(-regs, kind="stable")
-    norms = np.nan_to_num(table.to_numpy(dtype=np.float64))[:, order]
+    norms = np.nan_to_num(np.column_stack([to_numbers(column) for _, column in table.items()]))[:, order]
     known = table.attrs.get("n_selected")
     if known is not None and len(known) == len(regs):
         counts = np.asarray(list(known.values()) if hasattr(known, "keys") else known, dtype=np.intp)[order]

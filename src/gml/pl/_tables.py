@@ -30,6 +30,9 @@ def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.Da
 
 def to_numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
     """Values as float64, NaN where they are missing."""
+    if not pd.api.types.is_numeric_dtype(values):
+        msg = f"The column {values.name!r} must hold numbers to be drawn, got {values.dtype}."
+        raise ValueError(msg)
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
 
 

@@ -75,6 +75,9 @@ def transport_flow(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | N
     check_table(table, [*_PAIR, "mass"], made_by='gml.tl.explain_distance(…, by="cell_type")')
     check_float(min_share, name="min_share", high=1.0)
     mass = numbers(table, "mass")
+    if not np.isfinite(mass).all():
+        msg = "`table` has NaN or infinite values in its column 'mass'. Pass what gml.tl.explain_distance returned."
+        raise ValueError(msg)
     if table.attrs.get("excess") or (mass < -_ROUNDING).any():
         msg = (
             "`table` is an excess, whose mass has two signs, so that nothing flows from one side to the other; pass "

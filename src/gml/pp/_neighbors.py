@@ -11,7 +11,8 @@ import scanpy as sc
 import scipy.sparse as sp
 
 from gml._checks import check_int, check_seed
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, known_patients, quiet_about_views
+from gml._patients import get_distances, known_patients
+from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, quiet_about_views
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -84,7 +85,7 @@ def neighbors(
         raise ValueError(msg)
     distances = patients.obsp.get(keys.distances)
     if not sp.issparse(distances):
-        distances = get_matrix(patients, "obsp", keys.distances, hint=DISTANCES_FIRST)
+        distances = get_distances(patients, key)
         _check_known(patients, distances, keys.distances)
     # left to scanpy, precomputed distances fail from 4,096 patients on, and a patient at distance 0 passes for oneself
     known = _Known(distances, _n_neighbors(distances, n_neighbors))

@@ -133,7 +133,7 @@ def _normal_scores(table: pd.DataFrame, score: str) -> pd.Series[float]:
         msg = f"`table` must be a DataFrame indexed by gene, as gml.tl.rank_genes returns, got {type(table).__name__}."
         raise TypeError(msg)
     numbers = table.select_dtypes("number").columns
-    if score not in numbers:
+    if score not in list(numbers):
         msg = f"`table` has no column of numbers {score!r}; it has {', '.join(map(repr, numbers)) or 'none'}."
         raise KeyError(msg)
     genes = table.index.astype(str)

@@ -42,7 +42,10 @@ def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
     if missing := [column for column in (SOURCE, TARGET) if column not in frame]:
         msg = f"`gene_sets` has no column {missing[0]!r}; it has {', '.join(map(repr, frame.columns))}."
         raise KeyError(msg)
-    weights = frame[WEIGHT].to_numpy(dtype=np.float64) if WEIGHT in frame else np.ones(len(frame))
+    if WEIGHT in frame and not pd.api.types.is_numeric_dtype(frame[WEIGHT]):
+        msg = f"`gene_sets` must hold numbers in its column {WEIGHT!r}, got {frame[WEIGHT].dtype}."
+        raise ValueError(msg)
+    weights = frame[WEIGHT].to_numpy(dtype=np.float64, na_value=np.nan) if WEIGHT in frame else np.ones(len(frame))
     if frame[[SOURCE, TARGET]].isna().any(axis=None) or not np.isfinite(weights).all():
         msg = "`gene_sets` holds missing names or weights that are not finite; drop these rows."
         raise ValueError(msg)

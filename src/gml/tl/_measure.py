@@ -13,13 +13,13 @@ import numpy as np
 
 import gml.get
 from gml._cohort import Cohort
-from gml._features import GENES, find_features
+from gml._features import GENES, dense_block, find_features
 from gml._gene_names import better_names, gene_positions
 from gml._metric import GroundMetric, scaling
 from gml._ot import Clouds, Ground, distances_among, join, pair_distances
 from gml._represent import on_support_of, represent, type_key
 from gml._slots import Keys
-from gml._storage import load_frame, read_rows
+from gml._storage import load_frame, numeric_matrix, read_rows
 from gml._unseen import find_features_through_genes
 from gml._warn import warn
 from gml.methods import Fixed
@@ -212,7 +212,8 @@ def _check_unchanged(adata: AnnData, stick: Yardstick, features: Features, *, al
     if stick.learned is None or keys.embedding not in adata.obsm:
         return
     rows = np.unique(np.linspace(0, adata.n_obs - 1, CHECKED_CELLS).astype(np.intp))
-    stored = np.asarray(read_rows(load_frame(adata.obsm[keys.embedding]), rows), dtype=np.float64)
+    embedding = numeric_matrix(load_frame(adata.obsm[keys.embedding]), name=f"adata.obsm[{keys.embedding!r}]")
+    stored = dense_block(read_rows(embedding, rows))
     now = stick.learned.transform(features.read(rows))
     if not np.isfinite(now).all():
         return  # which has an error of its own

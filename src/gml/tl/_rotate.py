@@ -9,6 +9,7 @@ import gml.get
 from gml._checks import check_choice
 from gml._metric import Rotation, new_basis
 from gml._slots import Keys, check_anndata, check_key_added
+from gml._storage import load_frame, numeric_matrix
 
 from ._modalities import takes_mudata
 from ._store import check_key_is_free, store_metric
@@ -70,7 +71,7 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     if slot not in adata.obsm:
         msg = f"adata.obsm has no {slot!r}, the cells under the metric {key!r}; make it with `gml.tl.transform`."
         raise KeyError(msg)
-    embedding, k = adata.obsm[slot], len(metric.components)
+    embedding, k = numeric_matrix(load_frame(adata.obsm[slot]), name=f"adata.obsm[{slot!r}]"), len(metric.components)
     if embedding.shape != (adata.n_obs, k):
         msg = f"adata.obsm[{slot!r}] has {embedding.shape[1]} columns, but the metric {key!r} has {k} components."
         raise ValueError(msg)

@@ -187,7 +187,12 @@ def _run_fold(
 def _candidates(grid: Mapping[str, Sequence[object]] | Sequence[Mapping[str, Sequence[object]]]) -> list[Candidate]:
     """Every point of the grid."""
     candidates: list[Candidate] = []
-    for values in ParameterGrid(grid):
+    try:
+        points = ParameterGrid(grid)
+    except (TypeError, ValueError) as error:
+        msg = f"`grid` must be lists of values by name, or a list of such mappings, got {grid!r}: {error}"
+        raise type(error)(msg) from error
+    for values in points:
         point = {key: value.item() if isinstance(value, np.generic) else value for key, value in values.items()}
         settings = dict(point)
         if "method" not in settings:

@@ -1,0 +1,62 @@
+"""Distances between patients, checked when they are read back from the patients that hold them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from ._slots import DISTANCES_FIRST, Keys, get_matrix
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+ROUNDING = 1e-6  # of the largest distance, by which the two triangles may differ
+
+
+def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
+    """Whether more is known than the distances to the nearest patients."""
+    slot = Keys(key).distances
+    is_sparse: bool = sp.issparse(patients.obsp.get(slot))
+    if is_sparse:
+        msg = (
+            f"patients.obsp[{slot!r}] holds the distances of the nearest patients only, and all are needed: run "
+            f"`gml.tl.patient_distances` without `neighbors_only`. {hint}"
+        )
+        raise ValueError(msg.strip())
+
+
+def get_distances(patients: AnnData, key: str) -> NDArray[Any]:
+    """All distances of patients among themselves, shape (p, p); NaN for patients without cells of the group."""
+    check_all_distances(patients, key)
+    slot = Keys(key).distances
+    matrix = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST)
+    known = known_patients(matrix)
+    wrong = _what_is_wrong(matrix if known.all() else matrix[np.ix_(known, known)])
+    if wrong:
+        msg = (
+            f"patients.obsp[{slot!r}] holds no distances of patients among themselves: {wrong}. It was changed since "
+            "`gml.tl.patient_distances` wrote it; run that again."
+        )
+        raise ValueError(msg)
+    return matrix
+
+
+def known_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
+    """Patients that have cells of the group that was measured, shape (p,); the rows of the others are NaN."""
+    return np.asarray(~np.isnan(matrix).all(axis=1))
+
+
+def _what_is_wrong(distances: NDArray[Any]) -> str:
+    """Which law of distances does not hold; nothing if all do."""
+    if not np.isfinite(distances).all():
+        return "some are NaN or infinite"
+    if (lowest := distances.min(initial=0)) < 0:
+        return f"some are negative, down to {lowest:.3g}"
+    if np.diagonal(distances).any():
+        return "some patients are not at distance 0 from themselves"
+    if np.abs(distances - distances.T).max(initial=0) > ROUNDING * distances.max(initial=0):
+        return "they are not symmetric"
+    return ""
