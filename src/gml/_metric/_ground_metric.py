@@ -146,7 +146,7 @@ class GroundMetric:
         Raises
         ------
         ValueError
-            If the file is not a metric, or one of a newer format.
+            If the file is not a metric, one that was changed, or one of a newer format.
         """
         path = Path(path) if Path(path).exists() else _with_suffix(path)
         run: dict[str, Any] = dict(read_npz(path))

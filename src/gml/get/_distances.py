@@ -36,7 +36,8 @@ def distances(patients: AnnData, *, key: str = "gml") -> pd.DataFrame:
     TypeError
         If `patients` is no AnnData.
     ValueError
-        If only the distances of the nearest patients are known.
+        If only the distances of the nearest patients are known, or they are no distances any more: NaN, negative, not
+        symmetric, or not 0 from a patient to itself.
 
     Examples
     --------

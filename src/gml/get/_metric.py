@@ -30,7 +30,7 @@ def metric(adata: AnnData, *, key: str = "gml") -> GroundMetric:
     KeyError
         If ``adata.uns`` has no such key.
     ValueError
-        If what is there is not a learned metric.
+        If what is there is not a learned metric, one that was changed since, or of a newer format.
 
     Examples
     --------

@@ -63,8 +63,8 @@ def neighbors(
     KeyError
         If there are no distances under `key`.
     ValueError
-        If there are fewer than three patients, some have no cells of the group, or `n_neighbors` is below two or above
-        what is known.
+        If there are fewer than three patients, some have no cells of the group, `n_neighbors` is below two or above
+        what is known, or the distances were changed: NaN, negative or not symmetric.
 
     Examples
     --------
