@@ -625,9 +625,9 @@ BAD: dict[str, Row] = {
         ["adata.uns['gml']", "`means`", "(5,)", "(40,)"],
     ),
     "map of other features": (
-        stored("gene_map/basis", lambda basis: basis[:, :2]), rank(), ValueError, ["`basis`", "(40, 4)", "(40, 2)"],
+        stored("gene_map/basis", lambda basis: basis[:, :2]), rank(), ValueError, ["`offset`", "(2,)", "(4,)"],
     ),
-    "map of no genes": (lose("gene_map/names"), read(), ValueError, ["adata.uns['gml']", "'names' is missing"]),
+    "map of no genes": (lose("gene_map/names"), read(), ValueError, ["adata.uns['gml']", "`gene_map` has no 'names'"]),
     "map is NaN": (stored("gene_map/basis", with_nan), read(), ValueError, ["`basis`", "NaN"]),
     "metric of other genes": (
         stored("gene_map/names", lambda names: np.array([f"g{i}" for i in range(len(names))])),

@@ -54,7 +54,7 @@ def study(adata: AnnData) -> tuple[Relearner, Design]:
     patients, points = labelled_patients(adata, Yardstick("gml", metric, adata), metric, n_jobs=1)
     displacements = unlabelled_plans(patients, points, metric, rng=np.random.default_rng(0), n_jobs=1)
     axes = np.vstack([displacements.basis, metric.components])
-    reading, _ = read_parts(adata, points, metric.gene_map, axes=axes, layer=None, in_memory=True)
+    reading, _ = read_parts(adata, points, metric.gene_map, axes=axes, layer=None, gene_symbols=None, in_memory=True)
     return relearner_of(metric, patients, points, displacements=displacements, reading=reading), patients.design
 
 

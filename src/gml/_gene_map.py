@@ -49,7 +49,8 @@ class GeneMap:
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values is not None and (values.shape != shape or not np.isfinite(values).all()):
-                msg = f"`gene_map` must hold finite {name} of shape {shape}, got shape {values.shape}."
+                found = f"shape {values.shape}" if values.shape != shape else "NaN or infinite values"
+                msg = f"`{name}` of `gene_map` must be finite and of shape {shape}, got {found}."
                 raise ValueError(msg)
 
     @property

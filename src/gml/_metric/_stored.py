@@ -117,9 +117,9 @@ def _floats(parts: Mapping[str, Any], name: str) -> NDArray[np.float64]:
     try:
         values = np.asarray(parts[name])
     except ValueError as error:  # ragged lists
-        raise ValueError(_wrong(name, parts[name], "an array of numbers")) from error
+        raise ValueError(_wrong(name, parts[name], "an array of real numbers")) from error
     if values.dtype.kind not in "biuf":
-        raise ValueError(_wrong(name, parts[name], "an array of numbers"))
+        raise ValueError(_wrong(name, parts[name], "an array of real numbers"))
     return np.asarray(values, dtype=np.float64)
 
 
