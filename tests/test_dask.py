@@ -216,3 +216,25 @@ def test_one_worker_is_enough(cells: AnnData) -> None:
     ):
         alone = WORK["distances"](cells)
     np.testing.assert_array_equal(alone, WORK["distances"](cells))
+
+
+def test_a_task_that_kills_its_workers_is_an_error(
+    cells: AnnData, on_dask: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that takes too much memory; nothing waits for ever, nothing is changed, and the next call works."""
+    adata, victim = cells.copy(), next(iter(on_dask.run(os.getpid).values()))
+
+    def deadly(u: np.ndarray, v: np.ndarray) -> float:
+        if os.getpid() == victim:
+            os.kill(victim, signal.SIGKILL)
+        return float(np.abs(u - v).sum())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster.scheduler, "allowed_failures", 0)
+        with pytest.raises(distributed.scheduler.KilledWorker, match="workers died while running it"):
+            gml.tl.patient_distances(adata, metric=gml.methods.Fixed(deadly), n_points=None)
+    assert joblib.hash([adata.X, adata.obs, dict(adata.uns)]) == joblib.hash([cells.X, cells.obs, dict(cells.uns)])
+    on_cluster = WORK["distances"](adata)
+    with joblib.parallel_config(backend="threading"):
+        np.testing.assert_array_equal(on_cluster, WORK["distances"](cells))
+    on_dask.wait_for_workers(2, timeout=60)

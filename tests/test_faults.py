@@ -226,7 +226,7 @@ WORK: dict[str, Work] = {
     "sketching": (CLUSTER, lambda a, **k: gml.tl.learn_metric(a, method="spectral", n_points=6, **k)),
     "distances": (SOLVE, lambda a, **k: gml.tl.patient_distances(a, n_points=6, **k)),
     "cross_validate": (
-        SOLVE, lambda a, **k: gml.tl.cross_validate(a, metrics=["euclidean", "spectral"], splits=3, n_points=6, **k),
+        SOLVE, lambda a, **k: gml.tl.cross_validate(a, metrics=["spectral"], splits=2, n_points=6, **k),
     ),
     "permutation_test": (
         SOLVE, lambda a, **k: gml.tl.permutation_test(a, method="spectral", n_permutations=5, n_points=6, **k),
@@ -467,7 +467,7 @@ def test_bytes_that_were_hit(adata: AnnData, tmp_path: Path) -> None:
     gml.get.metric(adata).save(path)
     content, expected = path.read_bytes(), gml.GroundMetric.load(path)
     refused = 0
-    for place in np.append(rng.integers(len(content), size=150), np.arange(len(content) - 150, len(content))):
+    for place in np.append(rng.integers(len(content), size=100), np.arange(len(content) - 100, len(content))):
         wrong = bytearray(content)
         wrong[place] ^= 1 << rng.integers(8)
         path.write_bytes(wrong)
@@ -475,7 +475,7 @@ def test_bytes_that_were_hit(adata: AnnData, tmp_path: Path) -> None:
             np.testing.assert_array_equal(gml.GroundMetric.load(path).components, expected.components)
         except ValueError:
             refused += 1
-    assert refused > 100
+    assert refused > 70
 
 
 @pytest.mark.parametrize("params", ["{", "[1]", "3", '"text"', "[" * 100_000, '{"power": "two"}', '{"use_rep": 3}'])

@@ -1,4 +1,4 @@
-"""Work in parallel through joblib, with a progress bar when it takes long.
+"""Work in parallel through joblib, or on the Dask cluster that it was told of, with a bar when it takes long.
 
 Work inside of such work is sequential and silent: folds run side by side, the transport inside a fold does not.
 
@@ -10,9 +10,10 @@ that hold it die, which it cannot do with data that was scattered.
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
 from joblib.parallel import get_active_backend
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 BAR_AFTER = 2.0  # seconds
 TASKS_PER_WORKER = 8  # so that no worker waits long for the last one
+TASKS_AHEAD = 4  # per worker of a cluster, so that none waits for the next one
 
 
 def n_workers(n_jobs: int | None) -> int:
@@ -57,12 +59,12 @@ def parallel(
         return
     total = len(tasks) if isinstance(tasks, Sequence) else total
     backend, _ = get_active_backend(prefer="threads")
-    cluster = getattr(backend, "client", None)  # of Dask; joblib would send the function along with every task
+    cluster = getattr(backend, "client", None)  # of Dask
     workers = n_workers(n_jobs)
     if cluster is not None and workers > 1:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph")  # of data that should rather go out only once
-            function = cluster.submit(_same, function, pure=False)
+        found = _on_cluster(cluster, function, tasks, workers=workers)
+        yield from progress(found, total=total, description=description)
+        return
     # backends on a multiprocessing pool, such as ray's, have no results before the last one is there
     return_as = "generator" if backend.supports_return_generator else "list"
     run = joblib.Parallel(n_jobs=workers, prefer="threads", return_as=return_as, batch_size=1)
@@ -71,6 +73,30 @@ def parallel(
     with thread_pools().limit(limits=1, user_api="blas"):
         results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
         yield from progress(results, total=total, description=description)
+
+
+def _on_cluster(cluster: Any, function: Callable[[S], T], tasks: Iterable[S], *, workers: int) -> Iterator[T]:
+    """Results of a Dask cluster, in the order of the tasks.
+
+    joblib's own backend waits for ever for a task whose workers all die, and sends the function along with every task.
+    """
+
+    def submit(*call: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph")  # of data that should rather go out only once
+            return cluster.submit(*call, pure=False)
+
+    shared = submit(_same, function)
+    waiting: deque[Any] = deque()
+    try:
+        for task in tasks:
+            waiting.append(submit(_call, shared, task))
+            if len(waiting) > TASKS_AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:  # nobody asks for the rest, if there is one
+        cluster.cancel(list(waiting))
 
 
 @cache
@@ -86,8 +112,6 @@ def progress(items: Iterable[T], *, total: int | None, description: str) -> Iter
 
 def _call(function: Callable[[S], T], task: S) -> T:
     """Run one task, so that it knows where it runs."""
-    if not callable(function):  # a future of Dask, as joblib does not leave the process if one worker is left
-        function = function.result()
     token = inside_parallel.set(True)
     try:
         return function(task)

@@ -93,6 +93,8 @@ def sketch(
         If a column, layer or representation is missing.
     ValueError
         If a cell has no patient, or the features are not finite.
+    MemoryError
+        Before the work, if the points or their genes cannot fit into the memory of this machine.
 
     Examples
     --------

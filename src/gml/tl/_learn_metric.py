@@ -127,11 +127,14 @@ def learn_metric(
     ValueError
         If a cell has no patient, a patient two diseases, the features are not finite, there are not two diseases of
         which one has two patients, or a setting is out of range.
+    MemoryError
+        Before the work, if points or plans cannot fit into the memory of this machine.
 
     Warns
     -----
     UserWarning
-        If a batch has one disease only, or if a method finds no difference between diseases.
+        If a batch has one disease only, if a method finds no difference between diseases, or if the loss of a later
+        pass is NaN or without bounds, where learning stops with the best map so far.
 
     Examples
     --------

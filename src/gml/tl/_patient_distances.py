@@ -166,6 +166,8 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         If a cell has no patient, a patient two diseases, the features are not finite or do not fit the metric, the
         names of two groups cannot be told apart, `adata` is a sketch and has groups, or the solver stops early. For
         genes of unseen cells as :func:`gml.tl.transform`.
+    MemoryError
+        Before the work, if points or distances cannot fit into the memory of this machine.
 
     Warns
     -----
