@@ -129,7 +129,7 @@ def test_docstring(name: str) -> None:
     assert parts[""].splitlines()[0].endswith(".")
     raised = described(parts["Raises"])
     assert raised
-    assert set(raised) <= {"KeyError", "OSError", "TypeError", "ValueError"}
+    assert set(raised) <= {"KeyError", "MemoryError", "OSError", "TypeError", "ValueError"}
     returns_none = inspect.signature(function).return_annotation == "None"
     assert parts["Returns"].startswith("`None`; it writes") == returns_none
 
