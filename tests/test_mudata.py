@@ -328,7 +328,7 @@ def test_patients_survive_the_disk(learned: Any, tmp_path: Path) -> None:
 
 def test_view_of_a_mudata(mdata: Any) -> None:
     kept = (mdata.obs["patient"] != "P00").to_numpy()
-    with mudata.set_options(pull_on_update=False):
+    with _not_pulled():
         view = mdata[kept]
         gml.tl.learn_metric(view, method="spectral", use_rep=BOTH)
     other = _some(mdata, kept)

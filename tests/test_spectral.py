@@ -253,7 +253,7 @@ def test_patients_that_are_all_alike(
     reference: ModuleType, rng: np.random.Generator, kind: str, shrinkage: float
 ) -> None:
     cloud = rng.standard_normal((5, 2)) if kind == "alike" else np.ones((5, 2))
-    with pytest.raises(ValueError, match="distances are 0 .*, there is nothing to learn"):
+    with pytest.raises(ValueError, match=r"distances are 0 .*, there is nothing to learn"):
         fit(reference.make_points([cloud] * 4), np.array([0, 0, 1, 1]), shrinkage=shrinkage)
 
 

@@ -372,7 +372,7 @@ def test_patients_that_are_all_alike(
     reference: ModuleType, rng: np.random.Generator, init: Init, n_triplets: int | None
 ) -> None:
     points = reference.make_points([rng.standard_normal((5, 2))] * 4)
-    with pytest.raises(ValueError, match="distances are 0 .*, there is nothing to learn"):
+    with pytest.raises(ValueError, match=r"distances are 0 .*, there is nothing to learn"):
         fit(points, np.array([0, 0, 1, 1]), init=init, n_triplets=n_triplets)
 
 

@@ -52,7 +52,7 @@ def select(mdata: MuData, part: Part) -> AnnData:
         uns=dict(mdata.uns),
         obsm=dict(cells.obsm) | own,
         varm=dict(cells.varm) | _varm(mdata, genes),
-        layers=dict(cells.layers),
+        layers={key: value for key, value in cells.layers.items() if key is not None},  # X itself, from anndata 0.13 on
     )
 
 
