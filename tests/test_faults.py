@@ -262,10 +262,14 @@ def check_interrupted(data: Any, kernel: str, work: Call, *, call: int, how: str
     undisturbed = data.copy()
     result = digest(work(undisturbed))
     before = digest(data)
-    with pytest.MonkeyPatch.context() as patch:
-        interrupt(patch, kernel, call, how)
-        with pytest.raises(KeyboardInterrupt):
-            work(data)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in the background
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt(patch, kernel, call, how)
+            with pytest.raises(KeyboardInterrupt):
+                work(data)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     assert digest(data) == before
     assert digest(work(data)) == result
     assert digest(data) == digest(undisturbed)

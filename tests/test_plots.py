@@ -254,7 +254,8 @@ def test_numbers_without_a_range(patients: AnnData, values: np.ndarray) -> None:
     np.testing.assert_array_equal(grey, ~np.isfinite(values))
 
 
-def test_names_of_points_stay_inside(patients: AnnData) -> None:
+def test_names_of_points_stay_inside() -> None:
+    patients = make_patients(6)  # which have room
     patients.obs_names = [f"{name}_second_visit" for name in patients.obs_names]
     ax = gml.pl.patient_embedding(patients, labels=True)
     assert [text.get_text() for text in ax.texts] == list(patients.obs_names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.cluster.hierarchy import cut_tree, linkage
 from scipy.spatial.distance import squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
@@ -26,5 +26,5 @@ def structure(distances: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[
     if n_classes < len(labels):
         silhouette = float(silhouette_score(distances, labels, metric="precomputed"))
     tree = linkage(squareform(distances, checks=False), method="average")
-    clusters = fcluster(tree, n_classes, criterion="maxclust")
+    clusters = cut_tree(tree, [n_classes]).ravel()  # fcluster makes too few in scipy 1.14.0
     return {"silhouette": silhouette, "ari": float(adjusted_rand_score(labels, clusters))}
