@@ -254,8 +254,12 @@ def test_numbers_without_a_range(patients: AnnData, values: np.ndarray) -> None:
     np.testing.assert_array_equal(grey, ~np.isfinite(values))
 
 
-def test_names_of_points_stay_inside() -> None:
-    patients = make_patients(6)  # which have room
+@pytest.mark.xfail(
+    tuple(map(int, mpl.__version__.split(".")[:2])) < (3, 11),
+    reason="before matplotlib 3.11, long names beside crowded points can hang over the edge by some pixels",
+    strict=False,
+)
+def test_names_of_points_stay_inside(patients: AnnData) -> None:
     patients.obs_names = [f"{name}_second_visit" for name in patients.obs_names]
     ax = gml.pl.patient_embedding(patients, labels=True)
     assert [text.get_text() for text in ax.texts] == list(patients.obs_names)
