@@ -281,7 +281,7 @@ def write_metric(
     embedding: Any,
     loadings: NDArray[np.float64] | None,
 ) -> None:
-    """Store a metric and what it makes of the cells; the only writes that gml does to cells."""
+    """Store a metric and what it makes of the cells of an AnnData, or of a MuData, whose slots have the same names."""
     keys = Keys(key_added)
     with quiet_about_views():
         adata.uns[keys.run] = dict(run)

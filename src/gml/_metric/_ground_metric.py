@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from gml._slots import MODALITIES
+
 from ._npz import read_npz, write_npz
-from ._stored import CHOICE, GENE, MODALITIES, SCALE, TABLES, format_of, parsed
+from ._stored import CHOICE, GENE, SCALE, TABLES, format_of, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

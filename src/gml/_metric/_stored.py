@@ -11,11 +11,12 @@ import pandas as pd
 
 from gml._gene_map import GeneMap
 from gml._gene_scale import GeneScale
+from gml._slots import MODALITIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-GENE, SCALE, CHOICE, MODALITIES = "gene_map", "gene_scale", "choice", "modalities"
+GENE, SCALE, CHOICE = "gene_map", "gene_scale", "choice"
 TABLES = (GENE, SCALE, CHOICE, MODALITIES)
 """Parts that hold parts."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from anndata import AnnData
 
-from gml._slots import MODALITIES, Keys, is_mudata, quiet_about_views
+from gml._slots import MODALITIES, Keys, is_mudata, quiet_about_views, write_metric
 
 from ._join import genes_of
 from ._taken import choose
@@ -84,13 +84,10 @@ def _write_back(mdata: MuData, cells: AnnData, taken: Taken, *, key: str) -> Non
     if run is not None and run is not mdata.uns.get(keys.run):
         if MODALITIES not in run:
             run |= _as_entry(taken.table(cells, run))
-        mdata.uns[keys.run] = run
-        mdata.obsm[keys.embedding] = cells.obsm[keys.embedding]
+        loadings = None
         if keys.loadings in cells.varm:
             loadings = np.zeros((mdata.n_vars, cells.varm[keys.loadings].shape[1]))
             loadings[genes_of(mdata, taken.modalities_of(mdata))] = cells.varm[keys.loadings]
-            mdata.varm[keys.loadings] = loadings
-        elif keys.loadings in mdata.varm:
-            del mdata.varm[keys.loadings]
+        write_metric(mdata, key, run=run, embedding=cells.obsm[keys.embedding], loadings=loadings)
     if keys.score in cells.obs:
         mdata.obs[keys.score] = cells.obs[keys.score]

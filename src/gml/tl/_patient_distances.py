@@ -242,7 +242,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
     _check_solver(solver_settings, ground, groupby=groupby)
     if neighbors_only is None:
-        _check_fits(stick, (adata, adata if reference is None else reference), patient_key=patient_key)
+        _check_fits(stick, adata, reference, patient_key=patient_key)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
@@ -380,9 +380,11 @@ def _check_neighbors_only(
         raise ValueError(msg)
 
 
-def _check_fits(stick: Yardstick, holders: tuple[AnnData, AnnData], *, patient_key: str) -> None:
+def _check_fits(stick: Yardstick, adata: AnnData, reference: AnnData | None, *, patient_key: str) -> None:
     """Raise before the work if the distances cannot be held."""
-    n, m = (len(patients_of_cells(some, stick.key_for(some, patient_key, default=PATIENT))[1]) for some in holders)
+    holders = [adata] if reference is None else [adata, reference]
+    sizes = [len(patients_of_cells(some, stick.key_for(some, patient_key, default=PATIENT))[1]) for some in holders]
+    n, m = sizes[0], sizes[-1]
     check_memory(
         3 * 8 * n * m,  # the distances, and the numbers of both patients of each
         what=f"Distances between {n} and {m} patients",
