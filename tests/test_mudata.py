@@ -475,6 +475,11 @@ def test_other_representations_than_those_of_the_metric_are_refused(learned: Any
     gml.tl.patient_distances(learned, use_rep=BOTH)  # which are the same
 
 
+def test_metric_of_modalities_asks_for_them_all(learned: Any) -> None:
+    with pytest.raises(ValueError, match=r"takes the modalities 'rna', 'prot' together.*pass a MuData"):
+        gml.tl.transform(learned["rna"].copy(), gml.get.metric(learned))
+
+
 def test_mapping_is_for_mudata(mdata: Any) -> None:
     with pytest.raises(TypeError, match=r"`use_rep` must be a string or None.*MuData"):
         gml.tl.learn_metric(mdata["rna"], use_rep=BOTH)

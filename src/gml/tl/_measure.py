@@ -18,7 +18,7 @@ from gml._gene_names import better_names, gene_positions
 from gml._metric import GroundMetric, scaling
 from gml._ot import Clouds, Ground, distances_among, join, pair_distances
 from gml._represent import on_support_of, represent, type_key
-from gml._slots import Keys
+from gml._slots import MODALITY, Keys
 from gml._storage import load_frame, numeric_matrix, read_rows
 from gml._unseen import find_features_through_genes
 from gml._warn import warn
@@ -169,6 +169,7 @@ def features_of(
     d = learned.components.shape[1]
     at_home = stick.holder is adata and not learned.params.get("transformed", False)
     if learned.gene_map is not None and (rep == GENES or not at_home):
+        _check_modalities(adata, learned, learned.gene_map.names)
         features = find_features_through_genes(
             adata,
             learned.gene_map,
@@ -194,6 +195,18 @@ def features_of(
     if at_home:
         _check_unchanged(adata, stick, features, alone=alone)
     return features
+
+
+def _check_modalities(adata: AnnData, learned: GroundMetric, genes: NDArray[np.str_]) -> None:
+    """Whether cells of one modality are given to a metric of several, of whose genes none would be found."""
+    table = learned.modalities
+    if table is None or len(table) == 1 or MODALITY in adata.var or adata.var_names.isin(genes).any():
+        return
+    msg = (
+        f"The metric takes the modalities {', '.join(map(repr, table['modality']))} together, and the genes of the "
+        "AnnData belong to none of them by name; pass a MuData that holds them all."
+    )
+    raise ValueError(msg)
 
 
 def _check_no_symbols(gene_symbols: str | None, *, why: str) -> None:
