@@ -1,10 +1,8 @@
 """The exact solver against POT's wrapper, linear programs, assignments and closed forms."""
 
-import joblib
 import numpy as np
 import ot
 import pytest
-from joblib.externals.loky import get_reusable_executor
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
@@ -315,19 +313,6 @@ def check_same(first: Transport, second: Transport) -> None:
 def test_workers_do_not_change_a_bit(n_jobs: int | None) -> None:
     clouds, pairs = random_clouds(9, 3), all_pairs(9)
     check_same(solve_pairs(clouds, pairs), solve_pairs(clouds, pairs, n_jobs=n_jobs))
-
-
-@pytest.mark.slow
-def test_backends_do_not_change_a_bit() -> None:
-    """Processes get large arrays as read-only memory maps, which the compiled solver must take."""
-    rng = np.random.default_rng(0)
-    clouds, pairs = make_clouds([rng.standard_normal((5, 7000)) for _ in range(4)]), all_pairs(4)
-    assert clouds.z.nbytes > 1e6  # joblib's limit for memory maps
-    expected = solve_pairs(clouds, pairs)
-    for backend in ("sequential", "threading", "loky"):
-        with joblib.parallel_config(backend=backend, n_jobs=2):
-            check_same(expected, solve_pairs(clouds, pairs, n_jobs=None))
-    get_reusable_executor().shutdown(wait=True)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

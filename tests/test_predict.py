@@ -63,7 +63,8 @@ def test_what_comes_out(query: AnnData, reference: AnnData) -> None:
     measured = gml.tl.patient_distances(query, reference=reference)
     np.testing.assert_array_equal(patients.obsm["gml_distances"], measured.obsm["gml_distances"])
     np.testing.assert_array_equal(patients.X, measured.X)
-    assert patients.uns["gml"]["params"] == measured.uns["gml"]["params"]
+    votes = {"n_neighbors": 5, "calibrate": True}
+    assert patients.uns["gml"]["params"] == measured.uns["gml"]["params"] | votes
     assert {name: type(value) for name, value in patients.uns["gml"]["calibration"].items()} == {
         "temperature": float,
         "n_held_out": int,

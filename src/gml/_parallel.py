@@ -9,6 +9,7 @@ that hold it die, which it cannot do with data that was scattered.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -71,7 +72,7 @@ def parallel(
     # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
     # do so at once would not restore it, so it is limited, and restored, here.
     with thread_pools().limit(limits=1, user_api="blas"):
-        results: Iterable[T] = run(joblib.delayed(_call)(function, task) for task in tasks)
+        results: Iterable[T] = run(joblib.delayed(_call_anywhere)(os.getpid(), function, task) for task in tasks)
         yield from progress(results, total=total, description=description)
 
 
@@ -108,6 +109,17 @@ def thread_pools() -> ThreadpoolController:
 def progress(items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
     """The items, with a bar once they take longer than a moment."""
     yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
+
+
+def _call_anywhere(home: int, function: Callable[[S], T], task: S) -> T:
+    """Run one task in a thread of the process `home` or in a process of its own, with one BLAS thread in both.
+
+    The last digits of a result depend on the number.
+    """
+    if os.getpid() == home:
+        return _call(function, task)
+    with thread_pools().limit(limits=1, user_api="blas"):
+        return _call(function, task)
 
 
 def _call(function: Callable[[S], T], task: S) -> T:
