@@ -13,6 +13,7 @@ sends the function along with every task.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -68,28 +69,26 @@ def parallel(
     cluster = getattr(backend, "client", None)  # of Dask
     workers = n_workers(n_jobs)
     ahead = TASKS_AHEAD * workers
-    with ExitStack() as stack:
+    # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
+    # do so at once would not restore it, so it is limited, and restored, here.
+    with thread_pools().limit(limits=1, user_api="blas"), ExitStack() as stack:
         found: Iterable[T]
-        if cluster is not None and workers > 1:
+        if workers == 1:
+            found = map(partial(_call, function), tasks)
+        elif cluster is not None:
             found = stack.enter_context(closing(_in_order(_to_cluster(cluster, function), tasks, ahead=ahead)))
+        elif type(backend) is ThreadingBackend:
+            pool = stack.enter_context(ThreadPoolExecutor(workers))
+
+            def to_pool(task: S) -> Any:
+                return pool.submit(_call, function, task)
+
+            found = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead)))
         else:
-            # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many
-            # threads that do so at once would not restore it, so it is limited, and restored, here.
-            stack.enter_context(thread_pools().limit(limits=1, user_api="blas"))
-            if workers == 1:
-                found = map(partial(_call, function), tasks)
-            elif type(backend) is ThreadingBackend:
-                pool = stack.enter_context(ThreadPoolExecutor(workers))
-
-                def to_pool(task: S) -> Any:
-                    return pool.submit(_call, function, task)
-
-                found = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead)))
-            else:
-                # those on a multiprocessing pool, such as ray's, have no results before the last one is there
-                return_as = "generator" if backend.supports_return_generator else "list"
-                run = joblib.Parallel(n_jobs=workers, return_as=return_as, batch_size=1)
-                found = run(joblib.delayed(_call)(function, task) for task in tasks)
+            # those on a multiprocessing pool, such as ray's, have no results before the last one is there
+            return_as = "generator" if backend.supports_return_generator else "list"
+            run = joblib.Parallel(n_jobs=workers, return_as=return_as, batch_size=1)
+            found = run(joblib.delayed(_call_anywhere)(os.getpid(), function, task) for task in tasks)
         yield from progress(found, total=total, description=description)
 
 
@@ -116,7 +115,7 @@ def _to_cluster(cluster: Any, function: Callable[[S], T]) -> Callable[[S], Any]:
             warnings.filterwarnings("ignore", "Sending large graph")  # of data that should rather go out only once
             return cluster.submit(*call, pure=False)
 
-    return partial(submit, _call, submit(_same, function))
+    return partial(submit, _call_anywhere, os.getpid(), submit(_same, function))
 
 
 @cache
@@ -128,6 +127,17 @@ def thread_pools() -> ThreadpoolController:
 def progress(items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
     """The items, with a bar once they take longer than a moment."""
     yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
+
+
+def _call_anywhere(home: int, function: Callable[[S], T], task: S) -> T:
+    """Run one task in a thread of the process `home` or in a process of its own, with one BLAS thread in both.
+
+    The last digits of a result depend on the number.
+    """
+    if os.getpid() == home:
+        return _call(function, task)
+    with thread_pools().limit(limits=1, user_api="blas"):
+        return _call(function, task)
 
 
 def _call(function: Callable[[S], T], task: S) -> T:
