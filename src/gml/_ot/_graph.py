@@ -56,20 +56,3 @@ def scatter(transport: Transport, coefficients: NDArray[np.float64], x: NDArray[
     """
     product = x.T @ laplacian_product(transport, edge_weights(transport, coefficients), x)
     return np.asarray((product + product.T) / 2)
-
-
-def gradient(
-    transport: Transport,
-    coefficients: NDArray[np.float64],
-    *,
-    x: NDArray[np.float64],
-    z: NDArray[np.float64],
-    power: int,
-) -> NDArray[np.float64]:
-    r"""Gradient of :math:`\sum c D` with respect to L, shape (k, d), where ``z = x @ L.T`` was transported.
-
-    By the envelope theorem the plans count as constant. The coefficient of a pair is the derivative of the loss with
-    respect to its distance, both orders of the pair together.
-    """
-    weights = edge_weights(transport, coefficients, power=power)
-    return laplacian_product(transport, weights, z).T @ x
