@@ -321,6 +321,11 @@ def distance(value: float, *pairs: tuple[int, int]) -> Edit:
     return as_slot("obsp", "gml_distances", change)
 
 
+def joined(mark: object) -> Edit:
+    """Two features of modalities side by side, and what is said of them."""
+    return lambda a: (a.obsm.update(X_joint=np.ones((a.n_obs, 2))), a.uns.update(gml_joined=mark))
+
+
 def as_genes(change: Callable[[np.ndarray], object]) -> Edit:
     def edit(adata: AnnData) -> None:
         adata.X = change(adata.X.toarray())
@@ -668,6 +673,20 @@ BAD: dict[str, Row] = {
         lambda a: a.obsm.update(X_pca=pd.DataFrame({"a": [1, *"x" * (a.n_obs - 1)]}, index=a.obs_names)), learn(),
         ValueError, ["X_pca", "real numbers"],
     ),
+    "nullable numbers that are missing": (
+        lambda a: a.obsm.update(X_pca=pd.DataFrame({"a": [pd.NA, *[1] * (a.n_obs - 1)]}, a.obs_names, dtype="Int64")),
+        learn(), ValueError, ["'P00'", "NaN", "'a'"],
+    ),
+    "mark of modalities is text": (joined("rna"), learn(), ValueError, ["'gml_joined'", "(2,)", "'rna'", "del adata"]),
+    "mark of modalities is empty": (joined({}), measure(metric=None), ValueError, ["'gml_joined'", "`names`", "{}"]),
+    "mark of other modalities": (
+        joined({"names": np.array(["a", "b", "c"]), "modality": np.array([0, 0, 1])}), learn(), ValueError,
+        ["'gml_joined'", "'X_joint'", "(2,)", "'c'"],
+    ),
+    "modalities without numbers": (
+        joined({"names": np.array(["a", "b"]), "modality": np.array(["rna", "prot"])}), learn(), ValueError,
+        ["'gml_joined'", "`modality`", "'prot'"],
+    ),
     "cells too far": (
         as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), learn(), ValueError,
         ["'P00'", "above 1e+150", "'X_pca_1'"],
@@ -718,6 +737,14 @@ BAD: dict[str, Row] = {
     ),
     "patpy to a reference": (
         nothing, lambda a: gml.get.patpy(gml.tl.patient_distances(a, reference=a)), ValueError, ["reference"],
+    ),
+    "patpy beside a number": (
+        nothing, on_patients(gml.get.patpy, lambda p: p.uns.update(sample_representations=3)), ValueError,
+        ["'sample_representations'", "list of names", "got 3"],
+    ),
+    "patpy beside one name": (
+        nothing, on_patients(gml.get.patpy, lambda p: p.uns.update(sample_representations="scvi")), ValueError,
+        ["'sample_representations'", "list of names", "'scvi'"],
     ),
     "patpy of cells": (nothing, apply(gml.get.patpy), KeyError, ["'gml_distances'", "gml.tl.patient_distances"]),
     "distances of cells": (nothing, apply(gml.get.distances), KeyError, ["gml.tl.patient_distances"]),
@@ -778,8 +805,9 @@ BAD: dict[str, Row] = {
         ["'latent'", "no map to genes"],
     ),
     "ranking of no types": (
-        nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'"],
+        nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"],
     ),
+    "groups by no column": (nothing, measure(groupby="x"), KeyError, ["'x'", "'cell_type'", "`groupby`"]),
     "ranking of unknown types": (
         set_obs("cell_type", np.nan, *ALL), apply(gml.tl.rank_cell_types), ValueError, ["no groups", "74 cells"],
     ),
@@ -877,6 +905,12 @@ BAD: dict[str, Row] = {
     "search that was not made": (nothing, apply(gml.pl.tune), ValueError, ["adata.uns['gml']", "method='auto'"]),
     "search of a table": (nothing, alone(gml.pl.tune, SCORES), ValueError, ["data.attrs['search']", "gml.tl.tune"]),
     "heatmap by no column": (nothing, on_patients(gml.pl.patient_heatmap, color="x"), KeyError, ["'x'", "'disease'"]),
+    "heatmap with three names": (
+        nothing, on_patients(gml.pl.patient_heatmap, labels=3), ValueError, ["`labels`", "None, True, False", "got 3"],
+    ),
+    "points with a name": (
+        nothing, on_patients(gml.pl.patient_embedding, labels="P00"), ValueError, ["`labels`", "True", "'P00'"],
+    ),
     "heatmap of cells": (nothing, apply(gml.pl.patient_heatmap), KeyError, ["gml.tl.patient_distances"]),
     "unknown basis": (
         nothing, on_patients(gml.pl.patient_embedding, basis="tsne"), ValueError, ["`basis`", "'umap'", "'tsne'"],

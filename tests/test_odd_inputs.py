@@ -141,6 +141,16 @@ def test_other_forms_of_the_same_cells(edit: Edit, ordinary: Result) -> None:
     np.testing.assert_allclose(found.probabilities, ordinary.probabilities, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["Float64", "Int32", "Sparse[float]"])
+def test_tables_of_other_numbers(dtype: str) -> None:
+    """Without a missing one they are numbers like others."""
+    adata = cohort()
+    table = pd.DataFrame(adata.X, index=adata.obs_names, columns=list("abcd")).astype(int)
+    adata.obsm["table"] = table.astype(dtype).assign(a=table["a"].astype(float))
+    one, two = (gml.tl.patient_distances(adata, metric=None, use_rep=rep) for rep in ("X", "table"))
+    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+
+
 CONSTANT: dict[str, tuple[float, ...]] = {
     "a gene of zeros": (0.0,),
     "many genes of zeros": (0.0,) * 30,

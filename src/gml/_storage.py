@@ -30,7 +30,7 @@ SAMPLED_ROWS = 100  # that tell how much room a row takes
 def numeric_matrix(matrix: Any, *, name: str) -> Any:
     """The matrix as an array or in CSR form, or as it lies on disk, if it holds real numbers and has rows to read."""
     if isinstance(matrix, pd.DataFrame):
-        matrix = matrix.to_numpy()
+        matrix = _values(matrix)
     check_on_cpu(matrix, name=name)
     form, in_memory = _form(matrix), not is_on_disk(matrix)
     if form is None:
@@ -213,6 +213,14 @@ def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
     """Weighted means of rows, shape (m, g), in the precision of the matrix; float32 if it holds counts."""
     means = multiply(shares, matrix)
     return means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+
+
+def _values(table: pd.DataFrame) -> NDArray[Any]:
+    """The numbers of a table; those of nullable columns, which pandas gives as objects, with NaN for missing ones."""
+    values = table.to_numpy()
+    if values.dtype == object and all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+        values = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
 
 
 def _form(matrix: Any) -> str | None:
