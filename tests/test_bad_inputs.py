@@ -1,5 +1,8 @@
 """What cannot be done is refused in words that help, and leaves everything as it was."""
 
+import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -695,6 +698,33 @@ BAD: dict[str, Row] = {
         as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310), learn(use_rep="latent"), ValueError,
         ["below 1e-292", "nothing to learn"],
     ),
+    "cells too far, measured": (
+        as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), measure(), ValueError,
+        ["'P00'", "above 1e+150", "'X_pca_1'"],
+    ),
+    "cells too close, measured": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-200), measure(metric=None, use_rep="latent"),
+        ValueError, ["e-200 at most", "below 1e-150", "multiply"],
+    ),
+    "cells too close to be told apart": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310),
+        against(nothing, metric=None, use_rep="latent"), ValueError, ["e-310 at most", "below 1e-150"],
+    ),
+    "complex PCs, measured": (
+        as_slot("obsm", "X_pca", lambda x: x * 1j), measure(metric=None), ValueError, ["X_pca", "complex"],
+    ),
+    "masked genes, measured": (
+        as_genes(lambda x: np.ma.masked_greater(x, 1)), measure(metric=None, use_rep="X"), ValueError,
+        ["adata.X", "masked", "filled"],
+    ),
+    "genes of another metric": (
+        lambda a: (learn(use_rep="X", key_added="genes")(a), rename_genes(a)), measure(metric="genes"), ValueError,
+        ["40 of the 40 genes", "half"],
+    ),
+    "genes of a metric are repeated": (
+        lambda a: (learn(use_rep="X", key_added="genes")(a), repeated_genes(a)), measure(metric="genes"), ValueError,
+        ["adata.var_names", "'gene_002'", "make_unique"],
+    ),
     "lists as patients": (lists_of_names, learn(), TypeError, ["adata.obs['patient']", "['P0", "list"]),
     "infinite severity": (
         numbers(1.0, np.inf), learn(method=Spectral(target="ordered")), ValueError, ["ordered", "infinite"],
@@ -745,6 +775,11 @@ BAD: dict[str, Row] = {
     "patpy beside one name": (
         nothing, on_patients(gml.get.patpy, lambda p: p.uns.update(sample_representations="scvi")), ValueError,
         ["'sample_representations'", "list of names", "'scvi'"],
+    ),
+    "patpy with half a graph": (
+        nothing,
+        on_patients(gml.get.patpy, lambda p: p.uns.update(neighbors={"params": {"use_rep": "X_gml_mds"}})),
+        KeyError, ["'neighbors'", "'connectivities_key'", "gml.pp.neighbors"],
     ),
     "patpy of cells": (nothing, apply(gml.get.patpy), KeyError, ["'gml_distances'", "gml.tl.patient_distances"]),
     "distances of cells": (nothing, apply(gml.get.distances), KeyError, ["gml.tl.patient_distances"]),
@@ -966,6 +1001,29 @@ def test_refused(adata: AnnData, edit: Edit, call: Edit, error: type[Exception],
     assert not missing, message
     assert type(caught.value) is error
     assert not changed(before, contents(adata))
+
+
+def test_two_rows_for_each_public_function() -> None:
+    """Functions that a row calls, itself or through a helper of this file."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    helpers: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+
+    def called(node: ast.AST) -> set[str]:
+        text = ast.unparse(node)
+        found = set(re.findall(r"gml\.((?:datasets|get|pl|pp|tl)\.\w+)", text))
+        return found.union(*(helpers.get(name, set()) for name in re.findall(r"\w+", text)))
+
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            helpers[node.name] = called(node)
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "BAD":
+            rows = [row for row in ast.walk(node) if isinstance(row, ast.Tuple) and len(row.elts) == 4]
+            counts.update(name for row in rows for name in called(row.elts[1]))
+            assert len(rows) == len(BAD)
+    spaces = {"datasets": gml.datasets, "get": gml.get, "pl": gml.pl, "pp": gml.pp, "tl": gml.tl}
+    public = [f"{space}.{name}" for space, module in spaces.items() for name in module.__all__]
+    assert {name: counts[name] for name in public if counts[name] < 2} == {}
 
 
 def test_view_stays_a_view_when_refused(adata: AnnData) -> None:

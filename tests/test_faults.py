@@ -659,7 +659,17 @@ def test_an_edited_result_is_named(adata: AnnData, edit: Call, message: str) -> 
 
 SOURCES = sorted(Path(gml.__file__).parent.rglob("*.py"))
 BANNED_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "subprocess", "yaml"}
-BANNED_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "joblib.load"}
+BANNED_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "joblib.load",
+    "pd.read_pickle",
+}
 
 
 def risks(source: str) -> list[str]:

@@ -253,7 +253,28 @@ def test_more_points_than_cells(ordinary: Result) -> None:
     np.testing.assert_array_equal(run(cohort(), n_points=10_000).distances, ordinary.distances)
 
 
+def test_equal_cells_are_at_no_distance() -> None:
+    adata = cohort()
+    adata.X = np.full(adata.shape, 3.0)
+    assert not gml.tl.patient_distances(adata, metric=None, use_rep="X").obsp["gml_distances"].any()
+
+
 # names
+
+
+@pytest.mark.filterwarnings("ignore:.* names are not unique")
+def test_names_that_are_repeated() -> None:
+    """Cells and, where no metric looks for them, genes need no names of their own."""
+    adata, other = cohort(), cohort()
+    other.obs_names, other.var_names = ["cell"] * other.n_obs, ["gene"] * other.n_vars
+    one, two = (gml.tl.patient_distances(each, metric=None, use_rep="X") for each in (adata, other))
+    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+
+
+def test_colours_that_are_none() -> None:
+    adata = cohort()
+    adata.uns |= {"disease_colors": 3, "patient_colors": ["red"] * 9}
+    assert gml.tl.patient_distances(adata, metric=None, use_rep="X").uns.keys() == {"gml", "patient_colors"}
 
 
 def renamed(column: str, names: list[Any], kind: str) -> Edit:

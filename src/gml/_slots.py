@@ -187,7 +187,8 @@ def get_var(adata: AnnData) -> pd.DataFrame:
 def colors_of(adata: AnnData, columns: Iterable[Hashable]) -> dict[str, list[Any]]:
     """Colours in ``adata.uns`` of some columns of ``adata.obs``, as scanpy stores them."""
     keys = [f"{column}_colors" for column in columns]
-    return {key: list(in_memory(adata.uns[key])) for key in keys if key in adata.uns}
+    found = {key: in_memory(adata.uns[key]) for key in keys if key in adata.uns}
+    return {key: list(value) for key, value in found.items() if np.ndim(value) == 1}  # others are no list of colours
 
 
 def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArray[Any]:

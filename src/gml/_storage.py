@@ -24,6 +24,7 @@ BLOCK = 10_000  # rows taken at once
 BLOCK_NUMBERS = 2**25  # that a dense block holds at most, 256 MB in float64
 GROUP_BYTES = 2**28  # that are read at once for several patients
 LARGEST = 1e150  # of a feature, so that squared distances are finite
+CLOSEST = 1e-150  # by which cells must differ, so that squared distances are not 0
 SAMPLED_ROWS = 100  # that tell how much room a row takes
 
 

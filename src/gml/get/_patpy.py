@@ -37,7 +37,7 @@ def patpy(patients: AnnData, *, key: str = "gml") -> AnnData:
     Raises
     ------
     KeyError
-        If there are no distances under `key`.
+        If there are no distances under `key`, or only a part of the graph.
     TypeError
         If `patients` is no AnnData.
     ValueError
@@ -73,6 +73,9 @@ def _name_graph(patients: AnnData, keys: Keys) -> None:
         return
     graph = patients.uns["neighbors"]
     slots = {f"{part}_key": f"{keys.neighbors}_{part}" for part in ("connectivities", "distances")}
+    if missing := [name for name in slots if graph.get(name) not in patients.obsp]:
+        msg = f"patients.uns['neighbors'] has no {missing[0]!r} that is in patients.obsp; run `gml.pp.neighbors` again."
+        raise KeyError(msg)
     for name, slot in slots.items():
         patients.obsp[slot] = patients.obsp[graph[name]].copy()
     patients.uns[keys.neighbors] = {**slots, "params": dict(graph["params"])}
