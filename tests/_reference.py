@@ -82,14 +82,19 @@ def gaps(values: np.ndarray) -> np.ndarray:
     return found / found.max()
 
 
-def ordered_loss(distances: np.ndarray, values: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
-    """Mean hinge over triplets whose negative differs more from the anchor, and its derivative."""
+def rises_of(values: np.ndarray) -> dict[tuple[int, int, int], float]:
+    """Every triplet whose negative differs more from the anchor than the positive does, and how much more."""
     gap = gaps(values)
-    rises = {
+    return {
         (j, i, k): gap[j, k] - gap[j, i]
         for j, i, k in itertools.permutations(range(len(values)), 3)
         if gap[j, k] > gap[j, i]
     }
+
+
+def ordered_loss(distances: np.ndarray, values: np.ndarray, margin: float) -> tuple[float, np.ndarray]:
+    """Mean hinge over triplets whose negative differs more from the anchor, and its derivative."""
+    rises = rises_of(values)
     total, derivative = 0.0, np.zeros_like(distances)
     for (j, i, k), rise in rises.items():
         hinge = distances[j, i] - distances[j, k] + margin * rise / np.mean(list(rises.values()))
@@ -134,12 +139,21 @@ def proximal(components: np.ndarray, name: str, reg: float, steps: np.ndarray) -
     return found
 
 
+def pairs_in(triplets: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Pairs of patients whose distance a triplet asks for."""
+    return sorted({tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))})
+
+
 def objective(
-    points: Points, triplets: list[tuple[int, int, int]], components: np.ndarray, settings: Triplet
+    points: Points,
+    triplets: list[tuple[int, int, int]],
+    components: np.ndarray,
+    settings: Triplet,
+    values: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray]:
-    """The published loss of a map, and its gradient by the envelope theorem."""
+    """The published loss of a map, or that of ordered `values`, and its gradient by the envelope theorem."""
     distances, slopes = np.zeros((len(points), len(points))), {}
-    for p, q in {tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))}:
+    for p, q in pairs_in(triplets):
         distances[p, q], edges = solve(points, p, q, components, settings.power)
         distances[q, p] = distances[p, q]
         slope = np.zeros_like(components)
@@ -147,7 +161,10 @@ def objective(
             of_way = np.outer(components @ way, way)
             slope += mass * (2 * of_way if settings.power == 2 else of_way / np.linalg.norm(components @ way))
         slopes[p, q] = slopes[q, p] = slope
-    loss, derivative = triplet_loss(distances, triplets, settings.margin)
+    if values is None:
+        loss, derivative = triplet_loss(distances, triplets, settings.margin)
+    else:
+        loss, derivative = ordered_loss(distances, values, settings.margin)
     value, gradient = penalty(components, settings.penalty)
     gradient = settings.reg * gradient
     for pair, slope in slopes.items():
@@ -179,16 +196,22 @@ def fit_triplet(
     seed: int,
     n_passes: int,
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Loss of each pass, and the map that it belongs to, in the unit of the features."""
+    """Loss of each pass, and the map that it belongs to, in the unit of the features.
+
+    For an ordered disease `labels` are its values.
+    """
     rng = np.random.default_rng(seed)
-    if donors is not None:
-        triplets = donor_triplets(labels, donors)
-        pairs = sorted({tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))})
-    elif settings.n_triplets is None:
-        triplets, pairs = all_triplets(labels), list(itertools.combinations(range(len(labels)), 2))
+    is_ordered = settings.target == "ordered"
+    if is_ordered:
+        triplets, weights = list(rises_of(labels)), ordered_weights(labels)
+        pairs = pairs_in(triplets)
     else:
-        triplets = list(map(tuple, sample_triplets(compare(Design(labels)), settings.n_triplets, rng).tolist()))
-        pairs = sorted({tuple(sorted(pair)) for j, i, k in triplets for pair in ((j, i), (j, k))})
+        triplets, weights = donor_triplets(labels, donors), tuple(map(pair_weights, comparison(labels, donors)))
+        pairs = sorted(set().union(*weights))  # those in no triplet count for the unit, too
+        if settings.n_triplets is not None:
+            drawn = sample_triplets(compare(Design(labels, donors=donors)), settings.n_triplets, rng)
+            triplets = list(map(tuple, drawn.tolist()))
+            pairs = pairs_in(triplets)
     points, unit = in_unit_of_margin(points, pairs)
     d = points.x.shape[1]
     if settings.init == "uniform":
@@ -196,14 +219,14 @@ def fit_triplet(
     else:
         components = np.linalg.qr(rng.standard_normal((d, n_components)))[0].T
     if settings.init == "spectral":
-        found = fit_spectral(points, labels, shrinkage=0.5, n_components=n_components)[0]
+        found = fit_spectral(points, labels, shrinkage=0.5, n_components=n_components, weights=weights)[0]
         found_and_rest = [found, 0.01 * np.linalg.norm(found, 2) * components[len(found) :]]
         components = np.concatenate(found_and_rest)
         components /= np.mean([solve(points, p, q, components, 1)[0] for p, q in pairs])
     losses, maps = [], []
     first, second = np.zeros_like(components), np.zeros_like(components)
     for step in range(1, n_passes + 1):
-        loss, gradient = objective(points, triplets, components, settings)
+        loss, gradient = objective(points, triplets, components, settings, labels if is_ordered else None)
         losses.append(loss)
         maps.append(components / unit)
         sparse = settings.penalty in {"l1", "group_lasso"}
@@ -358,13 +381,26 @@ def sum_of_metrics(
 
 
 def fit_spectral(
-    points: Points, labels: np.ndarray, *, shrinkage: float, rounds: int = 1, n_components: int
+    points: Points,
+    labels: np.ndarray,
+    *,
+    shrinkage: float,
+    rounds: int = 1,
+    n_components: int,
+    weights: tuple[dict[tuple[int, int], float], ...] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The map, the loss of each round and all eigenvalues; for points that span all features."""
+    """The map, the loss of each round and all eigenvalues; for points that span all features.
+
+    `weights` of the pairs within and between take the place of equal ones.
+    """
     d = points.x.shape[1]
     components, losses, mu = np.eye(d), [], np.empty(0)
     for _ in range(rounds):
-        within, between = scatters(points, labels, components)
+        if weights is None:
+            within, between = scatters(points, labels, components)
+        else:
+            moments = second_moments(points, components)
+            within, between = (weighted_moments(moments, of_pairs) for of_pairs in weights)
         right = (1 - shrinkage) * within + shrinkage * np.trace(within) / d * np.eye(d)
         mu, v = np.linalg.eig(np.linalg.solve(right, between - within))
         mu, v = mu.real, v.real

@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import anndata as ad
-import joblib
 import numpy as np
 import ot
 import pandas as pd
 import pytest
 import scipy.spatial.distance
 from anndata import AnnData
-from joblib.externals.loky import get_reusable_executor
 from scipy.spatial.distance import cdist
 
 import gml
@@ -495,20 +493,6 @@ def test_function_gets_the_cells_of_the_query_first() -> None:
     x, others = clouds(adata)[3], clouds(adata)[:3]
     expected = [slow(x, y, lambda u, v: max(0.0, u[0] - v[0]), 1) for y in others]
     np.testing.assert_allclose(patients.obsm["gml_distances"][0], expected, rtol=1e-9)
-
-
-@pytest.mark.slow
-def test_function_in_threads_and_processes() -> None:
-    adata = make((5,) * 10, counts=False)
-    bound = 2.0
-    metric = Fixed(lambda u, v: min(bound, block(u, v)))  # of this test, which only cloudpickle can send
-    validate = partial(gml.tl.cross_validate, adata, metrics=[metric], splits=2)
-    expected, scores = distances(adata, metric, n_jobs=1), validate(n_jobs=1)["auroc"]
-    for backend in ("threading", "loky"):
-        with joblib.parallel_config(backend=backend, n_jobs=2):
-            np.testing.assert_array_equal(distances(adata, metric), expected)
-            pd.testing.assert_series_equal(validate()["auroc"], scores)
-    get_reusable_executor().shutdown(wait=True)
 
 
 BAD = {

@@ -4,6 +4,7 @@ import operator
 import os
 import threading
 import time
+from collections.abc import Iterator
 
 import joblib
 import pytest
@@ -49,6 +50,40 @@ def test_errors_come_through(n_jobs: int) -> None:
     # and leave nothing behind
     assert n_workers(2) == 2
     assert run(abs, [-1, 2], n_jobs) == [1, 2]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_tasks_are_made_a_few_ahead(n_jobs: int) -> None:
+    made = []
+
+    def tasks() -> Iterator[int]:
+        for task in range(100):
+            made.append(task)
+            yield task
+
+    results = parallel(abs, tasks(), n_jobs=n_jobs, description="testing")
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    assert len(made) <= 3 + _parallel.TASKS_AHEAD * n_jobs
+    results.close()
+    assert len(made) < 20
+
+
+def test_nothing_goes_on_after_an_error() -> None:
+    done = []
+
+    def work(task: int) -> None:
+        if task == 0:
+            msg = "the first fails"
+            raise ValueError(msg)
+        time.sleep(0.02)
+        done.append(task)
+
+    with pytest.raises(ValueError, match="the first fails"):
+        run(work, range(100))
+    at_the_end = list(done)
+    time.sleep(0.05)
+    assert done == at_the_end
+    assert len(done) <= _parallel.TASKS_AHEAD * 2
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])

@@ -136,8 +136,11 @@ def test_more_features_than_dimensions(
     np.testing.assert_allclose(found.loss, low.loss, rtol=1e-8)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
 @pytest.mark.parametrize("shrinkage", [0.2, 1.0])
-def test_more_features_than_points(reference: ModuleType, rng: np.random.Generator, shrinkage: float) -> None:
+def test_more_features_than_points(
+    reference: ModuleType, rng: np.random.Generator, shrinkage: float, rounds: int
+) -> None:
     """Generic points in 60 features: the direct problem on an orthonormal basis of their span."""
     labels = LABELS["two"]
     points = reference.random_points(rng, labels, 60)
@@ -148,8 +151,9 @@ def test_more_features_than_points(reference: ModuleType, rng: np.random.Generat
     basis = (vectors[:, 1:] / np.sqrt(values[1:])).T @ centred  # (n - 1, d)
     np.testing.assert_allclose(basis @ basis.T, np.eye(n - 1), atol=1e-9)
     inside = replace(points, x=centred @ basis.T)
-    components, loss, _ = reference.fit_spectral(inside, labels, shrinkage=shrinkage, n_components=3)
-    found = fit(points, labels, shrinkage=shrinkage, n_components=3)
+    options = {"shrinkage": shrinkage, "rounds": rounds, "n_components": 3}
+    components, loss, _ = reference.fit_spectral(inside, labels, **options)
+    found = fit(points, labels, **options)
     check_same_metric(found.components, components @ basis, rtol=1e-6)
     np.testing.assert_allclose(found.loss, loss, rtol=1e-8)
 

@@ -262,6 +262,58 @@ def test_every_pass_of_the_published_learner(
     np.testing.assert_allclose(found.components.T @ found.components, best.T @ best, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("penalty", "power", "init"),
+    [("frobenius", 1, "uniform"), ("nuclear", 2, "spectral"), ("l1", 2, "orthogonal"), ("group_lasso", 1, "spectral")],
+)
+def test_every_penalty_pass_by_pass(
+    reference: ModuleType, rng: np.random.Generator, penalty: Penalty, power: int, init: Init
+) -> None:
+    """The cheap part of the test above, with weights that leave exact zeros."""
+    labels = LABELS["single"]
+    points = reference.random_points(rng, labels, 3)
+    settings = Triplet(init=init, power=power, penalty=penalty, max_iter=N_PASSES, reg=0.7, learning_rate=0.2)
+    expected, maps = reference.fit_triplet(points, labels, settings, n_components=2, seed=3, n_passes=N_PASSES)
+    found = fit_triplet(points, Design(labels), settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
+    best = maps[expected.argmin()]
+    np.testing.assert_allclose(found.components.T @ found.components, best.T @ best, rtol=1e-7, atol=1e-9)
+    assert any((one == 0).any() for one in maps) == (penalty in {"l1", "group_lasso"})
+
+
+@pytest.mark.parametrize("n_triplets", [2, None])
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("init", get_args(Init))
+def test_every_pass_with_donors(
+    reference: ModuleType, rng: np.random.Generator, init: Init, power: int, n_triplets: int | None
+) -> None:
+    labels, donors = np.array([0, 1, 0, 1, 0]), np.array([0, 0, 1, 1, 2])
+    points = reference.random_points(rng, labels, 3)
+    settings = Triplet(init=init, power=power, n_triplets=n_triplets, max_iter=N_PASSES)
+    options = {"n_components": 2, "seed": 3}
+    expected, _ = reference.fit_triplet(points, labels, settings, donors=donors, n_passes=N_PASSES, **options)
+    found = fit_triplet(points, Design(labels, donors=donors), settings, solver=Exact(), n_jobs=1, **options)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
+    without, _ = reference.fit_triplet(points, labels, settings, n_passes=1, **options)
+    assert without[0] != pytest.approx(expected[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("power", [1, 2])
+@pytest.mark.parametrize("init", get_args(Init))
+@pytest.mark.parametrize("name", ["two", "ties"])
+def test_every_pass_with_an_ordered_disease(
+    reference: ModuleType, rng: np.random.Generator, name: str, init: Init, power: int
+) -> None:
+    values = VALUES[name][:5]
+    points = reference.random_points(rng, values, 3)
+    settings = Triplet(init=init, power=power, target="ordered", max_iter=N_PASSES, margin=2.0)
+    options = {"n_components": 2, "seed": 3}
+    expected, _ = reference.fit_triplet(points, values, settings, n_passes=N_PASSES, **options)
+    found = fit_triplet(points, in_order(values), settings, solver=Exact(), n_jobs=1, **options)
+    np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
+    assert len(set(expected)) == N_PASSES
+
+
 @pytest.mark.parametrize("n_triplets", [1, 3, None])
 @pytest.mark.parametrize("init", ["orthogonal", "spectral"])
 @pytest.mark.parametrize("name", ["three", "single", "two singles"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -26,7 +27,7 @@ from gml._slots import (
 )
 from gml._storage import average, in_memory, numeric_matrix
 from gml._warn import warn
-from gml.solvers import resolve_exact
+from gml.solvers import resolve_exact, solver_name
 
 from ._measure import DISEASE, PATIENT, measure_against, yardstick
 from ._modalities import takes_mudata
@@ -174,6 +175,9 @@ def barycenter(
         "use_rep": features.rep,
         "layer": features.layer,
         "metric": stick.name,
+        "metric_kind": stick.kind,
+        "solver": solver_name(settings),
+        "solver_settings": asdict(settings),
         "n_points": n_points,
         "max_iter": max_iter,
         "tol": tol,

@@ -108,6 +108,8 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
         its nearest other one, and a standard deviation of these distances. The second test takes once more the
         distances among all patients, and is the only one without `calibrate`. A metric that was not learned has only
         the first.
+    ``.uns[key_added]["params"]``
+        Also `n_neighbors` and `calibrate`.
     ``.uns[key_added]["calibration"]``
         `temperature` (above 1 if the votes promised too much), `n_held_out` patients, their `log_loss` with this
         temperature, `log_loss_chance` of giving all of them the shares of their classes, and `reject_distance`, the
@@ -162,6 +164,7 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
         msg = f"No patient of `reference` has a disease in reference.obs[{column or disease_key!r}]."
         raise ValueError(msg)
     keys = Keys(key_added)
+    patients.uns[keys.run]["params"] |= {"n_neighbors": n_neighbors, "calibrate": calibrate}
     distances = patients.obsm[keys.distances]
     vote: dict[str, Any] = {"n_classes": len(classes), "n_neighbors": n_neighbors}
     probabilities = knn_probabilities(distances[:, labels >= 0], labels[labels >= 0], **vote)
