@@ -7,7 +7,7 @@ OUT ?= demo
 # One process per core, so one thread each. numba, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-fast lint docs tutorials bench bench-accuracy clean
+.PHONY: demo test test-fast lint docs tutorials audit bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -54,6 +54,11 @@ docs: $(VENV)/.docs
 # run the notebooks again and store their outputs; NOTEBOOK=tutorials/quickstart.ipynb for one of them
 tutorials: $(VENV)/.test
 	$(BIN)/python tutorials/execute.py $(NOTEBOOK)
+
+# advisories on what is installed, with all extras; asks PyPI
+audit: $(VENV)/.test
+	$(PIP) --group audit
+	$(BIN)/pip-audit --skip-editable
 
 bench: $(VENV)/.test
 	$(BIN)/python -m benchmarks.bench_import

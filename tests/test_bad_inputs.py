@@ -1,5 +1,8 @@
 """What cannot be done is refused in words that help, and leaves everything as it was."""
 
+import ast
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -319,6 +322,11 @@ def distance(value: float, *pairs: tuple[int, int]) -> Edit:
         return matrix
 
     return as_slot("obsp", "gml_distances", change)
+
+
+def joined(mark: object) -> Edit:
+    """Two features of modalities side by side, and what is said of them."""
+    return lambda a: (a.obsm.update(X_joint=np.ones((a.n_obs, 2))), a.uns.update(gml_joined=mark))
 
 
 def as_genes(change: Callable[[np.ndarray], object]) -> Edit:
@@ -668,6 +676,20 @@ BAD: dict[str, Row] = {
         lambda a: a.obsm.update(X_pca=pd.DataFrame({"a": [1, *"x" * (a.n_obs - 1)]}, index=a.obs_names)), learn(),
         ValueError, ["X_pca", "real numbers"],
     ),
+    "nullable numbers that are missing": (
+        lambda a: a.obsm.update(X_pca=pd.DataFrame({"a": [pd.NA, *[1] * (a.n_obs - 1)]}, a.obs_names, dtype="Int64")),
+        learn(), ValueError, ["'P00'", "NaN", "'a'"],
+    ),
+    "mark of modalities is text": (joined("rna"), learn(), ValueError, ["'gml_joined'", "(2,)", "'rna'", "del adata"]),
+    "mark of modalities is empty": (joined({}), measure(metric=None), ValueError, ["'gml_joined'", "`names`", "{}"]),
+    "mark of other modalities": (
+        joined({"names": np.array(["a", "b", "c"]), "modality": np.array([0, 0, 1])}), learn(), ValueError,
+        ["'gml_joined'", "'X_joint'", "(2,)", "'c'"],
+    ),
+    "modalities without numbers": (
+        joined({"names": np.array(["a", "b"]), "modality": np.array(["rna", "prot"])}), learn(), ValueError,
+        ["'gml_joined'", "`modality`", "'prot'"],
+    ),
     "cells too far": (
         as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), learn(), ValueError,
         ["'P00'", "above 1e+150", "'X_pca_1'"],
@@ -675,6 +697,33 @@ BAD: dict[str, Row] = {
     "cells too close": (
         as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310), learn(use_rep="latent"), ValueError,
         ["below 1e-292", "nothing to learn"],
+    ),
+    "cells too far, measured": (
+        as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), measure(), ValueError,
+        ["'P00'", "above 1e+150", "'X_pca_1'"],
+    ),
+    "cells too close, measured": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-200), measure(metric=None, use_rep="latent"),
+        ValueError, ["e-200 at most", "below 1e-150", "multiply"],
+    ),
+    "cells too close to be told apart": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310),
+        against(nothing, metric=None, use_rep="latent"), ValueError, ["e-310 at most", "below 1e-150"],
+    ),
+    "complex PCs, measured": (
+        as_slot("obsm", "X_pca", lambda x: x * 1j), measure(metric=None), ValueError, ["X_pca", "complex"],
+    ),
+    "masked genes, measured": (
+        as_genes(lambda x: np.ma.masked_greater(x, 1)), measure(metric=None, use_rep="X"), ValueError,
+        ["adata.X", "masked", "filled"],
+    ),
+    "genes of another metric": (
+        lambda a: (learn(use_rep="X", key_added="genes")(a), rename_genes(a)), measure(metric="genes"), ValueError,
+        ["40 of the 40 genes", "half"],
+    ),
+    "genes of a metric are repeated": (
+        lambda a: (learn(use_rep="X", key_added="genes")(a), repeated_genes(a)), measure(metric="genes"), ValueError,
+        ["adata.var_names", "'gene_002'", "make_unique"],
     ),
     "lists as patients": (lists_of_names, learn(), TypeError, ["adata.obs['patient']", "['P0", "list"]),
     "infinite severity": (
@@ -718,6 +767,19 @@ BAD: dict[str, Row] = {
     ),
     "patpy to a reference": (
         nothing, lambda a: gml.get.patpy(gml.tl.patient_distances(a, reference=a)), ValueError, ["reference"],
+    ),
+    "patpy beside a number": (
+        nothing, on_patients(gml.get.patpy, lambda p: p.uns.update(sample_representations=3)), ValueError,
+        ["'sample_representations'", "list of names", "got 3"],
+    ),
+    "patpy beside one name": (
+        nothing, on_patients(gml.get.patpy, lambda p: p.uns.update(sample_representations="scvi")), ValueError,
+        ["'sample_representations'", "list of names", "'scvi'"],
+    ),
+    "patpy with half a graph": (
+        nothing,
+        on_patients(gml.get.patpy, lambda p: p.uns.update(neighbors={"params": {"use_rep": "X_gml_mds"}})),
+        KeyError, ["'neighbors'", "'connectivities_key'", "gml.pp.neighbors"],
     ),
     "patpy of cells": (nothing, apply(gml.get.patpy), KeyError, ["'gml_distances'", "gml.tl.patient_distances"]),
     "distances of cells": (nothing, apply(gml.get.distances), KeyError, ["gml.tl.patient_distances"]),
@@ -778,8 +840,9 @@ BAD: dict[str, Row] = {
         ["'latent'", "no map to genes"],
     ),
     "ranking of no types": (
-        nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'"],
+        nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"],
     ),
+    "groups by no column": (nothing, measure(groupby="x"), KeyError, ["'x'", "'cell_type'", "`groupby`"]),
     "ranking of unknown types": (
         set_obs("cell_type", np.nan, *ALL), apply(gml.tl.rank_cell_types), ValueError, ["no groups", "74 cells"],
     ),
@@ -877,6 +940,12 @@ BAD: dict[str, Row] = {
     "search that was not made": (nothing, apply(gml.pl.tune), ValueError, ["adata.uns['gml']", "method='auto'"]),
     "search of a table": (nothing, alone(gml.pl.tune, SCORES), ValueError, ["data.attrs['search']", "gml.tl.tune"]),
     "heatmap by no column": (nothing, on_patients(gml.pl.patient_heatmap, color="x"), KeyError, ["'x'", "'disease'"]),
+    "heatmap with three names": (
+        nothing, on_patients(gml.pl.patient_heatmap, labels=3), ValueError, ["`labels`", "None, True, False", "got 3"],
+    ),
+    "points with a name": (
+        nothing, on_patients(gml.pl.patient_embedding, labels="P00"), ValueError, ["`labels`", "True", "'P00'"],
+    ),
     "heatmap of cells": (nothing, apply(gml.pl.patient_heatmap), KeyError, ["gml.tl.patient_distances"]),
     "unknown basis": (
         nothing, on_patients(gml.pl.patient_embedding, basis="tsne"), ValueError, ["`basis`", "'umap'", "'tsne'"],
@@ -932,6 +1001,29 @@ def test_refused(adata: AnnData, edit: Edit, call: Edit, error: type[Exception],
     assert not missing, message
     assert type(caught.value) is error
     assert not changed(before, contents(adata))
+
+
+def test_two_rows_for_each_public_function() -> None:
+    """Functions that a row calls, itself or through a helper of this file."""
+    tree = ast.parse(Path(__file__).read_text(encoding="utf-8"))
+    helpers: dict[str, set[str]] = {}
+    counts: Counter[str] = Counter()
+
+    def called(node: ast.AST) -> set[str]:
+        text = ast.unparse(node)
+        found = set(re.findall(r"gml\.((?:datasets|get|pl|pp|tl)\.\w+)", text))
+        return found.union(*(helpers.get(name, set()) for name in re.findall(r"\w+", text)))
+
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            helpers[node.name] = called(node)
+        elif isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "BAD":
+            rows = [row for row in ast.walk(node) if isinstance(row, ast.Tuple) and len(row.elts) == 4]
+            counts.update(name for row in rows for name in called(row.elts[1]))
+            assert len(rows) == len(BAD)
+    spaces = {"datasets": gml.datasets, "get": gml.get, "pl": gml.pl, "pp": gml.pp, "tl": gml.tl}
+    public = [f"{space}.{name}" for space, module in spaces.items() for name in module.__all__]
+    assert {name: counts[name] for name in public if counts[name] < 2} == {}
 
 
 def test_view_stays_a_view_when_refused(adata: AnnData) -> None:

@@ -3,6 +3,7 @@
 import ast
 import errno
 import os
+import re
 import signal
 import socket
 import struct
@@ -11,6 +12,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ import gml
 from gml import _memory
 from gml._metric._objective import Objective
 from gml._ot import solve_exact
+from gml._slots import write_all
 from gml.datasets._cache import remember
-from gml.methods import Spectral, Triplet
+from gml.methods import Fixed, Spectral, Triplet
 from gml.solvers import Exact, Gaussian, Sinkhorn, Unbalanced
 
 mudata = pytest.importorskip("mudata")
@@ -156,6 +159,19 @@ def test_a_learning_rate_that_explodes(adata: AnnData, rate: float, power: int) 
     np.testing.assert_array_equal(found.loss, expected.loss)
 
 
+@pytest.mark.parametrize("max_iter", [3, 5])
+def test_a_learning_rate_that_leads_nowhere(adata: AnnData, max_iter: int) -> None:
+    expected = fitted(adata, max_iter=1)
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        found = fitted(adata, max_iter=max_iter, learning_rate=100.0)
+    message = "Learning went nowhere: the first of 5 passes, .* its map is kept. Lower `learning_rate` \\(100\\)"
+    told = [re.match(message, str(warning.message)) for warning in caught]
+    assert len(told) == (max_iter > 3)  # a few passes say nothing yet
+    assert all(told)
+    assert found.loss.argmin() == 0
+    np.testing.assert_array_equal(found.components, expected.components)
+
+
 def test_a_loss_that_is_lost_within_a_pass(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a pass in batches, a part does not count."""
     expected = fitted(adata, max_iter=2, batch_size=4)
@@ -216,6 +232,18 @@ def modalities(adata: AnnData) -> Any:
     return mdata
 
 
+def score_patients(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
+    """Of patients that are unchanged when this breaks off."""
+    patients = AnnData(obs=pd.DataFrame(index=adata.obs["patient"].unique()))
+    before = digest(patients)
+    try:
+        gml.tl.score_patients(adata, patients, n_points=6, max_iter=50, **kwargs)
+    except KeyboardInterrupt:
+        assert digest(patients) == before
+        raise
+    return patients.obs
+
+
 SOLVE, CLUSTER = "gml._ot._pairwise.solve_exact", "gml._sketch._cluster"
 Work = tuple[str, Callable[..., Any]]
 
@@ -228,11 +256,17 @@ WORK: dict[str, Work] = {
     "cross_validate": (
         SOLVE, lambda a, **k: gml.tl.cross_validate(a, metrics=["spectral"], splits=2, n_points=6, **k),
     ),
+    "tune": (
+        SOLVE,
+        lambda a, **k: gml.tl.tune(a, grid={"method": ["spectral"], "n_points": [4, 6]}, splits=1, **k),
+    ),
     "permutation_test": (
         SOLVE, lambda a, **k: gml.tl.permutation_test(a, method="spectral", n_permutations=5, n_points=6, **k),
     ),
     "predict": (SOLVE, lambda a, **k: gml.tl.predict(a, a, n_points=6, **k)),
     "score_cells": (SOLVE, lambda a, **k: gml.tl.score_cells(a, n_points=6, **k)),
+    "score_patients": (SOLVE, score_patients),
+    "rank_genes": (SOLVE, lambda a, **k: gml.tl.rank_genes(a, n_bootstrap=2, n_permutations=2, **k)),
     "barycenter": (SOLVE, lambda a, **k: gml.tl.barycenter(a, n_points=6, max_iter=50, **k)),
     "sketch": (CLUSTER, lambda a, **k: gml.pp.sketch(a, n_points=6, **k)),
 }  # fmt: skip
@@ -287,6 +321,41 @@ def test_interrupted_before_the_result_is_written(adata: AnnData, kernel: str, w
     check_interrupted(adata, kernel, work, call=1, how="raised")
 
 
+#: what is written to several slots, and how many values
+WRITTEN: dict[str, tuple[Call, int]] = {
+    "learn_metric": (lambda a: gml.tl.learn_metric(a, method="spectral", key_added="new"), 3),
+    "learn_metric, in place of another": (lambda a: gml.tl.learn_metric(a, method="euclidean"), 3),
+    "transform": (lambda a: gml.tl.transform(a, gml.get.metric(a), key_added="new"), 3),
+    "rotate": (gml.tl.rotate, 3),
+    "score_patients": (score_patients, 2),
+}
+
+
+@pytest.mark.parametrize(("work", "n_values"), WRITTEN.values(), ids=WRITTEN)
+def test_interrupted_before_the_last_value(adata: AnnData, work: Call, n_values: int) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        check_interrupted(adata, "gml._slots._write", work, call=n_values, how="raised")
+
+
+def test_interrupted_before_the_last_value_of_modalities(adata: AnnData) -> None:
+    """The cells side by side get the first three values, the MuData the others."""
+    work = partial(gml.tl.learn_metric, method="spectral", key_added="new")
+    with warnings.catch_warnings(action="ignore"):
+        check_interrupted(modalities(adata), "gml._slots._write", work, call=6, how="raised")
+
+
+def test_what_cannot_be_written_leaves_nothing(adata: AnnData) -> None:
+    """Neither anew, nor in place of what was there, nor in a view, but for that it is one no longer."""
+    view = adata[:20]
+    before = digest(adata), digest(view.copy())
+    for key in ("gml", "new"):
+        values = {("uns", key): {}, ("obs", key): 1.0, ("varm", key): None, ("obsm", f"X_{key}"): np.ones((3, 2))}
+        for data in (adata, view):
+            with pytest.raises(ValueError, match="shape"):
+                write_all(data, values)
+    assert (digest(adata), digest(view)) == before
+
+
 @pytest.mark.parametrize("name", ["training", "distances", "score_cells"])
 def test_interrupted_work_on_modalities(adata: AnnData, name: str) -> None:
     kernel, work = WORK[name]
@@ -296,6 +365,8 @@ def test_interrupted_work_on_modalities(adata: AnnData, name: str) -> None:
 
 # memory
 
+
+SPLITS = [(["P00", "P01", "P03"], ["P04"])]
 
 #: bytes of memory that there are, what is called, and words that must be in the message
 TOO_LARGE: dict[str, tuple[int, Call, list[str]]] = {
@@ -318,6 +389,12 @@ TOO_LARGE: dict[str, tuple[int, Call, list[str]]] = {
         1_000, lambda a: gml.tl.learn_metric(a, method=Spectral(), solver=Gaussian()),
         ["15 pairs of patients along 4 axes", "`max_pairs`"],
     ),
+    "validation": (
+        1_150, lambda a: gml.tl.cross_validate(a, metrics=["euclidean", Fixed("cityblock")], splits=SPLITS),
+        ["Distances between 6 patients under 2 metrics", "1.15kB", "fewer patients"],
+    ),
+    "search": (570, lambda a: gml.tl.tune(a, splits=SPLITS), ["Distances between 6 patients would", "576B"]),
+    "test": (570, gml.tl.permutation_test, ["Distances between 6 patients would", "576B"]),
     "genes of a sketch": (800, gml.pp.sketch, ["means of 4 genes in 72 points", "`n_points`"]),
 }  # fmt: skip
 
@@ -582,7 +659,17 @@ def test_an_edited_result_is_named(adata: AnnData, edit: Call, message: str) -> 
 
 SOURCES = sorted(Path(gml.__file__).parent.rglob("*.py"))
 BANNED_MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "subprocess", "yaml"}
-BANNED_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "joblib.load"}
+BANNED_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "os.system",
+    "os.popen",
+    "torch.load",
+    "joblib.load",
+    "pd.read_pickle",
+}
 
 
 def risks(source: str) -> list[str]:

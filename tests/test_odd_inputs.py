@@ -141,6 +141,16 @@ def test_other_forms_of_the_same_cells(edit: Edit, ordinary: Result) -> None:
     np.testing.assert_allclose(found.probabilities, ordinary.probabilities, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", ["Float64", "Int32", "Sparse[float]"])
+def test_tables_of_other_numbers(dtype: str) -> None:
+    """Without a missing one they are numbers like others."""
+    adata = cohort()
+    table = pd.DataFrame(adata.X, index=adata.obs_names, columns=list("abcd")).astype(int)
+    adata.obsm["table"] = table.astype(dtype).assign(a=table["a"].astype(float))
+    one, two = (gml.tl.patient_distances(adata, metric=None, use_rep=rep) for rep in ("X", "table"))
+    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+
+
 CONSTANT: dict[str, tuple[float, ...]] = {
     "a gene of zeros": (0.0,),
     "many genes of zeros": (0.0,) * 30,
@@ -243,7 +253,28 @@ def test_more_points_than_cells(ordinary: Result) -> None:
     np.testing.assert_array_equal(run(cohort(), n_points=10_000).distances, ordinary.distances)
 
 
+def test_equal_cells_are_at_no_distance() -> None:
+    adata = cohort()
+    adata.X = np.full(adata.shape, 3.0)
+    assert not gml.tl.patient_distances(adata, metric=None, use_rep="X").obsp["gml_distances"].any()
+
+
 # names
+
+
+@pytest.mark.filterwarnings("ignore:.* names are not unique")
+def test_names_that_are_repeated() -> None:
+    """Cells and, where no metric looks for them, genes need no names of their own."""
+    adata, other = cohort(), cohort()
+    other.obs_names, other.var_names = ["cell"] * other.n_obs, ["gene"] * other.n_vars
+    one, two = (gml.tl.patient_distances(each, metric=None, use_rep="X") for each in (adata, other))
+    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+
+
+def test_colours_that_are_none() -> None:
+    adata = cohort()
+    adata.uns |= {"disease_colors": 3, "patient_colors": ["red"] * 9}
+    assert gml.tl.patient_distances(adata, metric=None, use_rep="X").uns.keys() == {"gml", "patient_colors"}
 
 
 def renamed(column: str, names: list[Any], kind: str) -> Edit:

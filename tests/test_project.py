@@ -122,6 +122,13 @@ def test_workflows_take_every_python() -> None:
     ]
 
 
+def test_dependencies_are_audited_every_week() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yaml").read_text(encoding="utf-8"))
+    assert workflow[True]["schedule"]  # "on" is read as a truth value
+    assert workflow["jobs"]["audit"]["if"] == "github.event_name == 'schedule'"
+    assert "make PYTHON=python audit" in [step.get("run") for step in workflow["jobs"]["audit"]["steps"]]
+
+
 def test_entry_of_the_ecosystem() -> None:
     """Fields that scverse/ecosystem-packages knows, in agreement with the project; addresses must exist."""
     entry = yaml.safe_load((ROOT / ".github" / "ecosystem" / "meta.yaml").read_text(encoding="utf-8"))

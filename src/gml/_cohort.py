@@ -194,12 +194,14 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
     return codes, names
 
 
-def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+def groups_of_cells(adata: AnnData, key: str, *, argument: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Group (cell type) of each cell, shape (n,), as a position in the sorted names of groups, which come second.
 
-    Cells without one (NaN) have -1; nobody has to know the type of every cell.
+    Cells without one (NaN) have -1; nobody has to know the type of every cell. `argument` is how the column was asked
+    for, for messages.
     """
-    codes, names = sorted_codes(get_column(adata, key, hint="Pass a column that names the cell type of each cell."))
+    hint = f"Pass a column that names the cell type of each cell as `{argument}`."
+    codes, names = sorted_codes(get_column(adata, key, hint=hint))
     if not len(names):
         msg = f"adata.obs[{key!r}] names no groups of cells: all {len(codes)} cells have NaN there."
         raise ValueError(msg)

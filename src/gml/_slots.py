@@ -187,7 +187,8 @@ def get_var(adata: AnnData) -> pd.DataFrame:
 def colors_of(adata: AnnData, columns: Iterable[Hashable]) -> dict[str, list[Any]]:
     """Colours in ``adata.uns`` of some columns of ``adata.obs``, as scanpy stores them."""
     keys = [f"{column}_colors" for column in columns]
-    return {key: list(in_memory(adata.uns[key])) for key in keys if key in adata.uns}
+    found = {key: in_memory(adata.uns[key]) for key in keys if key in adata.uns}
+    return {key: list(value) for key, value in found.items() if np.ndim(value) == 1}  # others are no list of colours
 
 
 def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArray[Any]:
@@ -224,8 +225,34 @@ def joined_features(adata: AnnData) -> tuple[NDArray[np.str_], NDArray[np.intp]]
     """Names of the features of modalities side by side, and the modality of each, both shape (d,); if they are that."""
     if JOINED_MARK not in adata.uns or JOINED not in adata.obsm:
         return None
-    mark = adata.uns[JOINED_MARK]
-    return mark["names"], mark["modality"]
+    mark, shape = in_memory(adata.uns[JOINED_MARK]), adata.obsm[JOINED].shape[1:]
+    names, modality = (mark.get(part) if isinstance(mark, Mapping) else None for part in ("names", "modality"))
+    if (
+        not (isinstance(names, np.ndarray) and isinstance(modality, np.ndarray))
+        or not (names.shape == modality.shape == shape)
+        or modality.dtype.kind not in "iu"
+        or modality.min(initial=0) < 0
+    ):
+        msg = (
+            f"adata.uns[{JOINED_MARK!r}] must hold arrays `names` and `modality` with an entry for each column of "
+            f"adata.obsm[{JOINED!r}], shape {shape}, got {mark!r}. Pass the MuData that it was made of, or delete it: "
+            f"`del adata.uns[{JOINED_MARK!r}]`."
+        )
+        raise ValueError(msg)
+    return names.astype(str), modality.astype(np.intp)
+
+
+def get_representations(patients: AnnData) -> list[str]:
+    """Names of the representations of samples that patpy knows."""
+    names = patients.uns.get(REPRESENTATIONS, [])
+    is_list = isinstance(names, list | tuple) or (isinstance(names, np.ndarray) and names.ndim == 1)
+    if not is_list or not all(isinstance(name, str) for name in names):
+        msg = (
+            f"patients.uns[{REPRESENTATIONS!r}] must be a list of names, as patpy writes it, got {names!r}; mend or "
+            "delete it."
+        )
+        raise ValueError(msg)
+    return [str(name) for name in names]
 
 
 def is_sketch(adata: AnnData) -> bool:
@@ -283,13 +310,32 @@ def write_metric(
 ) -> None:
     """Store a metric and what it makes of the cells of an AnnData, or of a MuData, whose slots have the same names."""
     keys = Keys(key_added)
+    values = {("uns", keys.run): dict(run), ("obsm", keys.embedding): embedding}
+    write_all(adata, values | {("varm", keys.loadings): loadings})  # `None` for those of an earlier metric of this name
+
+
+def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:
+    """Store values by slot and key, and delete where they are `None`; all of them, or none if one cannot be stored."""
+    before: dict[tuple[str, str], Any] = {}
     with quiet_about_views():
-        adata.uns[keys.run] = dict(run)
-    adata.obsm[keys.embedding] = embedding
-    if loadings is not None:
-        adata.varm[keys.loadings] = loadings
-    elif keys.loadings in adata.varm:
-        del adata.varm[keys.loadings]  # those of an earlier metric of this name
+        try:
+            for place, value in values.items():
+                slot, key = place
+                before[place] = getattr(adata, slot).get(key)
+                _write(adata, place, value)
+        except BaseException:  # interrupts, too
+            for place, value in before.items():
+                _write(adata, place, value)
+            raise
+
+
+def _write(adata: AnnData, place: tuple[str, str], value: Any) -> None:
+    slot, key = place
+    held = getattr(adata, slot)
+    if value is not None:
+        held[key] = value
+    elif key in held:
+        del held[key]
 
 
 def _check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str) -> None:

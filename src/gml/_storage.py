@@ -24,13 +24,14 @@ BLOCK = 10_000  # rows taken at once
 BLOCK_NUMBERS = 2**25  # that a dense block holds at most, 256 MB in float64
 GROUP_BYTES = 2**28  # that are read at once for several patients
 LARGEST = 1e150  # of a feature, so that squared distances are finite
+CLOSEST = 1e-150  # by which cells must differ, so that squared distances are not 0
 SAMPLED_ROWS = 100  # that tell how much room a row takes
 
 
 def numeric_matrix(matrix: Any, *, name: str) -> Any:
     """The matrix as an array or in CSR form, or as it lies on disk, if it holds real numbers and has rows to read."""
     if isinstance(matrix, pd.DataFrame):
-        matrix = matrix.to_numpy()
+        matrix = _values(matrix)
     check_on_cpu(matrix, name=name)
     form, in_memory = _form(matrix), not is_on_disk(matrix)
     if form is None:
@@ -213,6 +214,14 @@ def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
     """Weighted means of rows, shape (m, g), in the precision of the matrix; float32 if it holds counts."""
     means = multiply(shares, matrix)
     return means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+
+
+def _values(table: pd.DataFrame) -> NDArray[Any]:
+    """The numbers of a table; those of nullable columns, which pandas gives as objects, with NaN for missing ones."""
+    values = table.to_numpy()
+    if values.dtype == object and all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+        values = table.to_numpy(dtype=np.float64, na_value=np.nan)
+    return values
 
 
 def _form(matrix: Any) -> str | None:

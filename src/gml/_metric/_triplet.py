@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._warn import warn
+
 from ._descent import descend
 from ._fit import Fit
 from ._penalty import SPARSE
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from ._descent import Descent
 
 logger = logging.getLogger(__name__)
+
+FEW = 3  # passes that may be no better than the start without a warning
 
 
 def fit_triplet(
@@ -41,7 +45,11 @@ def fit_triplet(
     """
     descent_of = partial(descend, settings=settings, n_components=n_components, solver=solver, seed=seed, n_jobs=n_jobs)
     if not settings.early_stopping:
-        return best_of(descent_of(points, design, n_passes=settings.max_iter), settings)
+        descent = descent_of(points, design, n_passes=settings.max_iter)
+        fit = best_of(descent, settings)
+        if fit.components.any() and not descent.broke_off:
+            _warn_of_no_gain(descent.loss, settings)
+        return fit
     n_passes = best_number_of_passes(
         points, design, descent_of, settings=settings, solver=solver, seed=seed, n_jobs=n_jobs
     )
@@ -49,6 +57,14 @@ def fit_triplet(
     if descent.broke_off:
         return best_of(descent, settings)
     return Fit(descent.maps[-1] / descent.scale, np.array(descent.loss))
+
+
+def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
+    if len(loss) > FEW and np.argmin(loss) == 0:
+        warn(
+            f"Learning went nowhere: the first of {len(loss)} passes, with the map that it started from, has the "
+            f"lowest loss ({loss[0]:.4g}), and its map is kept. Lower `learning_rate` ({settings.learning_rate:g})."
+        )
 
 
 def best_of(descent: Descent, settings: Triplet) -> Fit:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gml._slots import REPRESENTATIONS, Keys
+from gml._slots import REPRESENTATIONS, Keys, get_params, get_representations
 
 from ._distances import distances
 
@@ -37,11 +37,12 @@ def patpy(patients: AnnData, *, key: str = "gml") -> AnnData:
     Raises
     ------
     KeyError
-        If there are no distances under `key`.
+        If there are no distances under `key`, or only a part of the graph.
     TypeError
         If `patients` is no AnnData.
     ValueError
-        If only the distances of the nearest patients are known, or distances to a reference.
+        If only the distances of the nearest patients are known, or distances to a reference, or if
+        ``patients.uns["sample_representations"]`` is no list of names.
 
     Examples
     --------
@@ -60,7 +61,7 @@ def patpy(patients: AnnData, *, key: str = "gml") -> AnnData:
         raise ValueError(msg)
     copy = patients.copy()
     copy.obsm[keys.distances] = table
-    names = [str(name) for name in copy.uns.get(REPRESENTATIONS, [])]
+    names = get_representations(patients)
     copy.uns[REPRESENTATIONS] = names if key in names else [*names, key]
     _name_graph(copy, keys)
     return copy
@@ -68,10 +69,13 @@ def patpy(patients: AnnData, *, key: str = "gml") -> AnnData:
 
 def _name_graph(patients: AnnData, keys: Keys) -> None:
     """Store the graph of these distances, if there is one, under the names that scanpy gives with ``key_added``."""
-    graph = patients.uns.get("neighbors", {})
-    if graph.get("params", {}).get("use_rep") != keys.mds:
+    if get_params(patients, "neighbors").get("use_rep") != keys.mds:
         return
+    graph = patients.uns["neighbors"]
     slots = {f"{part}_key": f"{keys.neighbors}_{part}" for part in ("connectivities", "distances")}
+    if missing := [name for name in slots if graph.get(name) not in patients.obsp]:
+        msg = f"patients.uns['neighbors'] has no {missing[0]!r} that is in patients.obsp; run `gml.pp.neighbors` again."
+        raise KeyError(msg)
     for name, slot in slots.items():
         patients.obsp[slot] = patients.obsp[graph[name]].copy()
     patients.uns[keys.neighbors] = {**slots, "params": dict(graph["params"])}

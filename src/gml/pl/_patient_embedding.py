@@ -76,6 +76,7 @@ def patient_embedding(
     check_anndata(patients, name="patients")
     check_choice(basis, name="basis", choices=["mds", "umap"])
     check_axes(ax)
+    check_choice(labels, name="labels", choices=[False, True])
     if basis == "mds":
         check_all_distances(
             patients, key, hint="Or run `gml.pp.neighbors` and `scanpy.tl.umap`, and draw with basis='umap'."

@@ -11,6 +11,7 @@ from matplotlib.collections import LineCollection
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from gml._checks import check_choice
 from gml._patients import get_distances
 from gml._slots import Keys, check_anndata
 
@@ -88,6 +89,7 @@ def patient_heatmap(
     """
     check_anndata(patients, name="patients")
     check_axes(ax)
+    check_choice(labels, name="labels", choices=[None, True, False])
     distances = get_distances(patients, key)  # (p, p)
     drawn = drawn_patients(distances, slot=f"obsp[{Keys(key).distances!r}]")
     distances = distances[np.ix_(drawn, drawn)]

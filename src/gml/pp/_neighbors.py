@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 from gml._checks import check_int, check_seed
 from gml._patients import get_distances, known_patients
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, quiet_about_views
+from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, write_all
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
@@ -93,10 +93,8 @@ def neighbors(
     coordinates = get_matrix(patients, "obsm", rep, hint=DISTANCES_FIRST)
     scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: coordinates})
     sc.pp.neighbors(scratch, use_rep=rep, transformer=known, metric="precomputed", random_state=check_seed(rng))
-    with quiet_about_views():
-        patients.uns["neighbors"] = scratch.uns["neighbors"]
-    for slot in ("distances", "connectivities"):
-        patients.obsp[slot] = scratch.obsp[slot]
+    matrices = {("obsp", name): scratch.obsp[name] for name in ("distances", "connectivities")}
+    write_all(patients, {("uns", "neighbors"): scratch.uns["neighbors"]} | matrices)
 
 
 def _check_known(patients: AnnData, distances: NDArray[Any], slot: str) -> None:

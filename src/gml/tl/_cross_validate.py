@@ -21,7 +21,7 @@ from gml.solvers import resolve_solver
 from ._composition import read_composition
 from ._modalities import takes_mudata
 from ._refit import check_genes, refit_pca, rescale
-from ._study import read_splits, read_study
+from ._study import check_distances_fit, read_splits, read_study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,11 +164,15 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         retake = partial(refit_pca, adata)
     elif cohort.features.modality is not None:
         retake = rescale
+    fixed: dict[str, Fixed] = {}  # those that take nothing from training patients
+    if retake is None and not has_shared_support(solver):
+        fixed = {name: metric for name, metric in named.items() if isinstance(metric, Fixed) and not metric.estimated}
+    check_distances_fit(cohort, n_kept=len(fixed))
     if retake is None:
         points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
         composition = None if types is None else read_composition(cohort, types)
-        fixed = {} if has_shared_support(solver) else _fixed(points, named, solver=solver, n_jobs=n_jobs)
-        study = replace(study, composition=composition, fixed=fixed)
+        kept = _distances(points, fixed, solver=solver, n_jobs=n_jobs)
+        study = replace(study, composition=composition, fixed=kept)
         run = partial(run_fold, points=points, study=study)
     else:
         run = partial(_run_anew, retake=retake, cohort=cohort, study=study, n_points=n_points, types=types)
@@ -193,15 +197,14 @@ def _name_metrics(metrics: Sequence[str | AnyMethod]) -> dict[str, AnyMethod]:
     return named
 
 
-def _fixed(
-    points: Points, metrics: dict[str, AnyMethod], *, solver: Solver, n_jobs: int | None
+def _distances(
+    points: Points, metrics: dict[str, Fixed], *, solver: Solver, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
-    """Distances between all patients under the metrics that take nothing from training patients, each (p, p)."""
+    """Distances between all patients under each metric, (p, p)."""
     clouds = Clouds.of(points)
     return {
         name: distances_among(clouds, ground=Ground(metric=metric.ground), solver=solver, n_jobs=n_jobs)
         for name, metric in metrics.items()
-        if isinstance(metric, Fixed) and not metric.estimated
     }
 
 

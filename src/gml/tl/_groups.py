@@ -74,7 +74,7 @@ class Groups:
 def read_groups(adata: AnnData, reference: AnnData | None, groupby: str, *, key_added: str) -> Groups:
     """The groups of the cells of `adata`, and the same groups in `reference`."""
     check_no_sketch(adata, why=SKETCHED)
-    codes, names = groups_of_cells(adata, groupby)
+    codes, names = groups_of_cells(adata, groupby, argument="groupby")
     keys: dict[str, str] = {}
     for name in names.tolist():
         key = f"{key_added}_{name.replace('/', '_')}"
@@ -88,7 +88,7 @@ def read_groups(adata: AnnData, reference: AnnData | None, groupby: str, *, key_
     of_reference = np.empty(0, dtype=np.intp)
     if reference is not None:
         check_no_sketch(reference, why=SKETCHED)
-        other_codes, other_names = groups_of_cells(reference, groupby)
+        other_codes, other_names = groups_of_cells(reference, groupby, argument="groupby")
         position = {name: number for number, name in enumerate(names.tolist())}
         places = np.array([position.get(name, -1) for name in other_names.tolist()] + [-1], dtype=np.intp)
         if (places < 0).all():

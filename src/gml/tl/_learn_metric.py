@@ -133,8 +133,8 @@ def learn_metric(
     Warns
     -----
     UserWarning
-        If a batch has one disease only, if a method finds no difference between diseases, or if the loss of a later
-        pass is NaN or without bounds, where learning stops with the best map so far.
+        If a batch has one disease only, if a method finds no difference between diseases, if the loss of a later pass
+        is NaN or without bounds, where learning stops with the best map so far, or if no pass is better than the first.
 
     Examples
     --------

@@ -20,7 +20,7 @@ from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
 from gml.solvers import resolve_solver
 
 from ._modalities import takes_mudata
-from ._study import read_study
+from ._study import check_distances_fit, read_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -142,6 +142,7 @@ def permutation_test(
         method=settings if not isinstance(settings, Fixed) or statistic != "mantel" else Spectral(target="ordered"),
     )
     learned = _check_fit(settings, statistic, cohort.design)
+    check_distances_fit(cohort)
     points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
     points = on_support_of(points, points, solver)
     fixed = displacements = None

@@ -10,7 +10,7 @@ import numpy as np
 from gml._checks import check_n_jobs, check_n_points, check_seed
 from gml._ot import Clouds, free_support_barycenter, join, transport
 from gml._parallel import parallel
-from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
+from gml._slots import Keys, check_anndata, check_key_added, write_all
 from gml._warn import warn
 from gml.solvers import resolve_exact
 
@@ -156,9 +156,8 @@ def score_patients(
     solve: dict[str, Any] = {"ground": stick.ground(stick.power), "solver": solver, "n_jobs": n_jobs}
     to, apart = _distances(one.clouds, scored, typical=typical, left_out=left_out, **solve)
     scores = _positions(to, apart)[np.searchsorted(scored, asked)]
-    with quiet_about_views():
-        for name, column in zip(Keys(key).scores(classes.tolist()), scores.T, strict=True):
-            patients.obs[name] = column
+    names = Keys(key).scores(classes.tolist())
+    write_all(patients, {("obs", name): column for name, column in zip(names, scores.T, strict=True)})
 
 
 def _check_roles(adata: AnnData, patients: AnnData, *, key: str) -> None:

@@ -12,6 +12,7 @@ from gml._checks import check_int
 from gml._cohort import Cohort
 from gml._evaluate import Split, named_splits, random_splits
 from gml._features import find_features
+from gml._memory import check_memory
 from gml._metric import can_teach, check_design
 
 if TYPE_CHECKING:
@@ -50,6 +51,16 @@ def read_study(
         cohort = cohort.of(known)
     check_design(cohort.design, cohort.classes, method=method)
     return cohort
+
+
+def check_distances_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
+    """Raise before the work if distances between all patients cannot be held, also those that all splits share."""
+    p = len(cohort)
+    check_memory(
+        (n_kept + 2) * 8 * p**2,  # the numbers of both patients of each distance as well
+        what=f"Distances between {p} patients" + (f" under {n_kept} metrics" if n_kept > 1 else ""),
+        advice="Pass the cells of fewer patients, some of each disease.",
+    )
 
 
 def read_splits(

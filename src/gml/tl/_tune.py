@@ -19,7 +19,7 @@ from gml.solvers import resolve_solver
 
 from ._modalities import takes_mudata
 from ._refit import rescale
-from ._study import read_splits, read_study
+from ._study import check_distances_fit, read_splits, read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +141,7 @@ def tune(
         if candidate.n_components is not None:
             check_int(candidate.n_components, name="n_components", high=len(cohort.features.names))
     folds = read_splits(splits, cohort, seed=seed)
+    check_distances_fit(cohort)
     sizes = dict.fromkeys(candidate.n_points for candidate in candidates)
     points = {n_points: represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs) for n_points in sizes}
     call: dict[str, Any] = {"candidates": candidates, "n_splits": n_inner_splits, "solver": solver, "seed": seed}
