@@ -207,6 +207,22 @@ def test_nearly_exact_at_a_tiny_strength(*, power: int, dtype: Any) -> None:
     assert exact[0] * (1 - slack) <= smaller.distances[0] <= exact[0] * 1.005
 
 
+@DEBIAS
+def test_where_potentials_are_held_does_not_matter(monkeypatch: pytest.MonkeyPatch, *, debias: bool) -> None:
+    """In scalings, or in the kernel as soon as they move."""
+    clouds, solver = make([9, 7]), replace(EXACT, epsilon=0.1, debias=debias)
+    found = [solve(clouds, [[0, 1]], solver=solver)]
+    for bound in ("FAR", "FAR_DIRECT"):
+        monkeypatch.setattr(_sinkhorn, bound, 1e-6)
+    found.append(solve(clouds, [[0, 1]], solver=solver))
+    distance = reference_distance(clouds, (0, 1), power=1, solver=solver)
+    for solution in found:
+        assert solution.convergence.n_open == 0
+        assert solution.distances[0] == pytest.approx(distance, rel=1e-9)
+    one, other = (solution.slopes(np.ones(1)).z for solution in found)
+    np.testing.assert_allclose(one, other, atol=1e-9)
+
+
 def test_stays_above_exact_however_early_it_stops() -> None:
     clouds = make([20, 25])
     (x, a), (y, b) = patient(clouds, 0), patient(clouds, 1)
@@ -383,13 +399,30 @@ def test_unequal_sizes_share_a_batch(*, debias: bool) -> None:
     np.testing.assert_allclose(solution.distances, expected, rtol=1e-7)
 
 
-@pytest.mark.slow
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(  # each pair of values once
-    ("power", "debias", "relative"), [(1, True, True), (1, False, False), (2, True, False), (2, False, True)]
+    ("power", "debias", "relative", "sizes", "strengths"),
+    [
+        (1, True, True, [6, 5, 1], [0.01]),
+        pytest.param(1, True, True, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
+        pytest.param(1, False, False, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
+        pytest.param(2, True, False, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
+        pytest.param(2, False, True, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
+    ],
 )
-def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, *, power: int, debias: bool, relative: bool) -> None:
+def test_batches_do_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    power: int,
+    debias: bool,
+    relative: bool,
+    sizes: list[int],
+    strengths: list[float],
+) -> None:
     """Pairs of unequal sizes in one batch, in small batches, alone, and alone by blocks of rows."""
-    clouds, pairs = make([14, 16, 1, 15, 9], seed=2), all_pairs(5)
+    clouds, pairs = make(sizes, seed=2), all_pairs(len(sizes))
     coefficients = np.random.default_rng(0).standard_normal(len(pairs))
     coefficients[0] = 0  # the largest of its batch, which is smaller without it
     points = SimpleNamespace(x=clouds.z[:, :2])
@@ -402,9 +435,9 @@ def test_batches_do_not_matter(monkeypatch: pytest.MonkeyPatch, *, power: int, d
         ended = np.array([convergence.n_iter, convergence.n_open])
         return [solution.distances, solution.slopes(coefficients).z, scatter, ended]
 
-    for epsilon in (0.05, 0.002):
+    for epsilon in strengths:
         expected = everything(epsilon)
-        for chunk, whole, rows in ((500, 2**20, 2**20), (1, 2**20, 2**20), (1, 100, 40)):
+        for chunk, whole, rows in ((500, 2**20, 2**20), (1, 2**20, 2**20), (1, 20, 12)):
             with monkeypatch.context() as patch:
                 patch.setattr(_sinkhorn_device, "CPU_CHUNK", chunk)
                 patch.setattr(_sinkhorn_device, "CPU_WHOLE", whole)
