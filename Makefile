@@ -7,7 +7,7 @@ OUT ?= demo
 # One process per core, so one thread each. numba, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
 PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-fast lint docs tutorials audit bench bench-accuracy clean
+.PHONY: demo test test-fast lint docs tutorials audit coverage mutants bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -54,6 +54,16 @@ docs: $(VENV)/.docs
 # run the notebooks again and store their outputs; NOTEBOOK=tutorials/quickstart.ipynb for one of them
 tutorials: $(VENV)/.test
 	$(BIN)/python tutorials/execute.py $(NOTEBOOK)
+
+# the share of lines of src/gml that the tests reach, and which they do not
+coverage: $(VENV)/.test
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=95
+
+# the share of small faults in the mathematics that the fast tests find; SAMPLE=0 for all of them
+mutants: $(VENV)/.test
+	$(PIP) --group mutants
+	rm -rf mutants
+	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --sample $(or $(SAMPLE),500)
 
 # advisories on what is installed, with all extras; asks PyPI
 audit: $(VENV)/.test
