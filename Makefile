@@ -40,7 +40,7 @@ test: $(VENV)/.test
 
 # A broad sample in a minute or two, to run while working
 test-fast: $(VENV)/.test
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" tests
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -1042,6 +1042,7 @@ BACKED: dict[str, Edit] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", BACKED.values(), ids=BACKED)
 def test_backed_genes_by_column_are_refused(adata: AnnData, tmp_path: Path, call: Edit) -> None:
     """The cells of a patient cannot be read alone."""
@@ -1106,6 +1107,7 @@ def test_only_documented_slots_change(adata: AnnData, call: Edit, slots: set[str
     assert changed(before, contents(adata)) == slots
 
 
+@pytest.mark.slow
 def test_patients_get_only_the_graph_of_scanpy(adata: AnnData) -> None:
     patients = gml.tl.patient_distances(adata)
     before = contents(patients)

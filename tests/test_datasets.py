@@ -237,6 +237,7 @@ def test_unpaired_patients_share_nothing() -> None:
     assert correlation[~np.eye(12, dtype=bool)].max() < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_patients", [12, 13])
 def test_batches_are_balanced_and_shift_genes(n_patients: int) -> None:
     adata = gml.datasets.simulated_cohort(

@@ -309,7 +309,12 @@ def check_interrupted(data: Any, kernel: str, work: Call, *, call: int, how: str
     assert digest(data) == digest(undisturbed)
 
 
-@pytest.mark.parametrize(("n_jobs", "how"), [(1, "raised"), (2, "raised"), (2, "signal")])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "how"), [(1, "raised"), pytest.param(2, "raised", marks=SLOW), pytest.param(2, "signal", marks=SLOW)]
+)
 @pytest.mark.parametrize(("kernel", "work"), WORK.values(), ids=WORK)
 def test_interrupted_work(adata: AnnData, kernel: str, work: Callable[..., Any], n_jobs: int, how: str) -> None:
     with warnings.catch_warnings(action="ignore"):  # of few cells and coarse sketches
@@ -356,6 +361,7 @@ def test_what_cannot_be_written_leaves_nothing(adata: AnnData) -> None:
     assert (digest(adata), digest(view)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["training", "distances", "score_cells"])
 def test_interrupted_work_on_modalities(adata: AnnData, name: str) -> None:
     kernel, work = WORK[name]
@@ -542,6 +548,7 @@ def test_a_small_file_cannot_grow(adata: AnnData, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_bytes_that_were_hit(adata: AnnData, tmp_path: Path) -> None:
     """Whatever byte is wrong, it is a ValueError, or the metric is the same."""
     path, rng = tmp_path / "metric.npz", np.random.default_rng(0)
@@ -689,6 +696,7 @@ def risks(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_no_code_of_others_is_run() -> None:
     assert len(SOURCES) > 100
     assert {path.name: found for path in SOURCES if (found := risks(path.read_text(encoding="utf-8")))} == {}
@@ -705,6 +713,7 @@ def test_such_code_would_be_found(source: str) -> None:
     assert len(risks(source)) == 1
 
 
+@pytest.mark.slow
 def test_nothing_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cohorts that are asked for aside."""
 

@@ -226,6 +226,7 @@ def test_a_component_that_is_nowhere_the_most_likely_is_dropped(
     np.testing.assert_array_equal(points.point_of_row, np.arange(60) >= 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 3, None])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
 def test_same_seed_same_gaussians(clouds: list[np.ndarray], solver: Gaussian, n_jobs: int | None) -> None:
@@ -263,6 +264,7 @@ def test_order_of_the_cells_does_not_matter(rng: np.random.Generator, solver: Ga
             np.testing.assert_array_equal(getattr(points, name), getattr(expected, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-100, 1e-6, 1e4, 1e100])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
 def test_any_unit(clouds: list[np.ndarray], solver: Gaussian, factor: float) -> None:

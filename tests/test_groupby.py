@@ -153,6 +153,7 @@ def test_a_group_of_one_patient(adata: AnnData) -> None:
     same(patients.obsm["X_gml_rare_mds"][3], [0, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_order_of_cells_and_workers_do_not_matter(learned: AnnData, n_jobs: int) -> None:
     shuffled = learned[np.random.default_rng(1).permutation(learned.n_obs)]
@@ -261,6 +262,7 @@ def test_what_is_refused(adata: AnnData) -> None:
 # against a reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [{}, {"metric": None}], ids=["learned", "euclidean"])
 def test_reference(learned: AnnData, call: dict[str, Any]) -> None:
     """As from the cells of the group alone, in both; NaN where one side has none."""

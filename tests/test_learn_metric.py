@@ -693,6 +693,7 @@ def test_names_that_python_takes_for_one() -> None:
     assert patients.obs_names.tolist() == ["1", "1.0", "2", "3", "4", "True"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["pca", "neighbors"])
 def test_results_of_others_are_not_overwritten(key: str) -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10, n_features=4)

@@ -218,6 +218,7 @@ def test_signal_of_one_modality_is_found_there() -> None:
     assert set(top) == set(planted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_points", [16, None])
 def test_test_patients_do_not_scale_the_training(mdata: Any, n_points: int | None) -> None:
     """What a split predicts for one test patient is the same, whatever the proteins of another one are."""
@@ -258,6 +259,7 @@ def test_a_split_measures_as_its_training_patients_do(mdata: Any, monkeypatch: p
     assert seen[0][0, 9] == pytest.approx(ot.emd2([], [], cdist(*of)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_tuning_scales_on_training_patients(mdata: Any) -> None:
     names = mdata.obs["patient"].cat.categories.tolist()
     call: dict[str, Any] = {
@@ -369,6 +371,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Composition and expression are hardly told apart")
 @pytest.mark.parametrize("name", READERS)
 def test_readers_take_a_mudata_and_leave_it(learned: Any, name: str) -> None:
@@ -386,6 +389,7 @@ def test_gene_parts_of_modalities_add_up(learned: Any) -> None:
     assert set(table.index.str.split(":").str[0]) == {"rna", "prot"}
 
 
+@pytest.mark.slow
 def test_writers_write_to_the_mudata(mdata: Any) -> None:
     gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH, n_components=2)
     gml.tl.score_cells(mdata)

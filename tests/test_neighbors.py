@@ -79,6 +79,7 @@ def test_few_patients(measured: AnnData, n: int) -> None:
     assert patients.obs["leiden"].notna().all()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # scanpy sets colours of matplotlib as of old
 @pytest.mark.usefixtures("canvas")
 def test_scanpy_runs_next(patients: AnnData) -> None:

@@ -167,6 +167,7 @@ def test_constant_genes_play_no_part(columns: tuple[float, ...], ordinary: Resul
     assert found.predicted == ordinary.predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["spectral", "auto", gml.methods.Triplet(max_iter=5)], ids=str)
 @pytest.mark.parametrize("exponent", [490, 300, -300, -465])  # 3e147 to 1e-140; ties stay ties
 def test_any_unit(exponent: int, method: Any) -> None:
@@ -195,6 +196,7 @@ def test_cells_of_zeros(ordinary: Result) -> None:
     assert not np.allclose(one.distances, ordinary.distances)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_points", [None, 64, 5])
 def test_duplicated_cells_are_no_news(n_points: int | None) -> None:
     """Of which some are exactly alike, so that many plans are optimal."""
@@ -294,6 +296,10 @@ def renamed(column: str, names: list[Any], kind: str) -> Edit:
     return edit
 
 
+SLOW = pytest.mark.slow
+KINDS = pytest.mark.parametrize(
+    "kind", ["objects", pytest.param("categories", marks=SLOW), pytest.param("ordered", marks=SLOW)]
+)
 DISEASES: dict[str, list[Any]] = {
     "text": ["a", "b", "c"],
     "integers": [1, 5, 10],
@@ -306,7 +312,7 @@ DISEASES: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["objects", "categories", "ordered"])
+@KINDS
 @pytest.mark.parametrize("names", DISEASES.values(), ids=DISEASES)
 def test_names_of_diseases(names: list[Any], kind: str, ordinary: Result) -> None:
     adata = cohort()
@@ -337,7 +343,7 @@ PATIENTS: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["objects", "categories", "ordered"])
+@KINDS
 @pytest.mark.parametrize("names", PATIENTS.values(), ids=PATIENTS)
 def test_names_of_patients(names: list[Any], kind: str, ordinary: Result) -> None:
     adata = cohort()

@@ -297,6 +297,7 @@ def test_wide_blocks_have_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(one[:, :2], other)
 
 
+@pytest.mark.slow
 def test_no_chunk_is_read_twice_in_a_walk(matrix: Any, reads: list[tuple[int, int]]) -> None:
     list(walk(matrix))
     if not _storage.is_on_disk(matrix):

@@ -112,6 +112,7 @@ def test_the_largest_reg_is_the_slope_at_zero(cells: AnnData, path: pd.DataFrame
         assert (gain > 0) == (step == 1)
 
 
+@pytest.mark.slow
 def test_regs_in_any_order(cells: AnnData) -> None:
     one = gml.tl.penalty_path(cells, regs=[5.0, 0.1, 0.4, 50.0], method=Triplet(max_iter=8), **FEW)
     other = gml.tl.penalty_path(cells, regs=np.array([0.1, 0.4, 5.0, 50.0]), method=Triplet(max_iter=8), **FEW)
@@ -157,6 +158,7 @@ def test_representations_are_asked_for_by_name(cells: AnnData) -> None:
     assert len(gml.tl.penalty_path(adata, use_rep="X", **short)) == 40
 
 
+@pytest.mark.slow
 def test_learn_metric_selects_genes(cells: AnnData) -> None:
     """With the `reg` that is the default."""
     adata = cells.copy()

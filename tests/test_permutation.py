@@ -147,6 +147,7 @@ def test_every_arrangement_is_as_likely() -> None:
     assert_uniform(seen, set(itertools.permutations([0, 0, 1, 2])))
 
 
+@pytest.mark.slow
 def test_labels_stay_in_their_batch() -> None:
     batches = np.array([0, 1, 0, 1, 0, 1, 1])
     design = design_of([0, 1, 1, 2, 0, 0, 1], batches=batches)  # 0, 1, 0 and 1, 2, 0, 1

@@ -94,6 +94,7 @@ def test_heatmap_has_strip_legend_and_color_bar(patients: AnnData) -> None:
     assert "OT distance" in [child.get_ylabel() for child in ax.child_axes]
 
 
+@pytest.mark.slow
 def test_heatmap_draws_the_tree(patients: AnnData) -> None:
     """Two far blocks: the last bracket of the tree spans them at their mean distance."""
     ax = gml.pl.patient_heatmap(patients)
@@ -160,6 +161,7 @@ def test_legends_stand_below_each_other(patients: AnnData) -> None:
     assert ax.get_tightbbox().x1 >= boxes[0].x1  # the layout leaves room for all of them
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("color", [None, (), "sex", ["sex"]])
 def test_heatmap_without_a_disease(patients: AnnData, color: str | list[str] | None) -> None:
     patients.uns["gml"]["params"]["disease_key"] = None

@@ -18,6 +18,8 @@ from matplotlib.text import Text
 import gml
 from gml.methods import Auto, Spectral, Triplet
 
+pytestmark = pytest.mark.slow  # tests/test_plots.py has fast ones
+
 BLUE, GREY = to_rgba("#0072B2"), to_rgba("0.55")
 ON_DISTANCES = ("knn", "energy", "svm", "logistic")
 LONG = Spectral(shrinkage=0.3, whitening=1.0)

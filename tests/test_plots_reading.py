@@ -18,6 +18,8 @@ from matplotlib.patches import PathPatch, Rectangle
 
 import gml
 
+pytestmark = pytest.mark.slow  # tests/test_plots.py has fast ones
+
 FIRST, SECOND, THIRD = "#1f77b4", "#ff7f0e", "#2ca02c"  # colours of classes: those of scanpy
 UP, DOWN, BLUE, GREY = "#0072b2", "#d55e00", "#0072b2", to_hex("0.55")
 LONG = "CD14-positive, CD16-negative $classical$ monocyte of the bone marrow"

@@ -72,6 +72,7 @@ def close(one: np.ndarray, two: np.ndarray, *, tolerance: float = 1e-7) -> None:
 # distances
 
 
+@pytest.mark.slow
 @profile
 @given(cohorts(), st.sampled_from([None, 4]), st.booleans())
 def test_axioms(adata: AnnData, n_points: int | None, learn: bool) -> None:
@@ -110,6 +111,7 @@ def test_cells_that_are_doubled(adata: AnnData) -> None:
     close(distances(halves), distances(points))
 
 
+@pytest.mark.slow
 @profile
 @given(cohorts(), st.floats(-1e3, 1e3))
 def test_a_shift_of_all_features(adata: AnnData, shift: float) -> None:
@@ -123,6 +125,7 @@ def test_a_shift_of_all_features(adata: AnnData, shift: float) -> None:
     )
 
 
+@pytest.mark.slow
 @profile
 @given(cohorts(), seeds)
 def test_a_rotation_of_all_features(adata: AnnData, seed: int) -> None:
@@ -171,6 +174,7 @@ def written(data: AnnData, path: Path, form: str) -> AnnData:
     return ad.read_zarr(path / "data.zarr")
 
 
+@pytest.mark.slow
 @profile
 @given(adata=cohorts(), form=st.sampled_from(["h5ad", "zarr"]))
 @pytest.mark.filterwarnings("ignore:.*zarr:UserWarning", "ignore::FutureWarning")

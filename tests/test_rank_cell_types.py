@@ -369,6 +369,7 @@ def test_odd_types(simulated: AnnData, values: list[Any]) -> None:
         assert row.n_cells == cells[row.cell_type]
 
 
+@pytest.mark.slow
 def test_one_type_is_all_cells(adata: AnnData) -> None:
     adata.obs["cell_type"] = "T cell"
     table = gml.tl.rank_cell_types(adata, **FAST)

@@ -168,6 +168,7 @@ def test_directions_are_differences_of_means_of_patients(n_diseases: int) -> Non
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rep", ["X", "X_pca"])
 @pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=3)])
 def test_planted_genes_lead(rep: str, method: Any) -> None:

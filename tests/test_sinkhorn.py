@@ -73,7 +73,7 @@ def reference_distance(clouds: Clouds, pair: tuple[int, int], *, power: int, sol
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [1.0, 0.2])
+@pytest.mark.parametrize("epsilon", [1.0, pytest.param(0.2, marks=pytest.mark.slow)])
 def test_agrees_with_plain_numpy(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds, pairs = make([8, 5, 9, 1]), all_pairs(4)
     solver = replace(EXACT, epsilon=epsilon, debias=debias, relative=relative)
@@ -310,7 +310,7 @@ def check_slopes(clouds: Clouds, slopes: Array, total: Callable[[Clouds], float]
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [0.3, 0.03])
+@pytest.mark.parametrize("epsilon", [0.3, pytest.param(0.03, marks=pytest.mark.slow)])
 def test_slopes_are_derivatives(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds = make([5, 3, 4], d=2, seed=5)
     pairs, coefficients = np.array([[0, 1], [2, 1], [1, 2], [0, 0], [0, 2]]), np.array([1.0, -0.7, 0.3, 5.0, 0.0])

@@ -55,6 +55,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", STEPS, ids="-".join)
 def test_the_training_cells_come_out_as_they_were(cells: AnnData, steps: tuple[str, ...]) -> None:
     adata, query, metric = learned(cells, *steps)

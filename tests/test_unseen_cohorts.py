@@ -477,6 +477,7 @@ def test_metrics_that_store_less(reference: AnnData, new: AnnData, query: AnnDat
     np.testing.assert_allclose(metric.gene_map.weights(metric.components), lengths / lengths.sum())
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Writing zarr v2 data")
 def test_scale_goes_to_disk_and_back(reference: AnnData, tmp_path: Path) -> None:
     expected = gml.get.metric(reference).gene_map.scale
