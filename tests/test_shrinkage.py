@@ -146,3 +146,5 @@ def test_ordered_values_that_are_all_different(reference: ModuleType, rng: np.ra
     displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
     design, settings = Design(np.arange(48), values), replace(AUTO, target="ordered")
     assert displacements.shrinkage(design, np.arange(48), settings) < 0.5
+    two = np.arange(2)
+    assert displacements.shrinkage(design.of(two), two, settings) == 1.0  # neither alone says anything

@@ -61,13 +61,18 @@ def study(adata: AnnData) -> tuple[Relearner, Design]:
 # replicates
 
 
-def test_nothing_changes_what_was_learned(learned: AnnData) -> None:
+@pytest.mark.parametrize("n_components", [None, 1])
+def test_nothing_changes_what_was_learned(learned: AnnData, n_components: int | None) -> None:
     """The cohort itself as a replicate gives the learned metric, in its scale and with its components."""
-    relearner, design = study(learned)
+    adata = learned.copy()
+    gml.tl.learn_metric(adata, method="spectral", n_points=8, n_components=n_components)
+    relearner, design = study(adata)
     (found,) = reread(relearner, [Replicate.of(design)], n_components=5, n_jobs=1)
-    table = gml.tl.rank_genes(learned, n_bootstrap=0, n_permutations=0).sort_index()
+    table = gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0).sort_index()
     np.testing.assert_allclose(found.importance, table["importance"], atol=1e-9 * table["importance"].max())
-    np.testing.assert_allclose(found.of_components, table[["loading_1", "loading_2"]], atol=1e-7)
+    loadings = table.filter(regex=r"^loading_\d+$")
+    assert loadings.shape[1] == (n_components or 2)
+    np.testing.assert_allclose(found.of_components, loadings, atol=1e-7)
 
 
 @pytest.mark.parametrize("settings", [Spectral(), Spectral(shrinkage=0.1, whitening=1, euclidean=1, balanced=True)])
@@ -142,15 +147,15 @@ def test_sums_over_pairs_are_scatters(learned: AnnData) -> None:
 
 def test_weights_of_patients_who_were_drawn() -> None:
     """As if each was there several times, without pairs of a patient with themselves."""
-    design = Design(np.array([0, 0, 0, 1, 1]))
+    design = Design(np.array([0, 0, 0, 1, 1]), np.array([0.0, 1.0, 2.0, 4.0, 7.0]))
     counts = np.array([2.0, 1.0, 0.0, 1.0, 3.0])
     pairs = np.column_stack(np.triu_indices(5, 1))
-    for balanced in (False, True):
-        within, between = Replicate(design, counts).weights(pairs, "classes", balanced=balanced)
+    for target, balanced in (("classes", False), ("classes", True), ("ordered", False)):
+        within, between = Replicate(design, counts).weights(pairs, target, balanced=balanced)
         drawn = np.repeat(np.arange(5), counts.astype(int))
         several = np.column_stack(np.triu_indices(len(drawn), 1))
         several = several[drawn[several[:, 0]] != drawn[several[:, 1]]]
-        explicit = pair_weights(compare(design.of(drawn)), design.of(drawn), several, balanced=balanced)
+        explicit = pair_weights(compare(design.of(drawn), target), design.of(drawn), several, balanced=balanced)
         for found, expected in zip((within, between), explicit, strict=True):
             added = np.zeros((5, 5))
             np.add.at(added, tuple(drawn[several].T), expected)

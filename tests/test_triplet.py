@@ -15,7 +15,7 @@ from gml._metric import Fit, compare, learn
 from gml._metric._comparison import Comparison
 from gml._metric._descent import PATIENCE
 from gml._metric._objective import Objective
-from gml._metric._stopping import folds
+from gml._metric._stopping import _held_out_anchors, folds
 from gml._metric._triplet import fit_triplet
 from gml._metric._triplets import sample_triplets, sampled_triplet_loss, triplet_loss
 from gml._ot import all_pairs
@@ -526,6 +526,21 @@ def test_folds_spread_diseases_and_have_a_seed() -> None:
         assert np.bincount(labels[fold], minlength=3).tolist() == [3, 2, 1]
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+@pytest.mark.parametrize("target", ["classes", "ordered"])
+def test_held_out_anchors_are_judged_by_those_who_train(target: str) -> None:
+    design = Design(np.array([0, 0, 1, 1, 2, 2]), np.array([0.0, 0.0, 1.0, 1.0, 3.0, 3.0]))
+    held_out = np.array([True, False, False, True, False, False])
+    judged = _held_out_anchors(design, held_out, settings=Triplet(target=target), seed=0)
+    for anchor, partner in np.ndindex(6, 6):
+        gap = abs(design.values[anchor] - design.values[partner])
+        allowed = held_out[anchor] and not held_out[partner]
+        same = design.labels[anchor] == design.labels[partner]
+        assert judged.near[anchor, partner] == (allowed and (same if target == "classes" else gap < 3))
+        assert judged.far[anchor, partner] == (allowed and (not same if target == "classes" else gap > 0))
+        if target == "ordered":
+            assert judged.gaps[anchor, partner] == pytest.approx(gap / 3)
 
 
 @pytest.mark.slow
