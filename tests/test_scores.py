@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t
+from sklearn.metrics import f1_score, roc_auc_score
 
 import gml
+from gml._evaluate._scores import score
 
 COLUMNS = [
     "metric",
@@ -175,3 +177,28 @@ def test_what_is_no_result() -> None:
         gml.get.scores(table.drop(columns=["n_train", "n_test"]))
     with pytest.raises(ValueError, match="it has no column 'balanced_accuracy', 'metric', 'n_test'"):
         gml.get.scores(pd.DataFrame({"auc": [0.5]}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_scores_of_a_split_as_scikit_learn(seed: int) -> None:
+    """Scores of four classes in steps, so that many are equal; the test patients have three of them."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.repeat([0, 2, 3], [4, 3, 5]))
+    scores = rng.integers(0, 4, size=(12, 4)) / 4
+    scores[:, 3] = -np.inf  # training had nobody of that class
+    found = score(labels, scores)
+    predicted = scores.argmax(axis=1)
+    finite = np.maximum(scores, -1)
+    assert found["balanced_accuracy"] == pytest.approx(
+        np.mean([(predicted[labels == label] == label).mean() for label in (0, 2, 3)])
+    )
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, predicted, labels=[0, 2, 3], average="macro"))
+    aurocs = [roc_auc_score(labels == label, finite[:, label]) for label in (0, 2, 3)]
+    assert aurocs[2] == 0.5
+    assert found["auroc"] == pytest.approx(np.mean(aurocs))
+
+
+def test_one_class_has_no_curve() -> None:
+    found = score(np.zeros(3, dtype=np.intp), np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
+    assert found["balanced_accuracy"] == pytest.approx(2 / 3)
+    assert np.isnan(found["auroc"])

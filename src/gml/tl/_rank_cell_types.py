@@ -212,9 +212,11 @@ def _usable(folds: Sequence[Split], cohort: Cohort, part: Cohort, *, name: str) 
 
 def _summary(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     """The columns of one type."""
+    names = [name for name in ("balanced_accuracy", "auroc", "silhouette", "batch_accuracy") if name in table]
+    means = {name: gml.get.scores(table, score=name, versus=None) for name in names}
 
     def find(metric: str, readout: str, *, score: str = "balanced_accuracy") -> dict[str, Any]:
-        found = gml.get.scores(table, score=score, versus=None)
+        found = means[score]
         mine = found[(found["metric"] == metric) & (found["readout"] == readout)]
         return {column: mine[column].iloc[0] for column in ("n_splits", "mean", "low", "high")}
 
