@@ -144,10 +144,10 @@ def test_results_of_the_tools() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=13, n_cells=6, n_diseases=2)
     table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=3)
     before = table.copy()
-    for score in ("balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari"):
-        found = gml.get.scores(table, score=score).set_index(["metric", "readout"])
+    for name in ("balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari"):
+        found = gml.get.scores(table, score=name).set_index(["metric", "readout"])
         for key, rows in table.groupby(["metric", "readout"]):
-            values = rows[score].dropna()
+            values = rows[name].dropna()
             assert found.loc[key, "n_splits"] == len(values)
             assert found.loc[key, "mean"] == pytest.approx(values.mean(), nan_ok=True)
     pd.testing.assert_frame_equal(table, before)
