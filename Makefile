@@ -38,7 +38,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(PYTEST)
 
-# A broad sample in a minute or two, to run while working
+# A broad sample, to run while working
 test-fast: $(VENV)/.test
 	$(PYTEST) -m "not slow" tests
 

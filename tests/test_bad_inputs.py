@@ -696,7 +696,17 @@ BAD: dict[str, Row] = {
     ),
     "cells too close": (
         as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-310), learn(use_rep="latent"), ValueError,
-        ["below 1e-292", "nothing to learn"],
+        ["e-310 at most", "below 1e-150"],
+    ),
+    "cells too close, cross-validated": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-200),
+        lambda adata: gml.tl.cross_validate(adata, use_rep="latent", metrics=["euclidean"], splits=2),
+        ValueError, ["e-200 at most", "below 1e-150"],
+    ),
+    "cells too close, tested": (
+        as_slot("obsm", "latent", lambda x: x.astype(np.float64) * 1e-200),
+        lambda adata: gml.tl.permutation_test(adata, use_rep="latent", method="euclidean", n_permutations=2),
+        ValueError, ["e-200 at most", "below 1e-150"],
     ),
     "cells too far, measured": (
         as_slot("obsm", "X_pca", lambda x: x.astype(np.float64) * 1e200), measure(), ValueError,

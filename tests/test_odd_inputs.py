@@ -13,6 +13,8 @@ from anndata import AnnData
 
 import gml
 
+SLOW = pytest.mark.slow
+
 Edit = Callable[[AnnData], AnnData | None]
 QUERY = ["P06", "P07", "P08"]
 
@@ -296,7 +298,6 @@ def renamed(column: str, names: list[Any], kind: str) -> Edit:
     return edit
 
 
-SLOW = pytest.mark.slow
 KINDS = pytest.mark.parametrize(
     "kind", ["objects", pytest.param("categories", marks=SLOW), pytest.param("ordered", marks=SLOW)]
 )

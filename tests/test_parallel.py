@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import joblib
 import pytest
 from joblib._parallel_backends import ThreadingBackend
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from gml import _parallel
 from gml._parallel import n_workers, parallel, progress
@@ -63,7 +64,7 @@ def test_tasks_are_made_a_few_ahead(n_jobs: int) -> None:
 
     results = parallel(abs, tasks(), n_jobs=n_jobs, description="testing")
     assert [next(results) for _ in range(3)] == [0, 1, 2]
-    assert len(made) <= 3 + _parallel.TASKS_AHEAD * n_jobs
+    assert len(made) < 3 + _parallel.TASKS_AHEAD * n_jobs
     results.close()
     assert len(made) < 20
 
@@ -83,7 +84,7 @@ def test_nothing_goes_on_after_an_error() -> None:
     at_the_end = list(done)
     time.sleep(0.05)
     assert done == at_the_end
-    assert len(done) <= _parallel.TASKS_AHEAD * 2
+    assert len(done) <= 3  # what ran when the first failed, and not the others that waited
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -155,6 +156,28 @@ def test_any_backend_of_joblib(monkeypatch: pytest.MonkeyPatch, generator: bool)
         with pytest.raises(ZeroDivisionError):
             run(lambda task: 1 / task, [1, 0], None)
     assert used == [2, 2]
+
+
+@pytest.mark.slow
+def test_processes_without_a_generator_of_results() -> None:
+    with joblib.parallel_config(backend="multiprocessing", n_jobs=2):
+        assert run(operator.abs, [-1, -2, -3], None) == [1, 2, 3]
+
+
+def blas_threads() -> set[int]:
+    return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+
+def test_blas_has_one_thread_until_the_last_task_ends() -> None:
+    """Two tasks of other calls, of which the first that began is the first that ends."""
+    with threadpool_limits(2, user_api="blas"):
+        first, second = (parallel(lambda _: blas_threads(), range(2), n_jobs=n, description="testing") for n in (1, 2))
+        assert blas_threads() == {2}
+        assert [next(first), next(second)] == [{1}, {1}]
+        assert list(first) == [{1}]
+        assert blas_threads() == {1}
+        assert list(second) == [{1}]
+        assert blas_threads() == {2}
 
 
 @pytest.fixture

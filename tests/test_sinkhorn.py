@@ -19,6 +19,8 @@ from gml._ot._entropic import EntropicSolution, solve_sinkhorn
 from gml._ot._solution import Convergence
 from gml.solvers import Sinkhorn
 
+SLOW = pytest.mark.slow
+
 Array = NDArray[np.float64]
 POWERS = pytest.mark.parametrize("power", [1, 2])
 DEBIAS = pytest.mark.parametrize("debias", [True, False])
@@ -397,9 +399,6 @@ def test_unequal_sizes_share_a_batch(*, debias: bool) -> None:
     assert len(solution.cross.potential) == 1
     expected = [reference_distance(clouds, (p, q), power=1, solver=solver) for p, q in pairs.tolist()]
     np.testing.assert_allclose(solution.distances, expected, rtol=1e-7)
-
-
-SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(  # each pair of values once

@@ -13,13 +13,13 @@ sends the function along with every task.
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
@@ -31,6 +31,35 @@ from ._warn import inside_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+
+
+class _OneBlasThread:
+    """BLAS takes one thread while any task runs, here and in every process of workers.
+
+    BLAS threads inside of our threads wait for each other, and the last digits of a result depend on their number.
+    scikit-learn limits them inside k-means; limits that begin and end in any order would not be restored, so this one
+    ends with the last task.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._users = 0
+        self._limits: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._limits = thread_pools().limit(limits=1, user_api="blas")
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self._limits.restore_original_limits()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -69,42 +98,47 @@ def parallel(
     cluster = getattr(backend, "client", None)  # of Dask
     workers = n_workers(n_jobs)
     ahead = TASKS_AHEAD * workers
-    # BLAS threads inside of our threads wait for each other. scikit-learn limits BLAS inside k-means; many threads that
-    # do so at once would not restore it, so it is limited, and restored, here.
-    with thread_pools().limit(limits=1, user_api="blas"), ExitStack() as stack:
+    with _ONE_BLAS_THREAD, ExitStack() as stack:
         found: Iterable[T]
         if workers == 1:
             found = map(partial(_call, function), tasks)
         elif cluster is not None:
-            found = stack.enter_context(closing(_in_order(_to_cluster(cluster, function), tasks, ahead=ahead)))
+            submit = _to_cluster(cluster, function)
+            found = stack.enter_context(closing(_in_order(submit, tasks, ahead=ahead, cancel=cluster.cancel)))
         elif type(backend) is ThreadingBackend:
             pool = stack.enter_context(ThreadPoolExecutor(workers))
 
             def to_pool(task: S) -> Any:
                 return pool.submit(_call, function, task)
 
-            found = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead)))
+            found = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead, cancel=_cancel)))
         else:
             # those on a multiprocessing pool, such as ray's, have no results before the last one is there
             return_as = "generator" if backend.supports_return_generator else "list"
             run = joblib.Parallel(n_jobs=workers, return_as=return_as, batch_size=1)
-            found = run(joblib.delayed(_call_anywhere)(os.getpid(), function, task) for task in tasks)
+            found = run(joblib.delayed(_call)(function, task) for task in tasks)
         yield from progress(found, total=total, description=description)
 
 
-def _in_order(submit: Callable[[S], Any], tasks: Iterable[S], *, ahead: int) -> Generator[Any]:
+def _in_order(
+    submit: Callable[[S], Any], tasks: Iterable[S], *, ahead: int, cancel: Callable[[list[Any]], object]
+) -> Generator[Any]:
     """Results of tasks that `submit` makes a future of, in their order; `ahead` tasks run, or wait, at a time."""
     waiting: deque[Any] = deque()
     try:
         for task in tasks:
             waiting.append(submit(task))
-            if len(waiting) > ahead:
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:  # nobody asks for the rest, if there is one
-        for future in waiting:
-            future.cancel()
+        cancel(list(waiting))
+
+
+def _cancel(futures: list[Future[Any]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def _to_cluster(cluster: Any, function: Callable[[S], T]) -> Callable[[S], Any]:
@@ -115,7 +149,7 @@ def _to_cluster(cluster: Any, function: Callable[[S], T]) -> Callable[[S], Any]:
             warnings.filterwarnings("ignore", "Sending large graph")  # of data that should rather go out only once
             return cluster.submit(*call, pure=False)
 
-    return partial(submit, _call_anywhere, os.getpid(), submit(_same, function))
+    return partial(submit, _call, submit(_same, function))
 
 
 @cache
@@ -129,22 +163,12 @@ def progress(items: Iterable[T], *, total: int | None, description: str) -> Iter
     yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
 
 
-def _call_anywhere(home: int, function: Callable[[S], T], task: S) -> T:
-    """Run one task in a thread of the process `home` or in a process of its own, with one BLAS thread in both.
-
-    The last digits of a result depend on the number.
-    """
-    if os.getpid() == home:
-        return _call(function, task)
-    with thread_pools().limit(limits=1, user_api="blas"):
-        return _call(function, task)
-
-
 def _call(function: Callable[[S], T], task: S) -> T:
-    """Run one task, so that it knows where it runs."""
+    """Run one task, so that it knows where it runs; that may be a process of a cluster."""
     token = inside_parallel.set(True)
     try:
-        return function(task)
+        with _ONE_BLAS_THREAD:
+            return function(task)
     finally:
         inside_parallel.reset(token)
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ._centroids import fit_centroids, share_support
 from ._gaussians import fit_gaussians
 from ._sketch import sketch
+from ._storage import CLOSEST
 from .solvers import READ_ALL, Centroids, Gaussian, solver_name
 
 if TYPE_CHECKING:
@@ -18,10 +21,19 @@ if TYPE_CHECKING:
 def represent(cohort: Cohort, solver: Solver, *, n_points: int | None, seed: int, n_jobs: int | None) -> Points:
     """Each patient by themselves, without a look at others; `n_points` serves the solvers of points."""
     if isinstance(solver, Gaussian):
-        return fit_gaussians(cohort, solver, seed=seed, n_jobs=n_jobs)
-    if isinstance(solver, Centroids):
-        return fit_centroids(cohort)
-    return sketch(cohort, used_points(solver, n_points), seed=seed, n_jobs=n_jobs)
+        points = fit_gaussians(cohort, solver, seed=seed, n_jobs=n_jobs)
+    elif isinstance(solver, Centroids):
+        points = fit_centroids(cohort)
+    else:
+        points = sketch(cohort, used_points(solver, n_points), seed=seed, n_jobs=n_jobs)
+    spread = float(np.ptp(points.x, axis=0).max(initial=0.0))
+    if 0 < spread < CLOSEST:
+        msg = (
+            f"Cells differ by {spread:.1e} at most, and distances below {CLOSEST:.0e} would count as 0; multiply the "
+            "features by a constant."
+        )
+        raise ValueError(msg)
+    return points
 
 
 def used_points(solver: Solver, n_points: int | None) -> int | None:

@@ -188,7 +188,7 @@ def colors_of(adata: AnnData, columns: Iterable[Hashable]) -> dict[str, list[Any
     """Colours in ``adata.uns`` of some columns of ``adata.obs``, as scanpy stores them."""
     keys = [f"{column}_colors" for column in columns]
     found = {key: in_memory(adata.uns[key]) for key in keys if key in adata.uns}
-    return {key: list(value) for key, value in found.items() if np.ndim(value) == 1}  # others are no list of colours
+    return {key: list(value) for key, value in found.items() if isinstance(value, list | tuple | np.ndarray)}
 
 
 def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArray[Any]:
@@ -314,6 +314,9 @@ def write_metric(
     write_all(adata, values | {("varm", keys.loadings): loadings})  # `None` for those of an earlier metric of this name
 
 
+_NOTHING = object()  # stands where no value is, which may be `None`
+
+
 def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:
     """Store values by slot and key, and delete where they are `None`; all of them, or none if one cannot be stored."""
     before: dict[tuple[str, str], Any] = {}
@@ -321,8 +324,8 @@ def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:
         try:
             for place, value in values.items():
                 slot, key = place
-                before[place] = getattr(adata, slot).get(key)
-                _write(adata, place, value)
+                before[place] = getattr(adata, slot).get(key, _NOTHING)
+                _write(adata, place, _NOTHING if value is None else value)
         except BaseException:  # interrupts, too
             for place, value in before.items():
                 _write(adata, place, value)
@@ -332,7 +335,7 @@ def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:
 def _write(adata: AnnData, place: tuple[str, str], value: Any) -> None:
     slot, key = place
     held = getattr(adata, slot)
-    if value is not None:
+    if value is not _NOTHING:
         held[key] = value
     elif key in held:
         del held[key]

@@ -219,7 +219,10 @@ def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
 def _values(table: pd.DataFrame) -> NDArray[Any]:
     """The numbers of a table; those of nullable columns, which pandas gives as objects, with NaN for missing ones."""
     values = table.to_numpy()
-    if values.dtype == object and all(map(pd.api.types.is_numeric_dtype, table.dtypes)):
+    is_number = [
+        pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype) for dtype in table.dtypes
+    ]
+    if values.dtype == object and all(is_number):
         values = table.to_numpy(dtype=np.float64, na_value=np.nan)
     return values
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEW = 3  # passes that may be worse than the start without a warning
-DOUBLE = 2.0  # the loss of the spectral start, a solution that small steps may not make better
+MUCH_WORSE = 2.0  # times the loss of a spectral start, which is a solution already
 
 
 def fit_triplet(
@@ -61,11 +61,11 @@ def fit_triplet(
 
 
 def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
-    bound = (DOUBLE if settings.init == "spectral" else 1.0) * loss[0]
+    bound = (MUCH_WORSE if settings.init == "spectral" else 1.0) * loss[0]
     if len(loss) > FEW and min(loss[1:]) > bound:
         warn(
-            f"Learning went nowhere: the first of {len(loss)} passes, with the map that it started from, has the "
-            f"lowest loss ({loss[0]:.4g}), and its map is kept. Lower `learning_rate` ({settings.learning_rate:g})."
+            f"Learning went nowhere: the first of {len(loss)} passes has the lowest loss ({loss[0]:.4g}) by far, and "
+            f"its map is kept. Lower `learning_rate` ({settings.learning_rate:g})."
         )
 
 

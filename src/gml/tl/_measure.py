@@ -19,7 +19,7 @@ from gml._metric import GroundMetric, scaling
 from gml._ot import Clouds, Ground, distances_among, join, pair_distances
 from gml._represent import on_support_of, represent, type_key
 from gml._slots import MODALITY, Keys
-from gml._storage import CLOSEST, load_frame, numeric_matrix, read_rows
+from gml._storage import load_frame, numeric_matrix, read_rows
 from gml._unseen import find_features_through_genes
 from gml._warn import warn
 from gml.methods import Fixed
@@ -86,15 +86,7 @@ class Yardstick:
 
     def clouds(self, points: Points) -> Clouds:
         """Points in the space where the ground cost is taken."""
-        clouds = Clouds.of(points, self.scale if self.learned is None else self.learned.components)
-        spread = float(np.ptp(clouds.z, axis=0).max(initial=0.0))
-        if 0 < spread < CLOSEST:
-            msg = (
-                f"Cells differ by {spread:.1e} at most where their distances are taken, and below {CLOSEST:.0e} these "
-                "would count as 0; multiply the features by a constant."
-            )
-            raise ValueError(msg)
-        return clouds
+        return Clouds.of(points, self.scale if self.learned is None else self.learned.components)
 
     def embed(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Features (n, d) → the space where the ground cost is taken."""

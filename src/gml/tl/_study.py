@@ -54,7 +54,10 @@ def read_study(
 
 
 def check_distances_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
-    """Raise before the work if distances between all patients cannot be held, also those that all splits share."""
+    """Raise before the work if distances between all patients cannot be held once, and those that all splits share.
+
+    Splits that run side by side hold more.
+    """
     p = len(cohort)
     check_memory(
         (n_kept + 2) * 8 * p**2,  # the numbers of both patients of each distance as well
