@@ -27,9 +27,8 @@ _OVERWRITTEN = re.compile(r"[^\n]*\r")  # progress bars
 _FILE_OF_CELL = re.compile(r"\S*ipykernel_\d+/\d+\.py:\d+: ")  # where a warning comes from
 
 
-def execute(path: Path, *, folder: Path, limit: float) -> NotebookNode:
-    """The notebook with new outputs, run in `folder` for at most `limit` seconds."""
-    notebook = nbformat.read(path, as_version=4)
+def run(notebook: NotebookNode, *, folder: Path, limit: float) -> None:
+    """Run the cells in one kernel, in `folder`, for at most `limit` seconds, and keep what they give."""
     end = time.monotonic() + limit
     NotebookClient(
         notebook,
@@ -39,6 +38,12 @@ def execute(path: Path, *, folder: Path, limit: float) -> NotebookNode:
         coalesce_streams=True,
         record_timing=False,
     ).execute(env=os.environ | ENVIRONMENT)
+
+
+def execute(path: Path, *, folder: Path, limit: float) -> NotebookNode:
+    """The notebook with new outputs, fit to be stored."""
+    notebook = nbformat.read(path, as_version=4)
+    run(notebook, folder=folder, limit=limit)
     notebook.metadata = nbformat.from_dict(METADATA)
     for cell in notebook.cells:
         if cell.cell_type == "code":
