@@ -71,7 +71,8 @@ def digest(data: Any) -> str:
         )
     if isinstance(data, AnnData):
         parts = {slot: {key: deepcopy(value) for key, value in getattr(data, slot).items()} for slot in SLOTS}
-        return joblib.hash([data.X, data.obs, data.var, data.is_view, parts])
+        tables = data.obs.copy(), data.var.copy()  # pandas lays copies out alike
+        return joblib.hash([data.X, *tables, data.is_view, parts])
     if isinstance(data, pd.DataFrame):
         return joblib.hash(data.drop(columns="fit_seconds", errors="ignore"))
     return joblib.hash(data)
