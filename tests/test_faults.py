@@ -71,8 +71,9 @@ def digest(data: Any) -> str:
         )
     if isinstance(data, AnnData):
         parts = {slot: {key: deepcopy(value) for key, value in getattr(data, slot).items()} for slot in SLOTS}
-        tables = data.obs.copy(), data.var.copy()  # pandas lays copies out alike
-        return joblib.hash([data.X, *tables, data.is_view, parts])
+        # columns on their own, as how pandas 3 lays them out in a table depends on what was there
+        tables = [[table.index, table.columns, dict(table.items())] for table in (data.obs, data.var)]
+        return joblib.hash([data.X, tables, data.is_view, parts])
     if isinstance(data, pd.DataFrame):
         return joblib.hash(data.drop(columns="fit_seconds", errors="ignore"))
     return joblib.hash(data)
