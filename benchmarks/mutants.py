@@ -13,7 +13,7 @@ from pathlib import Path
 
 ANY = "gml._ot._ties*"  # few, as the first run makes all mutants and finds which tests reach which of them
 # of mutmut; with any other status the tests failed, crashed or went on for ever
-STATUS = {None: "not run", 0: "survived", 2: "not run", 5: "no test", 33: "no test", 34: "not run", 35: "survived"}
+STATUS = {0: "survived", 5: "no test", 33: "no test", 35: "survived"} | dict.fromkeys((None, 2, 34, 255), "not run")
 
 
 def run(names: list[str], n_jobs: int) -> None:
@@ -44,8 +44,9 @@ def main() -> None:
         if word != "killed":
             print(f"{word:8} {name}")
     count = Counter(status.values())
-    share = count["killed"] / len(drawn)
-    error = (share * (1 - share) / len(drawn)) ** 0.5
+    n_judged = len(drawn) - count["not run"]
+    share = count["killed"] / n_judged
+    error = (share * (1 - share) / n_judged) ** 0.5
     print(f"{dict(count)} of {len(drawn)}, drawn from {len(names)}: {share:.1%} killed, standard error {error:.1%}")
 
 

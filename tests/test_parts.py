@@ -219,18 +219,18 @@ def test_rest_is_spread_by_size(rng: np.random.Generator) -> None:
     assert missing == 1
 
 
-@pytest.mark.parametrize("power", [1, 2])
-def test_tilted_plans(points: Points, shares: np.ndarray, power: int) -> None:
+@pytest.mark.parametrize(("power", "metric"), [(1, "euclidean"), (2, "euclidean"), (1, "cityblock")])
+def test_tilted_plans(points: Points, shares: np.ndarray, power: int, metric: str) -> None:
     clouds = Clouds(points.x, points.weights, points.start)
     expected = np.zeros((2, 2))
     for p, q in PAIRS:
         one, other = (slice(*points.start[patient : patient + 2]) for patient in (p, q))
-        cost = cdist(points.x[one], points.x[other]) ** power
+        cost = cdist(points.x[one], points.x[other], metric) ** power
         stays = np.array([[np.trace(couple(s, t)) for t in shares[other]] for s in shares[one]])
         for row, tilt in enumerate((0, 0.01)):
             plan = ot.emd(points.weights[one], points.weights[other], cost + tilt * cost.mean() * (1 - stays))
             expected[row] += (plan * cost).sum(), (plan * cost * stays).sum()
-    found = costs_if_types_stay(clouds, PAIRS, shares, ground=Ground(power), solver=Exact())
+    found = costs_if_types_stay(clouds, PAIRS, shares, ground=Ground(power, metric), solver=Exact())
     np.testing.assert_allclose(found, expected)
 
 
