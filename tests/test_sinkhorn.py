@@ -75,7 +75,7 @@ def reference_distance(clouds: Clouds, pair: tuple[int, int], *, power: int, sol
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [1.0, pytest.param(0.2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epsilon", [1.0, pytest.param(0.2, marks=SLOW)])
 def test_agrees_with_plain_numpy(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds, pairs = make([8, 5, 9, 1]), all_pairs(4)
     solver = replace(EXACT, epsilon=epsilon, debias=debias, relative=relative)
@@ -312,7 +312,7 @@ def check_slopes(clouds: Clouds, slopes: Array, total: Callable[[Clouds], float]
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [0.3, pytest.param(0.03, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("epsilon", [0.3, pytest.param(0.03, marks=SLOW)])
 def test_slopes_are_derivatives(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds = make([5, 3, 4], d=2, seed=5)
     pairs, coefficients = np.array([[0, 1], [2, 1], [1, 2], [0, 0], [0, 2]]), np.array([1.0, -0.7, 0.3, 5.0, 0.0])
@@ -402,14 +402,12 @@ def test_unequal_sizes_share_a_batch(*, debias: bool) -> None:
 
 
 @pytest.mark.parametrize(  # each pair of values once
-    ("power", "debias", "relative", "sizes", "strengths"),
-    [
-        (1, True, True, [6, 5, 1], [0.01]),
-        pytest.param(1, True, True, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
-        pytest.param(1, False, False, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
-        pytest.param(2, True, False, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
-        pytest.param(2, False, True, [14, 16, 1, 15, 9], [0.05, 0.002], marks=SLOW),
-    ],
+    ("power", "debias", "relative"), [(1, True, True), (1, False, False), (2, True, False), (2, False, True)]
+)
+@pytest.mark.parametrize(
+    ("sizes", "strengths", "blocks"),
+    [([6, 5, 1], [0.01], (20, 12)), pytest.param([14, 16, 1, 15, 9], [0.05, 0.002], (100, 40), marks=SLOW)],
+    ids=["few points", "more points"],
 )
 def test_batches_do_not_matter(
     monkeypatch: pytest.MonkeyPatch,
@@ -419,6 +417,7 @@ def test_batches_do_not_matter(
     relative: bool,
     sizes: list[int],
     strengths: list[float],
+    blocks: tuple[int, int],
 ) -> None:
     """Pairs of unequal sizes in one batch, in small batches, alone, and alone by blocks of rows."""
     clouds, pairs = make(sizes, seed=2), all_pairs(len(sizes))
@@ -436,7 +435,7 @@ def test_batches_do_not_matter(
 
     for epsilon in strengths:
         expected = everything(epsilon)
-        for chunk, whole, rows in ((500, 2**20, 2**20), (1, 2**20, 2**20), (1, 20, 12)):
+        for chunk, whole, rows in ((500, 2**20, 2**20), (1, 2**20, 2**20), (1, *blocks)):
             with monkeypatch.context() as patch:
                 patch.setattr(_sinkhorn_device, "CPU_CHUNK", chunk)
                 patch.setattr(_sinkhorn_device, "CPU_WHOLE", whole)

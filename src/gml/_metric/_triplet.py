@@ -64,8 +64,8 @@ def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
     bound = (MUCH_WORSE if settings.init == "spectral" else 1.0) * loss[0]
     if len(loss) > FEW and min(loss[1:]) > bound:
         warn(
-            f"Learning went nowhere: the first of {len(loss)} passes has the lowest loss ({loss[0]:.4g}) by far, and "
-            f"its map is kept. Lower `learning_rate` ({settings.learning_rate:g})."
+            f"Learning went nowhere: the first of {len(loss)} passes has the lowest loss ({loss[0]:.4g}), and its map "
+            f"is kept. Lower `learning_rate` ({settings.learning_rate:g})."
         )
 
 

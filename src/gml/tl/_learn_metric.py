@@ -134,8 +134,8 @@ def learn_metric(
     -----
     UserWarning
         If a batch has one disease only, if a method finds no difference between diseases, if the loss of a later pass
-        is NaN or without bounds, where learning stops with the best map so far, or if all passes are far worse than
-        the first.
+        is NaN or without bounds, where learning stops with the best map so far, or if all later passes of `Triplet`
+        are worse than the first (with ``init="spectral"``, more than twice as bad).
 
     Examples
     --------

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import numpy as np
 from anndata import AnnData
 
-from gml._slots import MODALITIES, Keys, is_mudata, quiet_about_views, write_metric
+from gml._slots import MODALITIES, Keys, is_mudata, write_all, write_metric
 
 from ._join import genes_of
 from ._taken import choose
@@ -52,8 +52,7 @@ def takes_mudata(function: Function) -> Function:
         result = function(*call.args, **call.kwargs)
         first, key = next(iter(holders)), str(given.get("key_added") or given.get("key"))
         if result is None:
-            with quiet_about_views():
-                _write_back(holders[first], cells[first], taken, key=key)
+            _write_back(holders[first], cells[first], taken, key=key)
         elif isinstance(result, AnnData) and key in result.uns:
             result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
         return result
@@ -90,4 +89,4 @@ def _write_back(mdata: MuData, cells: AnnData, taken: Taken, *, key: str) -> Non
             loadings[genes_of(mdata, taken.modalities_of(mdata))] = cells.varm[keys.loadings]
         write_metric(mdata, key, run=run, embedding=cells.obsm[keys.embedding], loadings=loadings)
     if keys.score in cells.obs:
-        mdata.obs[keys.score] = cells.obs[keys.score]
+        write_all(mdata, {("obs", keys.score): cells.obs[keys.score]})

@@ -9,7 +9,7 @@ import numpy as np
 from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
 from gml._metric import can_teach, learning_pairs
 from gml._ot import transport
-from gml._slots import Keys, check_anndata, check_key_added, quiet_about_views
+from gml._slots import Keys, check_anndata, check_key_added, write_all
 from gml.solvers import resolve_exact
 
 from ._barycenter import labelled_by
@@ -136,8 +136,7 @@ def score_cells(
     )
     scores = np.full(adata.n_obs, np.nan)
     scores[points.rows] = of_points[points.point_of_row]
-    with quiet_about_views():
-        adata.obs[Keys(key).score] = scores
+    write_all(adata, {("obs", Keys(key).score): scores})
 
 
 def _check_diseases(cohort: Cohort) -> None:
