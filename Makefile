@@ -4,8 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 OUT ?= demo
-# One process per core, so one thread each. numba, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
-PYTEST := OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+# One process per core, so one thread each: of gml and joblib, which ask loky how many cores there are, of OpenMP and of
+# numba, which, inside scanpy's UMAP, sets OpenMP's threads for all of its process.
+ONE_THREAD := LOKY_MAX_CPU_COUNT=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+# pytest rewrites asserts, which takes each process 8 s unless it may keep what it wrote.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(ONE_THREAD) $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-fast lint docs tutorials audit coverage mutants bench bench-accuracy clean
 
@@ -63,7 +66,7 @@ coverage: $(VENV)/.test
 mutants: $(VENV)/.test
 	$(PIP) --group mutants
 	rm -rf mutants
-	PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py --sample $(or $(SAMPLE),500)
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(ONE_THREAD) $(BIN)/python benchmarks/mutants.py --sample $(or $(SAMPLE),500)
 
 # advisories on what is installed, with all extras; asks PyPI
 audit: $(VENV)/.test

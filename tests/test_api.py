@@ -254,10 +254,12 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     return changed, set(modules)
 
 
+@pytest.mark.slow
 def test_import_changes_no_global_state(imported: tuple[dict[str, Any], set[str]]) -> None:
     assert imported[0] == {}
 
 
+@pytest.mark.slow
 def test_import_loads_little_more_than_its_dependencies(imported: tuple[dict[str, Any], set[str]]) -> None:
     new = {name.partition(".")[0] for name in imported[1]}
     assert "gml" in new

@@ -157,6 +157,7 @@ def test_scores_by_loops(reference: ModuleType, rng: np.random.Generator, labels
     assert len(np.unique(found.round(6))) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Patients of different diseases are nowhere")
 def test_held_out_labels_teach_nothing(reference: ModuleType, rng: np.random.Generator) -> None:
     """With the diseases of the test patients swapped, the same metric is judged, and what was right is wrong."""

@@ -22,14 +22,18 @@ def cells() -> AnnData:
 
 @pytest.fixture(scope="module")
 def stored(cells: AnnData) -> AnnData:
-    patients = gml.tl.patient_distances(cells, groupby="cell_type", n_points=16)
-    gml.pp.neighbors(patients, n_neighbors=5)
-    return patients
+    return gml.tl.patient_distances(cells, groupby="cell_type", n_points=16)
 
 
 @pytest.fixture
 def patients(stored: AnnData) -> AnnData:
     return stored.copy()
+
+
+@pytest.fixture
+def with_graph(patients: AnnData) -> AnnData:
+    gml.pp.neighbors(patients, n_neighbors=5)
+    return patients
 
 
 @pytest.mark.slow
@@ -96,7 +100,9 @@ def test_missing_loadings_name_the_function(patients: AnnData) -> None:
         gml.get.loadings(patients)
 
 
-def test_form_of_patpy(patients: AnnData, stored: AnnData) -> None:
+@pytest.mark.slow
+def test_form_of_patpy(with_graph: AnnData) -> None:
+    patients = with_graph.copy()
     form = gml.get.patpy(patients)
     pd.testing.assert_frame_equal(form.obsm["gml_distances"], gml.get.distances(patients))
     assert form.uns["sample_representations"] == ["gml"]
@@ -104,19 +110,19 @@ def test_form_of_patpy(patients: AnnData, stored: AnnData) -> None:
         assert (form.obsp[f"gml_neighbors_{part}"] != patients.obsp[part]).nnz == 0
     sc.tl.diffmap(form, n_comps=3, neighbors_key="gml_neighbors")
     assert "gml_distances" not in patients.obsm
-    assert patients.uns.keys() == stored.uns.keys()
+    assert patients.uns.keys() == with_graph.uns.keys()
 
 
-def test_form_of_patpy_holds_several(patients: AnnData, cells: AnnData) -> None:
+@pytest.mark.slow
+def test_form_of_patpy_holds_several(with_graph: AnnData, cells: AnnData) -> None:
     other = f"gml_{cells.obs['cell_type'].iloc[0]}"
-    form = gml.get.patpy(gml.get.patpy(gml.get.patpy(patients), key=other))
+    form = gml.get.patpy(gml.get.patpy(gml.get.patpy(with_graph), key=other))
     assert form.uns["sample_representations"] == ["gml", other]
     assert isinstance(form.obsm[f"{other}_distances"], pd.DataFrame)
     assert f"{other}_neighbors" not in form.uns  # the graph is of other distances
 
 
 def test_form_of_patpy_without_a_graph(patients: AnnData) -> None:
-    del patients.uns["neighbors"]
     assert "gml_neighbors" not in gml.get.patpy(patients).uns
 
 
@@ -128,16 +134,17 @@ def test_form_of_patpy_survives_the_disk(patients: AnnData, tmp_path: object) ->
     pd.testing.assert_frame_equal(form.obsm["gml_distances"], gml.get.distances(patients), check_names=False)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # what patpy and its dependencies do when they are imported
-def test_patpy_reads_it(patients: AnnData) -> None:
+def test_patpy_reads_it(with_graph: AnnData) -> None:
     pytest.importorskip("patpy", exc_type=ImportError)
     from patpy.tl.evaluation import knn_prediction_score, trajectory_correlation
 
-    form = gml.get.patpy(patients)
+    form = gml.get.patpy(with_graph)
     table = knn_prediction_score(form, {"relevant": {"disease": "classification"}})
     assert table["representation"].tolist() == ["gml"]
     assert 0.5 < table["score"].item() <= 1
-    np.testing.assert_array_equal(form.obsm["gml_distances"], gml.get.distances(patients))
+    np.testing.assert_array_equal(form.obsm["gml_distances"], gml.get.distances(with_graph))
     ranks = trajectory_correlation(form, form.obs_names[0], "n_cells")
     assert np.isfinite(ranks.loc["gml", "correlation"])
     assert "gml_dpt_pseudotime" in form.obs

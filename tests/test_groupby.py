@@ -302,6 +302,7 @@ def test_groups_that_a_reference_lacks(learned: AnnData, caplog: pytest.LogCaptu
 # what comes next
 
 
+@pytest.mark.slow
 def test_graph_of_patients_within_a_type(measured: AnnData) -> None:
     patients = measured.copy()
     gml.pp.neighbors(patients, key="gml_type_1", n_neighbors=4)

@@ -32,6 +32,7 @@ def canvas() -> Iterator[None]:
     plt.close("all")
 
 
+@pytest.mark.slow
 def test_graph_is_exact(patients: AnnData) -> None:
     gml.pp.neighbors(patients, n_neighbors=5)
     graph, distances = patients.obsp["distances"].toarray(), patients.obsp["gml_distances"]
@@ -45,6 +46,7 @@ def test_graph_is_exact(patients: AnnData) -> None:
     assert weights.data.max() <= 1
 
 
+@pytest.mark.slow
 def test_slots_of_scanpy(patients: AnnData) -> None:
     before = set(patients.obsm)
     assert gml.pp.neighbors(patients, n_neighbors=4) is None
@@ -57,12 +59,14 @@ def test_slots_of_scanpy(patients: AnnData) -> None:
     assert set(patients.obsm) == before == {"X_gml_mds"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_neighbors", "used"), [(2, 2), (11, 11), (12, 11), (100, 11)])
 def test_at_most_all_others(patients: AnnData, n_neighbors: int, used: int) -> None:
     gml.pp.neighbors(patients, n_neighbors=n_neighbors)
     assert patients.uns["neighbors"]["params"]["n_neighbors"] == used
 
 
+@pytest.mark.slow
 def test_clipping_is_logged(patients: AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="gml"):
         gml.pp.neighbors(patients, n_neighbors=30)
@@ -70,6 +74,7 @@ def test_clipping_is_logged(patients: AnnData, caplog: pytest.LogCaptureFixture)
     assert "using 11" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 4, 5])
 def test_few_patients(measured: AnnData, n: int) -> None:
     patients = measured[:n].copy()
@@ -94,6 +99,7 @@ def test_scanpy_runs_next(patients: AnnData) -> None:
     assert (by_disease == 1).all()  # no cluster mixes diseases
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:zero-centering a sparse")
 def test_umap_with_many_genes_and_patients() -> None:
     """Above 50 genes scanpy looks for coordinates where the graph says they are."""
@@ -104,6 +110,7 @@ def test_umap_with_many_genes_and_patients() -> None:
     assert patients.obsm["X_umap"].shape == (60, 2)
 
 
+@pytest.mark.slow
 def test_other_key(measured: AnnData) -> None:
     patients = measured.copy()
     patients.obsp["other_distances"] = patients.obsp.pop("gml_distances")
@@ -112,6 +119,7 @@ def test_other_key(measured: AnnData) -> None:
     assert patients.uns["neighbors"]["params"]["use_rep"] == "X_other_mds"
 
 
+@pytest.mark.slow
 def test_same_seed_same_graph(measured: AnnData) -> None:
     one, two = measured.copy(), measured.copy()
     for patients in (one, two):
@@ -120,6 +128,7 @@ def test_same_seed_same_graph(measured: AnnData) -> None:
     assert one.uns["neighbors"]["params"] == two.uns["neighbors"]["params"]
 
 
+@pytest.mark.slow
 def test_view_becomes_actual(measured: AnnData) -> None:
     view = measured[:8]
     assert view.is_view
@@ -129,6 +138,7 @@ def test_view_becomes_actual(measured: AnnData) -> None:
     assert set(measured.obsp) == {"gml_distances"}
 
 
+@pytest.mark.slow
 def test_survives_the_disk(patients: AnnData, tmp_path) -> None:
     gml.pp.neighbors(patients)
     patients.write_h5ad(tmp_path / "p.h5ad")
@@ -142,6 +152,7 @@ def patients_at(z: np.ndarray) -> AnnData:
     return AnnData(obs={"number": np.arange(len(z))}, obsm={"X_gml_mds": z}, obsp={"gml_distances": cdist(z, z)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_sparse", [False, True])
 def test_patients_at_distance_0_are_neighbours(is_sparse: bool) -> None:
     z = np.random.default_rng(0).standard_normal((20, 2))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,14 @@ def with_dask(adata: AnnData, path: Path) -> AnnData:
 
 
 STORAGES: dict[str, Opener] = {f.__name__: f for f in (backed, lazy_h5ad, lazy_zarr, with_dask)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def version_is_read_once() -> Iterator[None]:
+    """anndata reads the version of scipy with every slice of a sparse matrix, which takes longer than the slice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anndata._core.sparse_dataset.version", cache(version), raising=False)
+        yield
 
 
 @pytest.fixture(params=["sparse", "dense"])

@@ -85,6 +85,7 @@ def test_axioms(adata: AnnData, n_points: int | None, learn: bool) -> None:
     assert (found[:, None] <= detours + 1e-9 * found.max()).all()
 
 
+@pytest.mark.slow
 @profile
 @given(cohorts(), seeds)
 def test_permutations(adata: AnnData, seed: int) -> None:

@@ -309,10 +309,11 @@ def check_slopes(clouds: Clouds, slopes: Array, total: Callable[[Clouds], float]
         assert (slopes * way).sum() == pytest.approx((above - below) / (2 * step), abs=1e-6 * scale)
 
 
+@pytest.mark.slow
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [0.3, pytest.param(0.03, marks=SLOW)])
+@pytest.mark.parametrize("epsilon", [0.3, 0.03])
 def test_slopes_are_derivatives(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds = make([5, 3, 4], d=2, seed=5)
     pairs, coefficients = np.array([[0, 1], [2, 1], [1, 2], [0, 0], [0, 2]]), np.array([1.0, -0.7, 0.3, 5.0, 0.0])

@@ -31,6 +31,7 @@ SOLVERS = [
     Centroids(),
     Centroids(per_patient=True),
 ]
+SOLVERS_BY_COST = [pytest.param(s, marks=pytest.mark.slow if getattr(s, "maximum", False) else ()) for s in SOLVERS]
 OF_CELLS = [solver for solver in SOLVERS if solver != Centroids()]  # which look at what cells are like
 SHIFTED = [Exact(), Sinkhorn(), Gaussian(), Sliced(maximum=True), Centroids(per_patient=True)]
 
@@ -99,7 +100,7 @@ def test_a_name_stands_for_the_defaults(adata: AnnData, name: str) -> None:
 
 
 @pytest.mark.parametrize("power", [1, 2])
-@pytest.mark.parametrize("solver", SOLVERS, ids=ids)
+@pytest.mark.parametrize("solver", SOLVERS_BY_COST, ids=ids)
 def test_distances_are_distances(solver: object, power: int) -> None:
     found = among_all(solver, power)
     assert found.dtype == np.float64

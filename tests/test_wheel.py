@@ -86,6 +86,7 @@ def quickstart() -> str:
     return small
 
 
+@pytest.mark.slow
 def test_quickstart_runs_from_the_wheel(wheel: Path, tmp_path: Path) -> None:
     """In an environment that holds the wheel, and the dependencies of this one, but not its gml."""
     run(sys.executable, "-m", "venv", "--without-pip", "empty", cwd=tmp_path)

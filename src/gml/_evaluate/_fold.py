@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import recall_score
 
 from gml._metric import scaling
 from gml._ot import Clouds, Ground, all_pairs, distances_among
@@ -17,7 +16,7 @@ from gml.methods import Fixed
 from ._baselines import lda_components, logistic_scores, majority_scores
 from ._composition import Composition, composition_distances
 from ._readouts import READOUTS
-from ._scores import score
+from ._scores import balanced_accuracy, score
 from ._select import learn_any
 from ._structure import structure
 
@@ -123,14 +122,9 @@ def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: S
             if len(np.unique(in_training)) > 1:
                 of_batch = function(to_train, among_train, in_training, n_classes=int(batches.max()) + 1)
                 found = of_batch.argmax(axis=1)
-            numbers["batch_accuracy"] = _accuracy(batches[test], found)
+            numbers["batch_accuracy"] = balanced_accuracy(batches[test], found)
         results.append(Result(name, readout, scores, numbers))
     return results
-
-
-def _accuracy(truth: NDArray[np.intp], found: NDArray[np.intp]) -> float:
-    present = np.unique(truth)
-    return float(recall_score(truth, found, labels=present, average="macro", zero_division=0))
 
 
 def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.float64]) -> list[Result]:

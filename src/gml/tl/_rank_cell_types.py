@@ -212,6 +212,8 @@ def _usable(folds: Sequence[Split], cohort: Cohort, part: Cohort, *, name: str) 
 
 def _summary(table: pd.DataFrame, metric: str) -> dict[str, Any]:
     """The columns of one type."""
+    wanted = {(metric, READOUT), *BASELINES.values()}
+    table = table[[row in wanted for row in zip(table["metric"], table["readout"], strict=True)]]
     names = [name for name in ("balanced_accuracy", "auroc", "silhouette", "batch_accuracy") if name in table]
     means = {name: gml.get.scores(table, score=name, versus=None) for name in names}
 
