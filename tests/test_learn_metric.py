@@ -333,7 +333,7 @@ def column(values: list[Any], kind: str, index: pd.Index) -> pd.Series:
 KINDS = ["object", "category", "own"]
 
 
-@pytest.mark.parametrize(("name", "kind"), zip(DISEASES, itertools.cycle(KINDS)))
+@pytest.mark.parametrize(("name", "kind"), [*zip(DISEASES, itertools.cycle(KINDS))])
 def test_any_disease(genes: AnnData, name: str, kind: str) -> None:
     names = DISEASES[name]
     expected = learn(genes.copy()).components
