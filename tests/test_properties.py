@@ -27,6 +27,7 @@ profile = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Distances between patients follow the noise", "ignore:.*which shifts all genes", "ignore:.*on one scale",
     "ignore:In the genes of the metric", "ignore:With n_points=", "ignore:Probabilities are not calibrated",
+    "ignore:Composition and expression are hardly told apart", "ignore:Patients of different diseases are nowhere",
 )  # fmt: skip
 seeds = st.integers(0, 2**32 - 1)
 
