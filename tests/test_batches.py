@@ -8,16 +8,17 @@ import pytest
 
 from gml._design import Design
 from gml._metric import Fit, compare
-from gml._metric._batches import deal, restrict
+from gml._metric._batches import _units, deal, restrict
 from gml._metric._descent import PATIENCE, _is_done, descend
 from gml._metric._lessons import Lessons
 from gml._metric._sampling import pairs_of
+from gml._metric._spectral import fit_spectral
 from gml._metric._stopping import _held_out_anchors, folds
 from gml._metric._triplet import fit_triplet
 from gml._metric._triplets import has_triplets
 from gml._ot import square
 from gml._sketch import Points
-from gml.methods import Triplet
+from gml.methods import Spectral, Triplet
 from gml.solvers import Exact
 
 DESIGNS = {
@@ -130,6 +131,14 @@ def test_restricted_comparison(rng: np.random.Generator, design: Design) -> None
             assert part.gaps[i, j] == comparison.gaps[p, q]
 
 
+def test_the_odd_donor_joins_the_last_two(rng: np.random.Generator) -> None:
+    """Five patients of one disease, three of another and two of a third: pairs, of which two are threes."""
+    labels = np.repeat([1, 0, 2], [5, 3, 2])
+    units = _units(Design(labels), rng)
+    members = [labels[units == unit].tolist() for unit in np.unique(units)]
+    assert sorted(members) == [[0, 0, 0], [1, 1], [1, 1, 1], [2, 2]]
+
+
 # lessons
 
 
@@ -190,6 +199,23 @@ def test_one_batch_of_everybody_is_no_batch(settings: dict[str, object]) -> None
     expected, found = (fit(points, labels, batch_size=size, max_iter=5, **settings) for size in (None, 12))
     np.testing.assert_array_equal(found.components, expected.components)
     np.testing.assert_array_equal(found.loss, expected.loss)
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"), [({"batch_size": 8}, 5 * 28), ({"max_pairs": 50}, 50), ({"max_pairs": None}, None)]
+)
+def test_the_start_takes_no_more_pairs_than_a_pass(
+    settings: dict[str, object], most: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+
+    def watched(points: Points, design: Design, method: Spectral, **others: object) -> Fit:
+        found.append(method.max_pairs)
+        return fit_spectral(points, design, method, **others)
+
+    monkeypatch.setattr("gml._metric._start.fit_spectral", watched)
+    fit(*planted(40), max_iter=1, **settings)
+    assert found == [most]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from gml._design import Design
 from gml._metric._comparison import compare
 from gml._metric._sampling import learning_pairs, limit_pairs, pairs_of, random_pairs
 from gml._metric._spectral import fit_spectral
+from gml._ot._exact import solve_exact
 from gml._sketch import Points
 from gml.methods import Spectral
 from gml.solvers import Exact
@@ -73,6 +74,23 @@ def test_random_pairs_know_no_disease(max_pairs: int) -> None:
     assert 0.4 * max_pairs <= len(pairs) <= max_pairs
     assert (pairs[:, 0] < pairs[:, 1]).all()
     assert len(np.unique(pairs, axis=0)) == len(pairs)
+
+
+@pytest.mark.parametrize(("max_pairs", "fewest", "most"), [(None, 190, 190), (30, 12, 30)])
+def test_pairs_that_are_solved(max_pairs: int | None, fewest: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the closed form, of 20 patients."""
+    solved = []
+
+    def count(*args: object, **settings: object) -> object:
+        solved.append(args)
+        return solve_exact(*args, **settings)
+
+    monkeypatch.setattr("gml._ot._pairwise.solve_exact", count)
+    x, rows = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40)
+    points = Points(x, np.full(40, 0.5), 2 * np.arange(21), rows, rows)
+    method = Spectral(max_pairs=max_pairs)
+    fit_spectral(points, Design(np.arange(20) % 2), method, n_components=1, solver=Exact(), n_jobs=1)
+    assert fewest <= len(solved) <= most
 
 
 @pytest.mark.slow

@@ -304,16 +304,15 @@ def test_overrelaxation_saves_iterations(monkeypatch: pytest.MonkeyPatch) -> Non
 def check_slopes(clouds: Clouds, slopes: Array, total: Callable[[Clouds], float]) -> None:
     """Against central differences along some random directions, which every wrong slope shows in."""
     step, scale = 1e-5, abs(slopes).max()
-    for way in np.random.default_rng(0).standard_normal((5, *clouds.z.shape)):
+    for way in np.random.default_rng(0).standard_normal((2, *clouds.z.shape)):
         above, below = (total(replace(clouds, z=clouds.z + move * way)) for move in (step, -step))
         assert (slopes * way).sum() == pytest.approx((above - below) / (2 * step), abs=1e-6 * scale)
 
 
-@pytest.mark.slow
 @POWERS
 @DEBIAS
 @RELATIVE
-@pytest.mark.parametrize("epsilon", [0.3, 0.03])
+@pytest.mark.parametrize("epsilon", [0.3, pytest.param(0.03, marks=SLOW)])
 def test_slopes_are_derivatives(*, power: int, debias: bool, relative: bool, epsilon: float) -> None:
     clouds = make([5, 3, 4], d=2, seed=5)
     pairs, coefficients = np.array([[0, 1], [2, 1], [1, 2], [0, 0], [0, 2]]), np.array([1.0, -0.7, 0.3, 5.0, 0.0])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +52,7 @@ def fit_path(
                 break
             fit = Fit(path[-1][1].components, np.array([settings.margin]))
         else:
-            fit = best_of(run.passes(settings.max_iter), replace(settings, reg=reg))
+            fit = best_of(run.passes(settings.max_iter), settings)
         path.append((reg, fit))
         logger.info("reg %.4g: %d features, loss %.4g", reg, fit.components.any(axis=0).sum(), fit.loss.min())
     return path
