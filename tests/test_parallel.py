@@ -38,6 +38,11 @@ def test_threads_work_at_once() -> None:
     run(lambda _: barrier.wait(), range(2))
 
 
+def test_tasks_that_hold_the_lock_run_one_by_one() -> None:
+    seen = parallel(lambda _: threading.get_ident(), range(4), n_jobs=2, description="testing", in_threads=False)
+    assert set(seen) == {threading.get_ident()}
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_errors_come_through(n_jobs: int) -> None:
     def fail_at_two(task: int) -> int:

@@ -1,5 +1,6 @@
 """The same seed gives the same result, wherever it is computed; what is stored is enough to repeat a call."""
 
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, partial
@@ -20,6 +21,7 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import gml
+from gml import _gaussians, _sketch
 from gml._parallel import parallel
 
 Call = Callable[..., Any]
@@ -148,7 +150,9 @@ def first(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", in_two_sets(CALLS, FAST))
-def test_same_seed_same_bits(name: str) -> None:
+def test_same_seed_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (_sketch, _gaussians):
+        monkeypatch.setattr(module, "THREADS_FROM", 1)  # so few cells are not worth a thread
     check_same(CALLS[name](rng=1, n_jobs=2), first(name))
     assert not is_same(CALLS[name](rng=2, n_jobs=1), first(name))
 
@@ -159,6 +163,17 @@ def processes() -> Iterator[None]:
     with joblib.parallel_config(backend="loky", n_jobs=2, inner_max_num_threads=2):
         yield
     get_reusable_executor().shutdown(wait=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("processes")
+def test_processes_take_what_threads_would_wait_for() -> None:
+    pids = set(parallel(process, range(4), n_jobs=2, description="testing", in_threads=False))
+    assert os.getpid() not in pids
+
+
+def process(_: int) -> int:
+    return os.getpid()
 
 
 def blas_threads(_: int) -> set[int]:

@@ -1,5 +1,6 @@
 """Sketches stand for all cells of a patient, and depend on nothing else."""
 
+import threading
 from collections.abc import Sequence
 
 import anndata as ad
@@ -17,6 +18,12 @@ from gml._sketch import Points, sketch
 
 SIZES = [3, 40, 8, 25, 1, 60]
 N_POINTS = 8
+
+
+@pytest.fixture(autouse=True)
+def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also patients as small as those here, which are otherwise clustered one by one."""
+    monkeypatch.setattr(_sketch, "THREADS_FROM", 1)
 
 
 @pytest.fixture
@@ -113,6 +120,24 @@ def test_same_seed_same_sketch(clouds: list[np.ndarray], n_jobs: int | None) -> 
     cohort = cohort_of(clouds)
     check_same(make(cohort), make(cohort, n_jobs=n_jobs))
     assert not np.array_equal(make(cohort).x, make(cohort, seed=1).x)
+
+
+def test_only_large_patients_are_clustered_in_threads(
+    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """k-means of few cells holds Python's lock, for which threads would wait; `SIZES` has a mean of 23."""
+    cluster, seen = _sketch._cluster, set()
+
+    def watched(*args: object) -> np.ndarray:
+        seen.add(threading.current_thread() is threading.main_thread())
+        return cluster(*args)
+
+    monkeypatch.setattr(_sketch, "_cluster", watched)
+    for threads_from, in_main in ((24, True), (22, False)):
+        monkeypatch.setattr(_sketch, "THREADS_FROM", threads_from)
+        make(cohort_of(clouds), n_jobs=2)
+        assert seen == {in_main}
+        seen.clear()
 
 
 def test_other_patients_do_not_matter(clouds: list[np.ndarray]) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .solvers import Gaussian
 
 FEWEST_CELLS = 10  # per component, on average
+THREADS_FROM = 1_000  # cells of a patient; the fit to fewer is Python for the most part
 LARGE = 20_000  # cells of a patient; of more, the components are found among so many
 N_STARTS = 2  # of expectation–maximisation, the more likely end is taken
 MAX_ITER = 300
@@ -60,7 +61,16 @@ def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | 
     _check_fits(cohort, solver)
     one = partial(_fit_patient, solver=solver, seed=seed)
     tasks = ((patient, cells, cohort.shares(patient)) for patient, cells in cohort.each())
-    found = dict(parallel(one, tasks, n_jobs=n_jobs, description="fitting Gaussians", total=len(cohort)))
+    found = dict(
+        parallel(
+            one,
+            tasks,
+            n_jobs=n_jobs,
+            description="fitting Gaussians",
+            total=len(cohort),
+            in_threads=bool(cohort.sizes.mean() >= THREADS_FROM),
+        )
+    )
     parts = [found[patient] for patient in range(len(cohort))]
     if n_open := sum(not part.converged for part in parts):
         warn(

@@ -85,10 +85,12 @@ def parallel(
     n_jobs: int | None,
     description: str,
     total: int | None = None,
+    in_threads: bool = True,
 ) -> Iterator[T]:
     """``function(task)`` for every task, in their order, in threads unless joblib is configured otherwise.
 
-    Tasks that are made on the way, `total` of them, are made only a few ahead of the work.
+    Tasks that are made on the way, `total` of them, are made only a few ahead of the work. Tasks that hold the lock of
+    Python for most of their time only wait for each other in threads: without `in_threads` they run one by one there.
     """
     if inside_parallel.get():
         yield from map(function, tasks)
@@ -96,7 +98,8 @@ def parallel(
     total = len(tasks) if isinstance(tasks, Sequence) else total
     backend, _ = get_active_backend(prefer="threads")
     cluster = getattr(backend, "client", None)  # of Dask
-    workers = n_workers(n_jobs)
+    is_threading = type(backend) is ThreadingBackend
+    workers = n_workers(n_jobs) if in_threads or not is_threading else 1
     ahead = TASKS_AHEAD * workers
     with _ONE_BLAS_THREAD, ExitStack() as stack:
         found: Iterable[T]
@@ -105,7 +108,7 @@ def parallel(
         elif cluster is not None:
             submit = _to_cluster(cluster, function)
             found = stack.enter_context(closing(_in_order(submit, tasks, ahead=ahead, cancel=cluster.cancel)))
-        elif type(backend) is ThreadingBackend:
+        elif is_threading:
             pool = stack.enter_context(ThreadPoolExecutor(workers))
 
             def to_pool(task: S) -> Any:

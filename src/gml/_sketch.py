@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ._cohort import Cohort
 
 MAX_ITER = 30  # of k-means; the centres move little after that
+THREADS_FROM = 2_000  # cells of a patient; k-means of fewer is Python for the most part
 LARGE = 20_000  # cells of a patient; of more, the centres are found among so many
 
 # points, weights, and point of each cell, of one patient
@@ -149,7 +150,14 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
     one = partial(_sketch_patient, n_points=n_points, seed=seed)
     most = max(LARGE, n_points)
     some = replace(cohort, rows=tuple(_sample(rows, most, seed=seed) for rows in cohort.rows))
-    found = parallel(one, some.each(), n_jobs=n_jobs, description="sketching patients", total=len(cohort))
+    found = parallel(
+        one,
+        some.each(),
+        n_jobs=n_jobs,
+        description="sketching patients",
+        total=len(cohort),
+        in_threads=bool(some.sizes.mean() >= THREADS_FROM),
+    )
     parts = dict(found)
     if (large := np.flatnonzero(cohort.sizes > most)).size:
         centres = {patient: parts[patient][0] for patient in large.tolist()}
