@@ -1,10 +1,22 @@
 """Fixtures of all tests."""
 
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from gml import _gaussians, _sketch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_patients_in_threads() -> Iterator[None]:
+    """As large ones are, so that tests of workers, interrupts and warnings reach the threads."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (_sketch, _gaussians):
+            patch.setattr(module, "THREADS_FROM", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

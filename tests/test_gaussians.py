@@ -1,5 +1,6 @@
 """Gaussians and mixtures stand for the cells of a patient, and depend on nothing else."""
 
+import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -226,13 +227,26 @@ def test_a_component_that_is_nowhere_the_most_likely_is_dropped(
     np.testing.assert_array_equal(points.point_of_row, np.arange(60) >= 20)
 
 
+@pytest.mark.parametrize(("threads_from", "in_main"), [(1_000, True), (1, False)])
+def test_only_large_patients_are_fitted_in_threads(
+    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, threads_from: int, in_main: bool
+) -> None:
+    fit_patient, seen = _gaussians._fit_patient, set()
+
+    def watched(*args: object, **settings: object) -> object:
+        seen.add(threading.current_thread() is threading.main_thread())
+        return fit_patient(*args, **settings)
+
+    monkeypatch.setattr(_gaussians, "_fit_patient", watched)
+    monkeypatch.setattr(_gaussians, "THREADS_FROM", threads_from)
+    fit(cohort_of(clouds), n_jobs=2)
+    assert seen == {in_main}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 3, None])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_same_seed_same_gaussians(
-    clouds: list[np.ndarray], solver: Gaussian, n_jobs: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_gaussians, "THREADS_FROM", 1)  # so few cells are not worth a thread
+def test_same_seed_same_gaussians(clouds: list[np.ndarray], solver: Gaussian, n_jobs: int | None) -> None:
     check_same(fit(cohort_of(clouds), solver), fit(cohort_of(clouds), solver, n_jobs=n_jobs))
 
 

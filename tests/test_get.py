@@ -127,11 +127,17 @@ def test_form_of_patpy_without_a_graph(patients: AnnData) -> None:
 
 
 @pytest.mark.slow
-def test_form_of_patpy_survives_the_disk(patients: AnnData, tmp_path: object) -> None:
-    gml.get.patpy(patients).write_h5ad(tmp_path / "patients.h5ad")
+def test_form_of_patpy_with_the_rest_of_a_graph(with_graph: AnnData) -> None:
+    del with_graph.uns["neighbors"]
+    assert "gml_neighbors" not in gml.get.patpy(with_graph).uns
+
+
+@pytest.mark.slow
+def test_form_of_patpy_survives_the_disk(with_graph: AnnData, tmp_path: object) -> None:
+    gml.get.patpy(with_graph).write_h5ad(tmp_path / "patients.h5ad")
     form = gml.get.patpy(ad.read_h5ad(tmp_path / "patients.h5ad"))
     assert form.uns["sample_representations"] == ["gml"]
-    pd.testing.assert_frame_equal(form.obsm["gml_distances"], gml.get.distances(patients), check_names=False)
+    pd.testing.assert_frame_equal(form.obsm["gml_distances"], gml.get.distances(with_graph), check_names=False)
 
 
 @pytest.mark.slow

@@ -21,7 +21,6 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import gml
-from gml import _gaussians, _sketch
 from gml._parallel import parallel
 
 Call = Callable[..., Any]
@@ -150,9 +149,7 @@ def first(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", in_two_sets(CALLS, FAST))
-def test_same_seed_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (_sketch, _gaussians):
-        monkeypatch.setattr(module, "THREADS_FROM", 1)  # so few cells are not worth a thread
+def test_same_seed_same_bits(name: str) -> None:
     check_same(CALLS[name](rng=1, n_jobs=2), first(name))
     assert not is_same(CALLS[name](rng=2, n_jobs=1), first(name))
 

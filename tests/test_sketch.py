@@ -20,12 +20,6 @@ SIZES = [3, 40, 8, 25, 1, 60]
 N_POINTS = 8
 
 
-@pytest.fixture(autouse=True)
-def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also patients as small as those here, which are otherwise clustered one by one."""
-    monkeypatch.setattr(_sketch, "THREADS_FROM", 1)
-
-
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
