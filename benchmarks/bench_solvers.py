@@ -30,15 +30,15 @@ from scipy.stats import spearmanr
 
 from benchmarks._planted import seconds
 from benchmarks.bench_generalisation import DATA, real, simulated
-from gml._cohort import Cohort
+from gml._anndata._features import find_features
+from gml._cohort._cohort import Cohort
 from gml._evaluate import learn_any, random_splits
 from gml._evaluate._fold import split_distances
 from gml._evaluate._intervals import corrected_error
 from gml._evaluate._readouts import READOUTS
 from gml._evaluate._scores import score
-from gml._features import find_features
 from gml._ot import Clouds, Ground, all_pairs, distances_among, ground_cost, pair_distances
-from gml._represent import on_support_of, represent, type_key
+from gml._ot._represent import on_support_of, represent, type_key
 from gml.methods import Spectral, Triplet
 from gml.solvers import Centroids, Exact, Gaussian, Sinkhorn, Sliced, Unbalanced
 
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort._sketch import Points
     from gml.methods import Method
     from gml.solvers import Solver
 

@@ -25,13 +25,13 @@ import torch
 from threadpoolctl import threadpool_info
 
 from benchmarks._planted import peak_memory, seconds
-from gml._design import Design
+from gml._cohort._design import Design
+from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
 from gml._metric._objective import Objective
 from gml._metric._spectral import fit_spectral
 from gml._metric._triplets import triplet_loss
 from gml._ot import Clouds, Ground, all_pairs, ground_cost, transport
-from gml._sketch import Points
 from gml.methods import Spectral, Triplet
 from gml.solvers import Exact
 

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_info
 import gml
 from benchmarks._planted import planted, seconds
 from benchmarks.bench_generalisation import DATA, real
-from gml._design import Design
+from gml._cohort._design import Design
 from gml._metric._comparison import compare
 from gml._metric._triplets import triplet_loss
 from gml.methods import Triplet

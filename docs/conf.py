@@ -42,7 +42,9 @@ templates_path = ["_templates"]
 # reference
 nitpicky = True  # a name of gml, a term or a page that does not exist is an error ...
 nitpick_ignore_regex = [("py:.*", r"(?!gml\b).*")]  # ... names of other packages resolve only online
-nitpick_ignore = [("py:class", "gml._gene_map.GeneMap")]  # not made by users; the page of slots lists what is in it
+nitpick_ignore = [
+    ("py:class", "gml._anndata._gene_map.GeneMap")
+]  # not made by users; the page of slots lists what is in it
 default_role = "code"  # `adata` in a docstring is code
 autosummary_generate = True
 autodoc_member_order = "bysource"

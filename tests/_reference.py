@@ -10,10 +10,10 @@ import numpy as np
 import ot
 from scipy.optimize import brentq
 
-from gml._design import Design
+from gml._cohort._design import Design
+from gml._cohort._sketch import Points
 from gml._metric import compare
 from gml._metric._triplets import sample_triplets
-from gml._sketch import Points
 from gml.methods import Triplet
 
 

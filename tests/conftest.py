@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from gml import _gaussians, _sketch
+from gml._cohort import _gaussians, _sketch
 
 
 @pytest.fixture(scope="session", autouse=True)

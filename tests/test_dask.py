@@ -15,7 +15,7 @@ import pytest
 from anndata import AnnData
 
 import gml
-from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+from gml._base._parallel import TASKS_PER_WORKER, n_workers, parallel
 
 pytestmark = pytest.mark.slow
 

@@ -25,10 +25,10 @@ import scanpy as sc
 from anndata import AnnData
 
 import gml
-from gml import _memory
+from gml._anndata._slots import write_all
+from gml._base import _memory
 from gml._metric._objective import Objective
 from gml._ot import solve_exact
-from gml._slots import write_all
 from gml.datasets._cache import remember
 from gml.methods import Fixed, Spectral, Triplet
 from gml.solvers import Exact, Gaussian, Sinkhorn, Unbalanced
@@ -248,7 +248,7 @@ def score_patients(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
     return patients.obs
 
 
-SOLVE, CLUSTER = "gml._ot._pairwise.solve_exact", "gml._sketch._cluster"
+SOLVE, CLUSTER = "gml._ot._pairwise.solve_exact", "gml._cohort._sketch._cluster"
 Work = tuple[str, Callable[..., Any]]
 
 #: the kernel that is interrupted, and what is called
@@ -275,8 +275,11 @@ WORK: dict[str, Work] = {
     "sketch": (CLUSTER, lambda a, **k: gml.pp.sketch(a, n_points=6, **k)),
 }  # fmt: skip
 WITHOUT_WORKERS: dict[str, Work] = {
-    "transform": ("gml.tl._store.spread_loadings", lambda a: gml.tl.transform(a, gml.get.metric(a), key_added="new")),
-    "rotate": ("gml.tl._store.spread_loadings", gml.tl.rotate),
+    "transform": (
+        "gml._measure._store.spread_loadings",
+        lambda a: gml.tl.transform(a, gml.get.metric(a), key_added="new"),
+    ),
+    "rotate": ("gml._measure._store.spread_loadings", gml.tl.rotate),
 }
 
 
@@ -340,14 +343,14 @@ WRITTEN: dict[str, tuple[Call, int]] = {
 @pytest.mark.parametrize(("work", "n_values"), WRITTEN.values(), ids=WRITTEN)
 def test_interrupted_before_the_last_value(adata: AnnData, work: Call, n_values: int) -> None:
     with warnings.catch_warnings(action="ignore"):
-        check_interrupted(adata, "gml._slots._write", work, call=n_values, how="raised")
+        check_interrupted(adata, "gml._anndata._slots._write", work, call=n_values, how="raised")
 
 
 def test_interrupted_before_the_last_value_of_modalities(adata: AnnData) -> None:
     """The cells side by side get the first three values, the MuData the others."""
     work = partial(gml.tl.learn_metric, method="spectral", key_added="new")
     with warnings.catch_warnings(action="ignore"):
-        check_interrupted(modalities(adata), "gml._slots._write", work, call=6, how="raised")
+        check_interrupted(modalities(adata), "gml._anndata._slots._write", work, call=6, how="raised")
 
 
 def test_what_cannot_be_written_leaves_nothing(adata: AnnData) -> None:

@@ -21,7 +21,7 @@ from joblib.externals.loky import get_reusable_executor
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import gml
-from gml._parallel import parallel
+from gml._base._parallel import parallel
 
 Call = Callable[..., Any]
 

@@ -2,8 +2,9 @@
 
 from importlib.metadata import version
 
+from gml._metric import GroundMetric
+
 from . import datasets, get, methods, pl, pp, solvers, tl
-from ._metric import GroundMetric
 
 __all__ = ["GroundMetric", "datasets", "get", "methods", "pl", "pp", "solvers", "tl"]
 

@@ -5,8 +5,18 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._checks import check_choice, check_float, check_int, check_str
-from ._ground import ESTIMATED, NAMES, Distance, check_function, check_metric, metric_name
+from gml._base import (
+    ESTIMATED,
+    NAMES,
+    Distance,
+    check_choice,
+    check_float,
+    check_function,
+    check_int,
+    check_metric,
+    check_str,
+    metric_name,
+)
 
 __all__ = ["Auto", "Fixed", "Spectral", "Triplet"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._checks import check_choice, check_float, check_int, check_str
+from gml._base import check_choice, check_float, check_int, check_str
 
 __all__ = ["Centroids", "Exact", "Gaussian", "Sinkhorn", "Sliced", "Unbalanced"]
 

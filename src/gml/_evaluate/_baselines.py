@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
 
 MOST_AXES = 50  # of the points, for discriminant analysis
 

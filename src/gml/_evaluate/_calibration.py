@@ -14,9 +14,9 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from gml._base import parallel
 from gml._metric import Displacements, can_teach, learning_pairs
 from gml._ot import Clouds, Ground, pair_distances
-from gml._parallel import parallel
 from gml.methods import Spectral
 
 from ._knn import knn_probabilities
@@ -26,8 +26,7 @@ from ._splits import strata
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Method
     from gml.solvers import Solver
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._metric import scaling
-from gml._ot import Clouds, Ground, all_pairs, distances_among
-from gml._represent import on_support_of
+from gml._ot import Clouds, Ground, all_pairs, distances_among, on_support_of
 from gml.methods import Fixed
 
 from ._baselines import lda_components, logistic_scores, majority_scores
@@ -25,9 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._ground import Distance
-    from gml._sketch import Points
+    from gml._base import Distance
+    from gml._cohort import Design, Points
     from gml.methods import AnyMethod
     from gml.solvers import Solver
 

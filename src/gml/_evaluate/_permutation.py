@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design
 
 
 def permanova(distances: NDArray[np.float64], design: Design) -> float:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gml._base import parallel
 from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
 from gml._ot import Clouds, Ground, distances_among
-from gml._parallel import parallel
 from gml.methods import Auto, Fixed, Spectral, Triplet
 
 from ._intervals import corrected_error
@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import AnyMethod, Method
     from gml.solvers import Solver
 

@@ -7,6 +7,7 @@ from ._ground_metric import GroundMetric
 from ._learn import DEFAULT_K, can_teach, check_design, euclidean, finish, learn
 from ._path import fit_path
 from ._penalty import SPARSE
+from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
 from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
 from ._rotation import Rotation, new_basis, with_signs
@@ -41,6 +42,7 @@ __all__ = [
     "learning_pairs",
     "new_basis",
     "random_pairs",
+    "read_metric",
     "reread",
     "scaling",
     "unlabelled_pairs",

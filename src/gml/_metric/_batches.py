@@ -12,7 +12,7 @@ from ._triplets import has_triplets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design
 
 
 def deal(

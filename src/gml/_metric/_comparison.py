@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design
     from gml.methods import Target
 
 

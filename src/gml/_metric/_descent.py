@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gml._base import progress, warn
 from gml._ot import warn_of, worst
-from gml._parallel import progress
-from gml._warn import warn
 
 from ._comparison import compare
 from ._lessons import Lessons
@@ -23,8 +22,7 @@ from ._triplets import has_triplets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh, svd
 
-from gml._memory import check_memory
+from gml._base import check_memory
 from gml._ot import Clouds, EdgeSolution, Ground, PlanSolver, all_pairs, solve, warn_of
 
 from ._comparison import compare, pair_weights
@@ -17,9 +17,8 @@ from ._fit import check_apart
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design, Points
     from gml._ot import Moments, Solution, Transport
-    from gml._sketch import Points
     from gml.methods import Spectral
     from gml.solvers import Solver
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gml._slots import MODALITIES
+from gml._anndata import MODALITIES
 
 from ._npz import read_npz, write_npz
 from ._stored import CHOICE, GENE, SCALE, TABLES, format_of, parsed
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from gml._gene_map import GeneMap
+    from gml._anndata import GeneMap
     from gml.methods import Power
 
 FORMAT = 1

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._warn import warn
+from gml._base import warn
 from gml.methods import Fixed, Spectral, Triplet
 
 from ._displacements import spanned_axes
@@ -18,8 +18,7 @@ from ._triplet import fit_triplet
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import AnyMethod, Method
     from gml.solvers import Solver
 

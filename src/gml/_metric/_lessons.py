@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design, Points
     from gml._ot import Convergence
-    from gml._sketch import Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

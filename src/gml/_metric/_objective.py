@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from gml._cohort import Points
     from gml._ot import Convergence
-    from gml._sketch import Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

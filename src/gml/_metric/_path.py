@@ -15,8 +15,7 @@ from ._triplet import best_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

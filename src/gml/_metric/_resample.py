@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._base import parallel
 from gml._ot import edge_weights, laplacian_product, unpacked
-from gml._parallel import parallel
 
 from ._comparison import Comparison, compare, pair_weights
 from ._learn import can_teach
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design
     from gml.methods import Spectral, Target
 
     from ._displacements import Displacements

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
-from gml._warn import warn
+from gml._base import warn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ from ._comparison import Comparison, compare
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
+    from gml._cohort import Design
     from gml.methods import Target
 
 logger = logging.getLogger(__name__)

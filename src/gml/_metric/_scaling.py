@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
     from gml.methods import Fixed
 
 CONSTANT = 1e-10  # standard deviation of a feature over its size, up to which it is rounding

@@ -16,8 +16,7 @@ from ._sampling import learning_pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Spectral
     from gml.solvers import Solver
 

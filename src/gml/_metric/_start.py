@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._warn import warn
+from gml._base import warn
 from gml.methods import Spectral
 
 from ._fit import check_apart

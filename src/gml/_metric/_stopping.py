@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._warn import warn
+from gml._base import warn
 
 from ._comparison import compare
 from ._objective import Objective
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gml._gene_map import GeneMap
-from gml._gene_scale import GeneScale
-from gml._slots import MODALITIES
+from gml._anndata import MODALITIES, GeneMap, GeneScale
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._warn import warn
+from gml._base import warn
 
 from ._descent import descend
 from ._fit import Fit
@@ -16,8 +16,7 @@ from ._penalty import SPARSE
 from ._stopping import best_number_of_passes
 
 if TYPE_CHECKING:
-    from gml._design import Design
-    from gml._sketch import Points
+    from gml._cohort import Design, Points
     from gml.methods import Triplet
     from gml.solvers import Solver
 

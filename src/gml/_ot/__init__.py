@@ -8,6 +8,7 @@ from ._graph import edge_weights, laplacian_product, scatter
 from ._nearest import Nearest, nearest_patients
 from ._pairwise import PlanSolver, Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
+from ._represent import has_shared_support, on_support_of, represent, type_key, used_points
 from ._solution import Convergence, Moments, Solution, unpacked, worst
 from ._solve import EdgeSolution, distances_among, pair_distances, solve, warn_of
 from ._ties import costs_if_types_stay
@@ -33,18 +34,23 @@ __all__ = [
     "edge_weights",
     "free_support_barycenter",
     "ground_cost",
+    "has_shared_support",
     "join",
     "laplacian_product",
     "nearest_patients",
+    "on_support_of",
     "pair_distances",
     "parts_of",
+    "represent",
     "scatter",
     "solve",
     "solve_exact",
     "spread_rest",
     "square",
     "transport",
+    "type_key",
     "unpacked",
+    "used_points",
     "warn_of",
     "worst",
 ]

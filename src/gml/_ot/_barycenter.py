@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from gml._sketch import Points
+from gml._cohort import Points
 
 from ._clouds import Clouds, Ground, join
 from ._pairwise import transport

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._ground import Distance
-    from gml._sketch import Points
+    from gml._base import Distance
+    from gml._cohort import Points
 
 
 @dataclass(frozen=True, slots=True, eq=False)

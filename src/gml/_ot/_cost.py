@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from gml._ground import BOOLEAN, metric_name
+from gml._base import BOOLEAN, metric_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._ground import Distance
+    from gml._base import Distance
 
 
 def ground_cost(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gml._parallel import progress
+from gml._base import progress
 
 from ._sinkhorn import solve_batch, solve_symmetric
 from ._sinkhorn_batches import Problems, Store, batches
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gml._sketch import Points
+    from gml._cohort import Points
     from gml.solvers import Sinkhorn
 
     from ._clouds import Clouds, Ground

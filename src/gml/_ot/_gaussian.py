@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._parallel import parallel
+from gml._base import parallel
 from gml.solvers import Exact
 
 from ._bures import Roots, dense
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
 
     from ._clouds import Clouds, Ground
 

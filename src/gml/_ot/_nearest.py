@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+from gml._base import TASKS_PER_WORKER, n_workers, parallel
 
 from ._bounds import Centred, Leaning, coarse_bounds, dual_bounds, quantile_integrals
 from ._clouds import Ground

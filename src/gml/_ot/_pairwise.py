@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gml._memory import check_memory
-from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+from gml._base import TASKS_PER_WORKER, check_memory, n_workers, parallel
 from gml.solvers import Centroids, Exact, Unbalanced
 
 from ._cost import ground_cost

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gml._parallel import thread_pools
-from gml._warn import inside_parallel
+from gml._base import inside_parallel, thread_pools
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._parallel import parallel
+from gml._base import parallel
 
 from ._lines import Lines, line_costs, line_slopes
 from ._max_sliced import ascend, unit
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
     from gml.solvers import Sliced
 
     from ._clouds import Clouds, Ground

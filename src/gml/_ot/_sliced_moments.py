@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from gml._parallel import parallel
+from gml._base import parallel
 
 from ._lines import Lines, line_costs, line_slopes, plan_of_points
 from ._slices import blocks_of, points_of, random_directions, slices, sorted_patient

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._parallel import TASKS_PER_WORKER, n_workers, parallel
+from gml._base import TASKS_PER_WORKER, n_workers, parallel
 
 from ._lines import Lines, on_lines
 

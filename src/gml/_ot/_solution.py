@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
 
 
 @dataclass(frozen=True, slots=True, eq=False)

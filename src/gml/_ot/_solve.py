@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gml._warn import warn
+from gml._base import warn
 from gml.solvers import Sinkhorn, Sliced
 
 from ._clouds import all_pairs, square
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
     from gml.solvers import Solver
 
     from ._clouds import Clouds, Ground

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from gml._parallel import BAR_AFTER
-from gml._warn import inside_parallel
+from gml._base import BAR_AFTER, inside_parallel
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from gml._checks import check_float, check_int, check_rng
+from gml._base import check_float, check_int, check_rng
 
 from ._names import cell_names, labelled, numbered, padded
 

@@ -13,8 +13,8 @@ import numpy as np
 from anndata import AnnData
 from anndata.io import read_elem, sparse_dataset
 
+from gml._base import warn
 from gml._cohort import patients_of_cells, rows_of_patients
-from gml._warn import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

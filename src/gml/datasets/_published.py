@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from gml._checks import check_int, check_seed
-from gml._slots import SOURCE
+from gml._anndata import SOURCE
+from gml._base import check_int, check_seed
 
 from ._cache import fetch, remember
 from ._h5ad import read_cohort

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.sparse as sp
 from anndata import AnnData
 
-from gml._checks import check_choice, check_float, check_int, check_rng
+from gml._base import check_choice, check_float, check_int, check_rng
 
 from ._names import cell_names, labelled, numbered, padded
 from ._proteins import with_proteins

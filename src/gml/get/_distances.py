@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gml._patients import get_distances
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, get_run
+from gml._anndata import DISTANCES_FIRST, Keys, check_anndata, get_distances, get_matrix, get_run
 
 if TYPE_CHECKING:
     from anndata import AnnData

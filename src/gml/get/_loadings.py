@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gml._metric import GroundMetric
-from gml._slots import LEARN_FIRST, check_holder, get_run
+from gml._metric import GroundMetric, read_metric
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,5 +39,4 @@ def metric(adata: AnnData, *, key: str = "gml") -> GroundMetric:
     >>> gml.get.metric(adata).classes.tolist()
     ['class_1', 'class_2', 'class_3']
     """
-    run = get_run(check_holder(adata), key, hint=LEARN_FIRST)
-    return GroundMetric.from_dict(run, name=f"adata.uns[{key!r}]")
+    return read_metric(adata, key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gml._slots import REPRESENTATIONS, Keys, get_params, get_representations
+from gml._anndata import REPRESENTATIONS, Keys, get_params, get_representations
 
 from ._distances import distances
 

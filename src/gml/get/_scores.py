@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from gml._checks import check_choice, check_float
+from gml._base import check_choice, check_float
 from gml._evaluate import summarise
 
 SCORES = ("balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari", "batch_accuracy")

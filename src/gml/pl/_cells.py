@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_int
-from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml._base import check_int
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect, shorten
 from ._colors import disease_column, read_coloring

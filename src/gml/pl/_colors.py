@@ -12,8 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 from scanpy.plotting import palettes
 
-from gml._slots import get_column, get_params, is_mudata
-from gml._storage import in_memory, numeric_matrix, walk
+from gml._anndata import get_column, get_params, in_memory, is_mudata, numeric_matrix, walk
 
 from ._tables import to_numbers
 

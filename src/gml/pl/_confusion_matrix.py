@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from gml._checks import check_choice
+from gml._base import check_choice
 
 from ._axes import add_colorbar, check_axes, drawing
 from ._rows import name_square, row_name

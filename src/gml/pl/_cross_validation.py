@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from gml._checks import check_choice
+from gml._base import check_choice
 from gml.get import scores
 
 from ._axes import GAP, beside, check_axes, drawing

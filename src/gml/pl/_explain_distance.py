@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._checks import check_int
+from gml._base import check_int
 
 from ._axes import LETTER, add_colorbar, check_axes, drawing, percent, shorten
 from ._colors import SIGNED

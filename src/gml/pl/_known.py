@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from gml._patients import known_patients
+from gml._anndata import known_patients
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

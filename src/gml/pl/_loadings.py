@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gml._checks import check_int
-from gml._slots import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml._base import check_int
 
 from ._axes import add_colorbar, check_axes, drawing, shorten
 from ._colors import SIGNED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from gml._slots import LEARN_FIRST, Keys, check_holder, get_run
+from gml._anndata import LEARN_FIRST, Keys, check_holder, get_run
 
 from ._axes import check_axes, drawing
 

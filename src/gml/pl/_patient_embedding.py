@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from gml._checks import check_choice
-from gml._patients import check_all_distances
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix
+from gml._anndata import DISTANCES_FIRST, Keys, check_all_distances, check_anndata, get_matrix
+from gml._base import check_choice
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect
 from ._colors import disease_column, read_coloring

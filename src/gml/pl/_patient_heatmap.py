@@ -11,9 +11,8 @@ from matplotlib.collections import LineCollection
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from gml._checks import check_choice
-from gml._patients import get_distances
-from gml._slots import Keys, check_anndata
+from gml._anndata import Keys, check_anndata, get_distances
+from gml._base import check_choice
 
 from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 from matplotlib.ticker import NullLocator
 
-from gml._checks import check_int
+from gml._base import check_int
 
 from ._axes import check_axes, drawing, shorten
 from ._colors import palette

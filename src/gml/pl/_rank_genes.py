@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba_array
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import ScaledTranslation
 
-from gml._checks import check_choice, check_int
+from gml._base import check_choice, check_int
 
 from ._axes import add_legends, check_axes, drawing, shorten
 from ._colors import DOWN, UP, Coloring, palette

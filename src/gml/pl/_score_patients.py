@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import to_rgba_array
 
-from gml._slots import Keys, check_anndata, get_column
+from gml._anndata import Keys, check_anndata, get_column
 
 from ._axes import add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
-from gml._checks import check_float
+from gml._base import check_float
 
 from ._axes import check_axes, drawing, percent, shorten
 from ._colors import palette

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._checks import check_int, check_seed
+from gml._anndata import check_anndata, check_no_sketch, load
+from gml._base import check_int, check_seed
 from gml._cohort import patients_of_cells, rows_of_patients
-from gml._slots import check_anndata, check_no_sketch, load
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,9 +10,8 @@ import numpy as np
 import scanpy as sc
 import scipy.sparse as sp
 
-from gml._checks import check_int, check_seed
-from gml._patients import get_distances, known_patients
-from gml._slots import DISTANCES_FIRST, Keys, check_anndata, get_matrix, write_all
+from gml._anndata import DISTANCES_FIRST, Keys, check_anndata, get_distances, get_matrix, known_patients, write_all
+from gml._base import check_int, check_seed
 
 if TYPE_CHECKING:
     from typing import Any, TypeAlias

@@ -8,28 +8,32 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_int, check_n_jobs, check_seed
-from gml._cohort import Cohort, constant_columns
-from gml._features import GENES, find_features, gene_matrix, named_like
-from gml._memory import check_memory
-from gml._sketch import sketch as find_points
-from gml._slots import (
+from gml._anndata import (
+    GENES,
     N_CELLS,
     PCA_LOADINGS,
     SKETCH,
     SKETCH_FORMAT,
     WEIGHT,
+    average,
     check_anndata,
     colors_of,
+    find_features,
+    gene_matrix,
     get_var,
+    in_memory,
+    named_like,
+    numeric_matrix,
 )
-from gml._storage import average, in_memory, numeric_matrix
+from gml._base import check_int, check_memory, check_n_jobs, check_seed
+from gml._cohort import Cohort, constant_columns
+from gml._cohort import sketch as find_points
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
 
 
 def sketch(

@@ -10,28 +10,29 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from gml._checks import check_float, check_int, check_n_jobs, check_n_points, check_seed
-from gml._features import GENES, gene_matrix, named_like
-from gml._ot import barycenter_start, free_support_barycenter
-from gml._slots import (
+from gml._anndata import (
+    GENES,
     N_CELLS,
     PCA_LOADINGS,
     SKETCH,
     SKETCH_FORMAT,
     WEIGHT,
     Keys,
+    average,
     check_anndata,
     colors_of,
+    gene_matrix,
     get_column,
     get_var,
+    in_memory,
+    named_like,
+    numeric_matrix,
 )
-from gml._storage import average, in_memory, numeric_matrix
-from gml._warn import warn
+from gml._base import check_float, check_int, check_n_jobs, check_n_points, check_seed, warn
+from gml._measure import DISEASE, PATIENT, measure_against, store_metric, yardstick
+from gml._mudata import takes_mudata
+from gml._ot import barycenter_start, free_support_barycenter
 from gml.solvers import resolve_exact, solver_name
-
-from ._measure import DISEASE, PATIENT, measure_against, yardstick
-from ._modalities import takes_mudata
-from ._store import store_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,10 +40,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._measure import Measured, Metric, Yardstick
     from gml._ot import Barycenter
     from gml.solvers import Exact, ExactName
-
-    from ._measure import Measured, Metric, Yardstick
 
 
 @takes_mudata

@@ -7,21 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._anndata import GENES, check_anndata
+from gml._base import check_choice, check_n_jobs, check_n_points, check_seed, parallel
 from gml._cohort import types_of_cells
 from gml._evaluate import Study, run_fold, tabulate
-from gml._features import GENES
-from gml._ot import Clouds, Ground, distances_among
-from gml._parallel import parallel
-from gml._represent import has_shared_support, represent, type_key
-from gml._slots import check_anndata
+from gml._measure import check_distances_fit, check_genes, read_composition, read_splits, read_study, refit_pca, rescale
+from gml._mudata import takes_mudata
+from gml._ot import Clouds, Ground, distances_among, has_shared_support, represent, type_key
 from gml.methods import AnyMethod, Fixed, resolve_method
 from gml.solvers import resolve_solver
-
-from ._composition import read_composition
-from ._modalities import takes_mudata
-from ._refit import check_genes, refit_pca, rescale
-from ._study import check_distances_fit, read_splits, read_study
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +23,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._cohort import Cohort
+    from gml._anndata import UseRep
+    from gml._cohort import Cohort, Points
     from gml._evaluate import Result, Split
-    from gml._features import UseRep
-    from gml._sketch import Points
     from gml.solvers import Solver, SolverName
 
 

@@ -8,10 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from gml._checks import check_int
-from gml._warn import warn
-
-from ._gene_sets import SOURCE, TARGET, WEIGHT, read_sets
+from gml._base import check_int, warn
+from gml._genes import SOURCE, TARGET, WEIGHT, read_sets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

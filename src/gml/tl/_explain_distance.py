@@ -9,25 +9,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._anndata import check_anndata, get_column
+from gml._base import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._genes import GeneWay
+from gml._measure import PATIENT, TypeShares, compare_two, features_of, read_types, warn_of_ties, yardstick
+from gml._mudata import takes_mudata
 from gml._ot import parts_of
-from gml._slots import check_anndata, get_column
 from gml.solvers import resolve_exact
-
-from ._gene_parts import GeneWay
-from ._measure import PATIENT, features_of, yardstick
-from ._modalities import takes_mudata
-from ._pairs import compare_two
-from ._type_shares import TypeShares, read_types, warn_of_ties
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._measure import Metric, Yardstick
     from gml._ot import By, Parts
     from gml.solvers import Exact, ExactName
-
-    from ._measure import Metric, Yardstick
 
 CELL_TYPE = "cell_type"  # default of `cell_type_key`
 

@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
+from gml._anndata import check_anndata, check_key_added, find_gene_map
+from gml._base import check_int, check_n_jobs, check_n_points, check_seed, warn
 from gml._evaluate import learn_any
-from gml._gene_map import find_gene_map
+from gml._measure import check_key_is_free, embed_cells, read_study, store_metric
 from gml._metric import GroundMetric, with_signs
-from gml._represent import on_support_of, represent, type_key, used_points
-from gml._slots import check_anndata, check_key_added
-from gml._warn import warn
+from gml._mudata import takes_mudata
+from gml._ot import on_support_of, represent, type_key, used_points
 from gml.methods import Fixed, method_name, resolve_method, settings_of
 from gml.solvers import resolve_solver, solver_name
-
-from ._modalities import takes_mudata
-from ._store import check_key_is_free, embed_cells, store_metric
-from ._study import read_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from gml._anndata import UseRep
     from gml._cohort import Cohort
-    from gml._features import UseRep
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 

@@ -8,42 +8,50 @@ from typing import TYPE_CHECKING, Any, cast
 import anndata as ad
 import pandas as pd
 
-from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
+from gml._anndata import (
+    N_CELLS,
+    NOISE_FLOOR,
+    Keys,
+    average,
+    check_anndata,
+    check_key_added,
+    colors_of,
+    get_var,
+    numeric_matrix,
+)
+from gml._base import check_choice, check_int, check_memory, check_n_jobs, check_n_points, check_seed, metric_name
 from gml._cohort import constant_columns, patients_of_cells
-from gml._ground import metric_name
-from gml._mds import classical_mds
-from gml._memory import check_memory
-from gml._ot import nearest_patients, worst
-from gml._represent import used_points
-from gml._slots import N_CELLS, NOISE_FLOOR, Keys, check_anndata, check_key_added, colors_of, get_var
-from gml._storage import average, numeric_matrix
-from gml.solvers import Centroids, Exact, Gaussian, Sliced, resolve_solver, solver_name
-
-from ._groups import measure_groups, read_groups
-from ._measure import (
+from gml._measure import (
     DISEASE,
     PATIENT,
+    classical_mds,
     distances_between,
     distances_within,
     keys_of,
     measure_against,
+    measure_groups,
+    noise_floor,
+    read_groups,
     scaled,
+    sketch_error,
+    warn_of_sizes,
+    warn_of_sketch,
     yardstick,
 )
-from ._modalities import takes_mudata
-from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
+from gml._mudata import takes_mudata
+from gml._ot import nearest_patients, used_points, worst
+from gml.solvers import Centroids, Exact, Gaussian, Sliced, resolve_solver, solver_name
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._features import UseRep
+    from gml._anndata import UseRep
+    from gml._measure import Measured, Metric, Yardstick
     from gml._ot import Convergence, Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
-
-    from ._measure import Measured, Metric, Yardstick
 
 
 @takes_mudata

@@ -9,21 +9,19 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_float, check_int, check_n_jobs, check_n_points, check_seed
-from gml._features import GENES
+from gml._anndata import GENES, check_anndata
+from gml._base import check_choice, check_float, check_int, check_n_jobs, check_n_points, check_seed
+from gml._cohort import sketch
+from gml._measure import read_study
 from gml._metric import DEFAULT_K, SPARSE, fit_path
-from gml._sketch import sketch
-from gml._slots import check_anndata
+from gml._mudata import takes_mudata
 from gml.methods import Triplet
 from gml.solvers import Exact
-
-from ._modalities import takes_mudata
-from ._study import read_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from gml._features import UseRep
+    from gml._anndata import UseRep
 
 
 @takes_mudata

@@ -9,26 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_int, check_n_jobs, check_n_points, check_seed
+from gml._anndata import check_anndata
+from gml._base import check_choice, check_int, check_n_jobs, check_n_points, check_seed, parallel
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
+from gml._measure import check_distances_fit, read_study
 from gml._metric import Displacements, random_pairs, scaling
-from gml._ot import Clouds, Ground, distances_among
-from gml._parallel import parallel
-from gml._represent import on_support_of, represent, type_key
-from gml._slots import check_anndata
+from gml._mudata import takes_mudata
+from gml._ot import Clouds, Ground, distances_among, on_support_of, represent, type_key
 from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
 from gml.solvers import resolve_solver
-
-from ._modalities import takes_mudata
-from ._study import check_distances_fit, read_study
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._features import UseRep
-    from gml._sketch import Points
+    from gml._anndata import UseRep
+    from gml._cohort import Design, Points
     from gml.methods import AnyMethod, Method, MethodName
     from gml.solvers import Solver, SolverName
 

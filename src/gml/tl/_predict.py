@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import pandas as pd
 
-from gml._checks import check_choice, check_int
+from gml._anndata import Keys, check_anndata, flat_names
+from gml._base import check_choice, check_int, warn
 from gml._evaluate import (
     cross_fit,
     fit_calibration,
@@ -18,25 +19,22 @@ from gml._evaluate import (
     temper,
     without_self,
 )
+from gml._measure import DISEASE, PATIENT, design_of, distances_between, distances_within, keys_of
+from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground
-from gml._slots import Keys, check_anndata, flat_names
-from gml._warn import warn
 from gml.methods import Spectral, Triplet
 from gml.solvers import resolve_solver
 
-from ._measure import DISEASE, PATIENT, design_of, distances_between, distances_within, keys_of
-from ._modalities import takes_mudata
 from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._design import Design
-    from gml._features import UseRep
+    from gml._anndata import UseRep
+    from gml._cohort import Design
+    from gml._measure import Measured, Metric, Yardstick
     from gml.solvers import Solver, SolverName
-
-    from ._measure import Measured, Metric, Yardstick
 
 LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet": Triplet}
 

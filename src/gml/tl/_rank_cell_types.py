@@ -9,18 +9,17 @@ import numpy as np
 import pandas as pd
 
 import gml.get
-from gml._checks import check_seed
+from gml._anndata import check_anndata, check_no_sketch
+from gml._base import check_seed, warn
 from gml._cohort import groups_of_cells
 from gml._evaluate import Predictions
+from gml._measure import read_splits, read_study
 from gml._metric import can_teach
-from gml._slots import check_anndata, check_no_sketch
-from gml._warn import warn
+from gml._mudata import takes_mudata
 from gml.methods import resolve_method
 from gml.solvers import Centroids, resolve_solver
 
 from ._cross_validate import cross_validate
-from ._modalities import takes_mudata
-from ._study import read_splits, read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +27,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
+    from gml._anndata import UseRep
     from gml._cohort import Cohort
     from gml._evaluate import Split
-    from gml._features import UseRep
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 

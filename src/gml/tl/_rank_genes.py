@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-import gml.get
-from gml._checks import check_choice, check_int, check_n_jobs, check_seed
-from gml._features import gene_matrix
-from gml._metric import Replicate
-from gml._slots import check_anndata
-from gml._storage import multiply, numeric_matrix
-
-from ._gene_parts import check_rest
-from ._gene_reading import read_correlations, read_parts
-from ._gene_stability import assess
-from ._measure import Yardstick
-from ._modalities import takes_mudata
-from ._relearn import labelled_patients, relearner_of, target_of, unlabelled_plans
+from gml._anndata import gene_matrix, multiply, numeric_matrix
+from gml._base import check_choice, check_int, check_n_jobs, check_seed
+from gml._genes import (
+    assess,
+    check_rest,
+    labelled_patients,
+    read_correlations,
+    read_parts,
+    relearner_of,
+    target_of,
+    unlabelled_plans,
+)
+from gml._measure import Yardstick
+from gml._metric import Replicate, read_metric
+from gml._mudata import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -143,7 +145,7 @@ def rank_genes(
     >>> table.index[table["stable"]].tolist()
     ['signal']
     """
-    metric = gml.get.metric(check_anndata(adata), key=key)
+    metric = read_metric(adata, key)
     check_choice(by, name="by", choices=["parts", "correlation"])
     check_int(n_bootstrap, name="n_bootstrap", low=0)
     check_int(n_permutations, name="n_permutations", low=0)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, get_args
 
-import gml.get
-from gml._checks import check_choice
-from gml._metric import Rotation, new_basis
-from gml._slots import Keys, check_anndata, check_key_added
-from gml._storage import load_frame, numeric_matrix
-
-from ._modalities import takes_mudata
-from ._store import check_key_is_free, store_metric
+from gml._anndata import Keys, check_key_added, load_frame, numeric_matrix
+from gml._base import check_choice
+from gml._measure import check_key_is_free, store_metric
+from gml._metric import Rotation, new_basis, read_metric
+from gml._mudata import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +63,7 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     'varimax'
     """
     check_choice(rotation, name="rotation", choices=get_args(Rotation))
-    metric = gml.get.metric(check_anndata(adata), key=key)
+    metric = read_metric(adata, key)
     slot = Keys(key).embedding
     if slot not in adata.obsm:
         msg = f"adata.obsm has no {slot!r}, the cells under the metric {key!r}; make it with `gml.tl.transform`."

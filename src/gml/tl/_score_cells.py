@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
+from gml._anndata import Keys, check_anndata, check_key_added, write_all
+from gml._base import check_int, check_n_jobs, check_n_points, check_seed
+from gml._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
 from gml._metric import can_teach, learning_pairs
+from gml._mudata import takes_mudata
 from gml._ot import transport
-from gml._slots import Keys, check_anndata, check_key_added, write_all
 from gml.solvers import resolve_exact
 
 from ._barycenter import labelled_by
-from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
-from ._modalities import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -7,26 +7,23 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from gml._checks import check_n_jobs, check_n_points, check_seed
+from gml._anndata import Keys, check_anndata, check_key_added, write_all
+from gml._base import check_n_jobs, check_n_points, check_seed, parallel, warn
+from gml._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
+from gml._mudata import takes_mudata
 from gml._ot import Clouds, free_support_barycenter, join, transport
-from gml._parallel import parallel
-from gml._slots import Keys, check_anndata, check_key_added, write_all
-from gml._warn import warn
 from gml.solvers import resolve_exact
 
 from ._barycenter import check_steps, labelled_by, typical_patients
-from ._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
-from ._modalities import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
+    from gml._measure import Measured
     from gml._ot import Barycenter, Ground
     from gml.solvers import Exact, ExactName
-
-    from ._measure import Measured
 
 MISSING = -1
 

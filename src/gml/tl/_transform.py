@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._anndata import BLOCK, check_anndata, check_key_added
+from gml._measure import Yardstick, check_key_is_free, embed_cells, features_of, store_metric
 from gml._metric import GroundMetric
-from gml._slots import check_anndata, check_key_added
-from gml._storage import BLOCK
-
-from ._measure import Yardstick, features_of
-from ._modalities import takes_mudata
-from ._store import check_key_is_free, embed_cells, store_metric
+from gml._mudata import takes_mudata
 
 if TYPE_CHECKING:
     from anndata import AnnData

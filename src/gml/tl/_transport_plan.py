@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from gml._checks import check_n_jobs, check_n_points, check_seed
-from gml._slots import check_anndata
+from gml._anndata import check_anndata
+from gml._base import check_n_jobs, check_n_points, check_seed
+from gml._measure import PATIENT, compare_two, features_of, yardstick
+from gml._mudata import takes_mudata
 from gml.solvers import resolve_exact
-
-from ._measure import PATIENT, features_of, yardstick
-from ._modalities import takes_mudata
-from ._pairs import compare_two
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._sketch import Points
+    from gml._cohort import Points
+    from gml._measure import Metric
     from gml.solvers import Exact, ExactName
-
-    from ._measure import Metric
 
 MOST_ENTRIES = 50_000_000  # of a plan: 600 MB
 

@@ -9,17 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.model_selection import ParameterGrid
 
-from gml._checks import check_int, check_n_jobs, check_n_points, check_seed
+from gml._anndata import check_anndata
+from gml._base import check_int, check_n_jobs, check_n_points, check_seed, parallel
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
-from gml._parallel import parallel
-from gml._represent import on_support_of, represent, type_key
-from gml._slots import check_anndata
+from gml._measure import check_distances_fit, read_splits, read_study, rescale
+from gml._mudata import takes_mudata
+from gml._ot import on_support_of, represent, type_key
 from gml.methods import Auto, Fixed, resolve_method
 from gml.solvers import resolve_solver
-
-from ._modalities import takes_mudata
-from ._refit import rescale
-from ._study import check_distances_fit, read_splits, read_study
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,10 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from gml._cohort import Cohort
+    from gml._anndata import UseRep
+    from gml._cohort import Cohort, Points
     from gml._evaluate import Result, Split
-    from gml._features import UseRep
-    from gml._sketch import Points
     from gml.solvers import Solver, SolverName
 
 #: what is searched if nothing is given; the first point is kept unless another is better by a standard error

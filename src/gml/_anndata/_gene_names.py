@@ -1,0 +1,181 @@
+"""Which genes of an AnnData are those of a metric: found by name, counted and weighed."""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gml._base import warn
+
+from ._slots import MODALITY, get_var
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
+
+MOST_MISSING = 0.5  # of the weight of a metric
+NAMED = 3  # genes in a message
+VERSIONED = re.compile(r"(ENS[A-Z]*\d{6,})\.\d+")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GeneMatch:
+    """Where the genes of a metric are among those of an AnnData."""
+
+    positions: NDArray[np.intp]
+    """Position of each gene, shape (g,); -1 if it is missing."""
+    weight_missing: float
+    """Share of the weight of the metric that missing genes carry."""
+    gene_symbols: str | None
+    """Column of ``adata.var`` with the names; `None` for ``adata.var_names``."""
+
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Genes that are there, shape (g,)."""
+        return self.positions >= 0
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What is stored."""
+        counts = {"n_genes": len(self.positions), "n_missing": int((~self.found).sum())}
+        return {"gene_symbols": self.gene_symbols, "genes": counts | {"weight_missing": self.weight_missing}}
+
+
+def match_genes(
+    adata: AnnData, names: NDArray[np.str_], *, weights: NDArray[np.float64], gene_symbols: str | None
+) -> GeneMatch:
+    """Find genes by name; warn of those that are missing, and raise if they carry more than half of the weight.
+
+    `weights` is the share of each gene in the metric, shape (g,), sum 1.
+    """
+    positions = gene_positions(adata, names, gene_symbols)
+    missing = np.flatnonzero(positions < 0)
+    weight_missing = float(np.clip(weights[missing].sum(), 0.0, 1.0)) if missing.size < len(names) else 1.0
+    match = GeneMatch(positions, weight_missing, gene_symbols)
+    if not missing.size:
+        return match
+    heaviest = missing[np.argsort(-weights[missing], kind="stable")][:NAMED]
+    listed = ", ".join(repr(str(name)) for name in names[heaviest])
+    told = (
+        f"{missing.size} of the {len(names)} genes of the metric are not in {_where(gene_symbols)}, above all {listed}"
+        f"{', …' if missing.size > NAMED else ''}. They carry {weight_missing:.1%} of its weight"
+    )
+    hint = better_names(adata, names, gene_symbols)
+    if weight_missing > MOST_MISSING:
+        hint = hint or " Are the genes named in the same way (symbols or identifiers)?"
+        msg = f"{told}, and at least half of it must be there.{hint}"
+        raise ValueError(msg)
+    told = f"{told}, and are taken to be at their mean in the training cells.{hint}"
+    if weight_missing > 0:
+        warn(told)
+    else:
+        logger.info(told)
+    return match
+
+
+def gene_positions(adata: AnnData, names: NDArray[np.str_], gene_symbols: str | None) -> NDArray[np.intp]:
+    """Position of each named gene in `adata`, shape (g,), -1 if it is missing; each must be there only once."""
+    known = gene_names(adata, gene_symbols)
+    needed = np.flatnonzero(known.isin(names))
+    known = known[needed]
+    if not known.is_unique:
+        twice = known[known.duplicated()].unique()
+        listed = ", ".join(map(repr, twice[:NAMED])) + (", …" if len(twice) > NAMED else "")
+        way_out = (
+            "Run `adata.var_names_make_unique()`."
+            if gene_symbols is None
+            else f"Keep one of each: `adata[:, ~adata.var[{gene_symbols!r}].duplicated()].copy()`."
+        )
+        msg = f"{_where(gene_symbols)} are not unique: {len(twice)} genes are repeated: {listed}. {way_out}"
+        raise ValueError(msg)
+    at = known.get_indexer(pd.Index(names, dtype=object))
+    positions: NDArray[np.intp] = np.append(needed, -1)[at]  # a position of -1 takes the last
+    return positions
+
+
+def gene_names(adata: AnnData, gene_symbols: str | None) -> pd.Index[Any]:
+    """Names of all genes, as str: those in a column of ``adata.var``, or ``adata.var_names``; NaN stays NaN."""
+    if gene_symbols is None:
+        names: pd.Index[Any] = pd.Index(adata.var_names.to_numpy(dtype=str), dtype=object)
+        return names
+    if not isinstance(gene_symbols, str):
+        msg = f"`gene_symbols` must be the name of a column of adata.var or None, got {gene_symbols!r}."
+        raise TypeError(msg)
+    var = get_var(adata)
+    if (n_columns := int((var.columns == gene_symbols).sum())) == 1:
+        return _names_in(var, gene_symbols)
+    available = ", ".join(map(repr, var.columns)) or "nothing"
+    if n_columns:
+        msg = f"adata.var holds {n_columns} columns named {gene_symbols!r}; keep one."
+        raise ValueError(msg)
+    msg = f"adata.var has no {gene_symbols!r}; it holds {available}. Pass one of these as `gene_symbols`."
+    raise KeyError(msg)
+
+
+def better_names(adata: AnnData, names: NDArray[np.str_], gene_symbols: str | None) -> str:
+    """A sentence on names under which more of these genes would be found; empty if there are none."""
+    var, wanted = get_var(adata), pd.Index(names, dtype=object)
+    known: dict[str | None, pd.Index[Any]] = {None: gene_names(adata, None)}
+    var = var.loc[:, ~var.columns.duplicated()]
+    for name in var.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in var.dtypes]]:
+        known[str(name)] = _names_in(var, name)
+    n_found = {column: int(wanted.isin(values).sum()) for column, values in known.items()}
+    best = max(n_found, key=lambda name: n_found[name])
+    n_bare = {name: int(_bare(wanted).isin(_bare(values)).sum()) for name, values in known.items()}
+    best_bare = max(n_bare, key=lambda name: n_bare[name])
+    if n_bare[best_bare] > n_found[best]:
+        return f" {n_bare[best_bare]} would be there {_without_versions(best_bare, known[best_bare], wanted)}."
+    if n_found[best] <= n_found.get(gene_symbols, 0):
+        return ""
+    if best is None:
+        return f" adata.var_names hold {n_found[best]} of them: leave out `gene_symbols`."
+    return f" {_where(best)} holds {n_found[best]} of them: pass gene_symbols={best!r}."
+
+
+def _without_versions(column: str | None, values: pd.Index[Any], wanted: pd.Index[Any]) -> str:
+    """How names become equal that differ in the versions of Ensembl ids, of the metric or of a column."""
+    if (example := _versioned(wanted)) is not None:
+        way_out = "write them as in `metric.gene_map.names` into a column of adata.var, and name it as `gene_symbols`"
+    else:
+        example = _versioned(values)
+        source = "var_names.to_series()" if column is None else f"var[{column!r}]"
+        way_out = (
+            rf"set `adata.var['gene_id'] = adata.{source}.astype(str).str.replace(r'\.\d+$', '', regex=True)` and "
+            "pass gene_symbols='gene_id'"
+        )
+    return f"without the version in Ensembl ids such as {example!r}: {way_out}"
+
+
+def _versioned(names: pd.Index[Any]) -> str | None:
+    """The first Ensembl id with a version."""
+    return next((name for name in names if isinstance(name, str) and VERSIONED.fullmatch(name)), None)
+
+
+def _names_in(var: pd.DataFrame, column: str) -> pd.Index[Any]:
+    """Values of a column as str; NaN stays NaN. Where modalities stand side by side, their name comes first."""
+    values = var[column].astype(object)
+    texts = values.astype(str)
+    if MODALITY in var:
+        prefix = var[MODALITY].astype(str) + ":"
+        is_joined = [name.startswith(start) for name, start in zip(var.index.astype(str), prefix, strict=True)]
+        texts = prefix + texts if all(is_joined) else texts
+    names: pd.Index[Any] = pd.Index(texts.where(values.notna(), values), dtype=object)
+    return names
+
+
+def _bare(names: pd.Index[Any]) -> pd.Index[Any]:
+    """Ensembl ids without their version; other names as they are."""
+    matches = [VERSIONED.fullmatch(name) if isinstance(name, str) else None for name in names]
+    bare = [name if match is None else match[1] for name, match in zip(names, matches, strict=True)]
+    return pd.Index(bare, dtype=object)
+
+
+def _where(gene_symbols: str | None) -> str:
+    return "adata.var_names" if gene_symbols is None else f"adata.var[{gene_symbols!r}]"

@@ -1,0 +1,205 @@
+"""From cells to one Gaussian per patient, or to a few: the components of a mixture.
+
+Gaussians are found per patient, without labels, so those of one patient never depend on another patient. A single
+Gaussian has the moments of the cells. A mixture comes from expectation–maximisation, and the moments of its components
+from the cells, each with its probability of being of that component: so a mixture, too, has the mean and the covariance
+of the cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.mixture import GaussianMixture
+
+from gml._base import parallel, thread_pools, warn
+
+from ._sketch import Points
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gml.solvers import Gaussian
+
+    from ._cohort import Cohort
+
+FEWEST_CELLS = 10  # per component, on average
+THREADS_FROM = 1_000  # cells of a patient; the fit to fewer is Python for the most part
+LARGE = 20_000  # cells of a patient; of more, the components are found among so many
+N_STARTS = 2  # of expectation–maximisation, the more likely end is taken
+MAX_ITER = 300
+RIDGE = 1e-3  # on covariances while components are sought, of the mean variance: without, few cells make a thin one
+MOST_FEATURES = 1_000  # of full covariances: each distance takes their number to the third
+MOST_BYTES = 2e9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """The Gaussians of one patient."""
+
+    means: NDArray[np.float64]
+    """Shape (k, d)."""
+    weights: NDArray[np.float64]
+    """Shape (k,)."""
+    covariances: NDArray[np.float64]
+    """Shape (k, d, d) or (k, d)."""
+    member: NDArray[np.intp]
+    """Most likely Gaussian of each cell, shape (n,)."""
+    converged: bool = True
+
+
+def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | None) -> Points:
+    """Gaussians of all patients as points with covariances; each cell belongs to its most likely Gaussian.
+
+    Raises
+    ------
+    ValueError
+        If full covariances of so many features would not fit, or mixtures are to be fitted to a sketch.
+    """
+    _check_fits(cohort, solver)
+    one = partial(_fit_patient, solver=solver, seed=seed)
+    tasks = ((patient, cells, cohort.shares(patient)) for patient, cells in cohort.each())
+    found = dict(
+        parallel(
+            one,
+            tasks,
+            n_jobs=n_jobs,
+            description="fitting Gaussians",
+            total=len(cohort),
+            in_threads=bool(cohort.sizes.mean() >= THREADS_FROM),
+        )
+    )
+    parts = [found[patient] for patient in range(len(cohort))]
+    if n_open := sum(not part.converged for part in parts):
+        warn(
+            f"The mixtures of {n_open} of {len(parts)} patients still changed after {MAX_ITER} iterations; they are "
+            "used as they are. With a lower `n_components` of gml.solvers.Gaussian they settle."
+        )
+    start = np.cumsum([0, *(len(part.weights) for part in parts)])
+    rows = np.concatenate(cohort.rows)
+    return Points(
+        np.concatenate([part.means for part in parts]),
+        np.concatenate([part.weights for part in parts]),
+        start,
+        rows,
+        np.concatenate([part.member + first for part, first in zip(parts, start[:-1], strict=True)]),
+        None if cohort.weights is None else np.concatenate([cohort.shares(patient) for patient in range(len(cohort))]),
+        np.concatenate([_shrunk(part.covariances, solver.shrinkage) for part in parts]),
+    )
+
+
+def _check_fits(cohort: Cohort, solver: Gaussian) -> None:
+    """Raise before the work if the Gaussians cannot be had."""
+    if cohort.weights is not None and solver.n_components != 1:
+        msg = (
+            f"Mixtures of Gaussians (n_components={solver.n_components!r}) need the cells: the points of a sketch have "
+            "lost how cells scatter around them. Pass the AnnData of the cells, or "
+            "solver=gml.solvers.Gaussian(n_components=1)."
+        )
+        raise ValueError(msg)
+    d = len(cohort.features.names)
+    n = sum(_most_components(size, d, solver) for size in cohort.sizes.tolist())
+    n_bytes = 8 * n * d**2
+    if solver.covariance == "full" and (d > MOST_FEATURES or n_bytes > MOST_BYTES):
+        msg = (
+            f"Full covariances of {n} Gaussians in {d} features take {n_bytes / 1e9:.1f} GB; at most "
+            f"{MOST_BYTES / 1e9:g} GB and {MOST_FEATURES} features are possible. Pass "
+            'solver=gml.solvers.Gaussian(covariance="diag"), or fewer features, such as use_rep="X_pca".'
+        )
+        raise ValueError(msg)
+
+
+def _most_components(n_cells: int, d: int, solver: Gaussian) -> int:
+    """Components that so many different cells can tell apart, at least one, and no more than asked for.
+
+    A full covariance of fewer cells than features is singular, and its likelihood then as high as the ridge is low:
+    no criterion could weigh it against the number of components.
+    """
+    if solver.n_components != "bic":
+        return max(1, min(solver.n_components, n_cells // FEWEST_CELLS))
+    fewest = max(FEWEST_CELLS, d + 1) if solver.covariance == "full" else FEWEST_CELLS
+    return max(1, min(solver.max_components, n_cells // fewest))
+
+
+def _fit_patient(
+    task: tuple[int, NDArray[np.float64], NDArray[np.float64]], *, solver: Gaussian, seed: int
+) -> tuple[int, _Part]:
+    """The Gaussians of one patient, from the cells (n, d) and their shares (n,)."""
+    patient, cells, shares = task
+    n, d = cells.shape
+    most = _most_components(n, d, solver)
+    if most > 1:
+        most = _most_components(len(np.unique(cells, axis=0)), d, solver)
+    resp, converged = np.ones((n, 1)), True
+    if most > 1:
+        resp, converged = _responsibilities(cells, most, solver, seed=seed)
+    member = resp.argmax(axis=1)
+    used, member = np.unique(member, return_inverse=True)  # a Gaussian that no cell belongs to stands for nothing
+    resp = resp[:, used] / resp[:, used].sum(axis=1, keepdims=True)
+    mass = shares[:, None] * resp
+    weights = mass.sum(axis=0)
+    moments = [_moments(cells, one, full=solver.covariance == "full") for one in (mass / weights).T]
+    means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
+    return patient, _Part(means, weights / weights.sum(), covariances, member.astype(np.intp), converged)
+
+
+def _responsibilities(
+    cells: NDArray[np.float64], most: int, solver: Gaussian, *, seed: int
+) -> tuple[NDArray[np.float64], bool]:
+    """Probability of each cell to be of each component, shape (n, k), and whether the iterations converged."""
+    centred = cells - cells.mean(axis=0)
+    centred /= np.sqrt((centred**2).mean())  # so that the unit of the features plays no part
+    some = centred
+    if len(cells) > LARGE:
+        some = centred[np.sort(np.random.default_rng(seed).choice(len(cells), LARGE, replace=False))]
+    fixed = solver.n_components != "bic"
+    # one thread: the order in which threads add up would show in the last digits
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        mixtures = [
+            _Mixture(
+                k, covariance_type=solver.covariance, reg_covar=RIDGE, max_iter=MAX_ITER, n_init=N_STARTS,
+                random_state=seed,
+            ).fit(some)
+            for k in range(most if fixed else 1, most + 1)
+        ]  # fmt: skip
+        best = mixtures[0] if fixed else min(mixtures, key=lambda mixture: float(mixture.bic(some)))
+        return np.asarray(best.predict_proba(centred)), best.settled
+
+
+class _Mixture(GaussianMixture):  # type: ignore[misc]
+    """A mixture that keeps it to itself if it did not converge: warnings cannot be caught in one of many threads."""
+
+    settled = False
+
+    @property
+    def converged_(self) -> bool:
+        """What scikit-learn would warn of."""
+        return True
+
+    @converged_.setter
+    def converged_(self, value: bool) -> None:
+        self.settled = bool(value)
+
+
+def _moments(
+    cells: NDArray[np.float64], shares: NDArray[np.float64], *, full: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean (d,) and covariance (d, d), or variances (d,), of cells with shares of sum 1."""
+    mean = shares @ cells
+    centred = cells - mean
+    if not full:
+        return mean, shares @ centred**2
+    centred *= np.sqrt(shares)[:, None]
+    return mean, centred.T @ centred
+
+
+def _shrunk(covariances: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
+    """Covariances drawn to a sphere, shapes (k, d, d) or (k, d)."""
+    d = covariances.shape[-1]
+    if covariances.ndim == 2:
+        return np.asarray((1 - shrinkage) * covariances + shrinkage * covariances.mean(axis=1, keepdims=True))
+    variance = np.trace(covariances, axis1=1, axis2=2)[:, None, None] / d
+    return np.asarray((1 - shrinkage) * covariances + shrinkage * variance * np.eye(d))

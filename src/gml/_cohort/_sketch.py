@@ -1,0 +1,261 @@
+"""From cells to few weighted points per patient.
+
+The points of a patient are the centres of k-means clusters of all of the patient's cells, weighted by the share of
+cells. They are found per patient, without labels, so a sketch of one patient never depends on another patient.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.cluster import KMeans
+from sklearn.metrics import pairwise_distances_argmin
+
+from gml._base import check_memory, parallel, thread_pools
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._cohort import Cohort
+
+MAX_ITER = 30  # of k-means; the centres move little after that
+THREADS_FROM = 2_000  # cells of a patient; k-means of fewer is Python for the most part
+LARGE = 20_000  # cells of a patient; of more, the centres are found among so many
+
+# points, weights, and point of each cell, of one patient
+Part: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Points:
+    """Weighted points of all patients, one patient below the other."""
+
+    x: NDArray[np.float64]
+    """All points, shape (n, d)."""
+    weights: NDArray[np.float64]
+    """Shape (n,), positive, sum 1 in each patient."""
+    start: NDArray[np.intp]
+    """Patient p has the points ``start[p]`` to ``start[p + 1]``, shape (p + 1,)."""
+    rows: NDArray[np.intp]
+    """Rows of the cells that the points stand for, shape (n_cells,)."""
+    point_of_row: NDArray[np.intp]
+    """Point that each of these cells belongs to, shape (n_cells,)."""
+    shares: NDArray[np.float64] | None = None
+    """Share of each of these cells in its patient, shape (n_cells,); `None` where all are alike."""
+    covariances: NDArray[np.float64] | None = None
+    """Where points are Gaussians and `x` their means: shape (n, d, d), or (n, d) for diagonal ones."""
+    kinds: NDArray[np.str_] | None = None
+    """Where points are centroids: the cell type of each, shape (n,)."""
+    support: NDArray[np.intp] | None = None
+    """Where patients share their points: the number of each, shape (n,); points of one number are the same."""
+
+    def __len__(self) -> int:
+        """Number of patients."""
+        return len(self.start) - 1
+
+    def means(self) -> NDArray[np.float64]:
+        """Mean of the cells of each patient, shape (p, d)."""
+        return np.add.reduceat(self.weights[:, None] * self.x, self.start[:-1], axis=0)
+
+    def points_of(self, patients: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Numbers of the points of some patients, in their order."""
+        return np.concatenate([np.arange(*self.start[patient : patient + 2]) for patient in patients])
+
+    def centred(self) -> Points:
+        """The same around the mean of the points."""
+        return replace(self, x=self.x - self.x.mean(axis=0))
+
+    def in_unit(self, unit: float) -> Points:
+        """The same with features divided by a number."""
+        covariances = None if self.covariances is None else self.covariances / unit**2
+        return replace(self, x=self.x / unit, covariances=covariances)
+
+    def on(self, axes: NDArray[np.float64]) -> Points:
+        """The same in coordinates along `axes`, orthonormal rows, shape (r, d), around the mean of the points."""
+        return replace(self, x=self.centred().x @ axes.T, covariances=self.covariances_under(axes))
+
+    def covariances_under(self, components: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Covariances of Gaussians under a map, shapes (k, d) → (n, k, k); `None` for points."""
+        if self.covariances is None:
+            return None
+        is_diagonal = self.covariances.ndim == 2
+        half = components * self.covariances[:, None, :] if is_diagonal else components @ self.covariances
+        return np.asarray(half @ components.T)
+
+    def of(self, patients: NDArray[np.intp]) -> Points:
+        """The points of some patients, in their order."""
+        taken = self.points_of(patients)
+        where = np.full(len(self.x), -1)
+        where[taken] = np.arange(len(taken))
+        point = where[self.point_of_row]
+        start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
+        kept = point >= 0
+        return Points(
+            self.x[taken],
+            self.weights[taken],
+            start,
+            self.rows[kept],
+            point[kept],
+            shares=None if self.shares is None else self.shares[kept],
+            covariances=None if self.covariances is None else self.covariances[taken],
+            kinds=None if self.kinds is None else self.kinds[taken],
+            support=None if self.support is None else self.support[taken],
+        )
+
+    def coarser(self, n_points: int, *, seed: int) -> Points:
+        """At most `n_points` points per patient, by weighted k-means of these; Gaussians and cell types stay."""
+        if self.covariances is not None or self.kinds is not None:
+            return self
+        x, weights, member = [], [], []
+        n_found = 0
+        for first, last in itertools.pairwise(self.start):
+            some, mass = self.x[first:last], self.weights[first:last]
+            cluster: NDArray[np.intp] = np.arange(last - first)
+            if len(some) > n_points:
+                _, cluster = np.unique(_cluster(some, n_points, seed, weights=mass), return_inverse=True)
+                total: NDArray[np.float64] = np.bincount(cluster, mass).astype(np.float64)
+                some, mass = sum_cells(mass[:, None] * some, cluster, len(total)) / total[:, None], total
+            x.append(some)
+            weights.append(mass)
+            member.append(n_found + cluster)
+            n_found += len(some)
+        start = np.cumsum([0, *map(len, x)])
+        point_of_row = np.concatenate(member)[self.point_of_row]
+        return replace(
+            self, x=np.concatenate(x), weights=np.concatenate(weights), start=start, point_of_row=point_of_row
+        )
+
+    def averaging(self, n_rows: int) -> sp.csr_array:
+        """Matrix that takes the mean of the cells of each point, shape (n, n_rows)."""
+        total = np.bincount(self.point_of_row, self.shares, minlength=len(self.x))
+        shares = (1.0 if self.shares is None else self.shares) / total[self.point_of_row]
+        return sp.csr_array((shares, (self.point_of_row, self.rows)), shape=(len(self.x), n_rows))
+
+
+def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | None) -> Points:
+    """At most `n_points` weighted points per patient; all cells for `None` and for patients that have no more.
+
+    What is a sketch already keeps its points and their weights, unless there are more than `n_points`.
+    """
+    _check_fits(cohort, n_points)
+    if n_points is None or cohort.weights is not None:
+        points = _all_cells(cohort)
+        return points if n_points is None else points.coarser(n_points, seed=seed)
+    one = partial(_sketch_patient, n_points=n_points, seed=seed)
+    most = max(LARGE, n_points)
+    some = replace(cohort, rows=tuple(_sample(rows, most, seed=seed) for rows in cohort.rows))
+    found = parallel(
+        one,
+        some.each(),
+        n_jobs=n_jobs,
+        description="sketching patients",
+        total=len(cohort),
+        in_threads=bool(some.sizes.mean() >= THREADS_FROM),
+    )
+    parts = dict(found)
+    if (large := np.flatnonzero(cohort.sizes > most)).size:
+        centres = {patient: parts[patient][0] for patient in large.tolist()}
+        parts |= _assign(cohort, centres, n_jobs=n_jobs)
+    x, weights, members = zip(*(parts[patient] for patient in range(len(cohort))), strict=True)
+    start = np.cumsum([0, *map(len, x)])
+    point_of_row = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
+    return Points(np.concatenate(x), np.concatenate(weights), start, np.concatenate(cohort.rows), point_of_row)
+
+
+def _check_fits(cohort: Cohort, n_points: int | None) -> None:
+    """Raise before the work if the points cannot be held, dense as they are."""
+    most = np.inf if n_points is None or cohort.weights is not None else n_points
+    n, d = int(np.minimum(cohort.sizes, most).sum()), len(cohort.features.names)
+    advice = "Take fewer points (`n_points`, 64 by default) or fewer features, such as use_rep='X_pca'."
+    check_memory(8 * n * d, what=f"{n} points of {len(cohort)} patients in {d} features", advice=advice)
+
+
+def _all_cells(cohort: Cohort) -> Points:
+    """Every row of a cohort as a point."""
+    start = np.cumsum([0, *cohort.sizes])
+    x = np.empty((start[-1], len(cohort.features.names)))
+    for patient, cells in cohort.each():
+        x[start[patient] : start[patient + 1]] = cells
+    shares = np.concatenate([cohort.shares(patient) for patient in range(len(cohort))])
+    stored = None if cohort.weights is None else shares
+    return Points(x, shares, start, np.concatenate(cohort.rows), np.arange(start[-1]), stored)
+
+
+def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, seed: int) -> tuple[int, Part]:
+    """Points (m, d) and weights (m,) of one patient, and the point of each cell."""
+    patient, cells = task
+    n = len(cells)
+    if n <= n_points:
+        return patient, (cells, np.full(n, 1.0 / n), np.arange(n))
+    member = _cluster(cells, n_points, seed)
+    used, member = np.unique(member, return_inverse=True)
+    count = np.bincount(member)
+    return patient, (sum_cells(cells, member, len(used)) / count[:, None], count / n, member)
+
+
+def _sample(rows: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
+    """The rows from which the points of a patient are found; the draw does not depend on other patients."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
+
+
+def _assign(cohort: Cohort, centres: dict[int, NDArray[np.float64]], *, n_jobs: int | None) -> dict[int, Part]:
+    """Points of large patients: the means of all cells that are nearest to each of the centres."""
+    pieces = [
+        (patient, rows)
+        for patient in cohort.order().tolist()
+        if patient in centres
+        for rows in np.split(cohort.rows[patient], np.arange(LARGE, len(cohort.rows[patient]), LARGE))
+    ]
+    cells = cohort.features.read_each([rows for _, rows in pieces])
+    tasks = ((centres[patient], some) for (patient, _), some in zip(pieces, cells, strict=True))
+    found = parallel(_nearest, tasks, n_jobs=n_jobs, description="sketching large patients", total=len(pieces))
+    members: dict[int, list[NDArray[np.intp]]] = {patient: [] for patient in centres}
+    sums = {patient: np.zeros_like(centre) for patient, centre in centres.items()}
+    for (patient, _), (member, part) in zip(pieces, found, strict=True):
+        members[patient].append(member)
+        sums[patient] += part
+    parts = {}
+    for patient, of_pieces in members.items():
+        used, member = np.unique(np.concatenate(of_pieces), return_inverse=True)
+        count = np.bincount(member)
+        parts[patient] = (sums[patient][used] / count[:, None], count / len(member), member)
+    return parts
+
+
+def _nearest(task: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Nearest centre of each cell, and the sum of the cells of each centre."""
+    centres, cells = task
+    shift = centres.mean(axis=0)  # squares are expanded, which far from the origin costs digits
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        member: NDArray[np.intp] = pairwise_distances_argmin(cells - shift, centres - shift).astype(np.intp)
+    return member, sum_cells(cells, member, len(centres))
+
+
+def sum_cells(cells: NDArray[np.float64], member: NDArray[np.intp], n_points: int) -> NDArray[np.float64]:
+    """Sum of the cells of each point, shape (n_points, d)."""
+    start = np.cumsum(np.append(0, np.bincount(member, minlength=n_points)))
+    which = np.argsort(member, kind="stable")  # added up in the order of the cells
+    return np.asarray(sp.csr_array((np.ones(len(cells)), which, start), shape=(n_points, len(cells))) @ cells)
+
+
+def _cluster(
+    cells: NDArray[np.float64], n_points: int, seed: int, *, weights: NDArray[np.float64] | None = None
+) -> NDArray[np.intp]:
+    """Cluster of each cell, shape (n,)."""
+    if len(np.unique(cells.sum(axis=1))) <= n_points:  # perhaps too few different cells for k-means
+        distinct, member = np.unique(cells, axis=0, return_inverse=True)
+        if len(distinct) <= n_points:
+            return member.reshape(-1)
+    # one thread: the order in which threads add up would show in the last digits
+    with thread_pools().limit(limits=1, user_api="openmp"):
+        kmeans = KMeans(n_points, n_init=1, max_iter=MAX_ITER, random_state=seed, copy_x=False)
+        weighted = {} if weights is None else {"sample_weight": weights}
+        labels: NDArray[np.intp] = kmeans.fit_predict(cells - cells.mean(axis=0), **weighted).astype(np.intp)
+    return labels

@@ -1,0 +1,23 @@
+"""Reading a metric in genes."""
+
+from ._gene_parts import GeneWay, check_rest
+from ._gene_reading import read_correlations, read_parts
+from ._gene_sets import SOURCE, TARGET, WEIGHT, read_sets
+from ._gene_stability import assess
+from ._relearn import labelled_patients, relearner_of, target_of, unlabelled_plans
+
+__all__ = [
+    "SOURCE",
+    "TARGET",
+    "WEIGHT",
+    "GeneWay",
+    "assess",
+    "check_rest",
+    "labelled_patients",
+    "read_correlations",
+    "read_parts",
+    "read_sets",
+    "relearner_of",
+    "target_of",
+    "unlabelled_plans",
+]

@@ -1,0 +1,161 @@
+"""Distances between patients once more for the cells of each group, such as a cell type.
+
+The metric stays the same and the cells are read where they lie; patients are sketched anew on the cells of the group.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, check_no_sketch
+from gml._cohort import groups_of_cells
+
+from ._mds import classical_mds
+from ._measure import distances_between, distances_within, measure_cohort
+from ._noise import is_coarse, noise_floor, size_noise, sketch_error, warn_of_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._cohort import Cohort
+    from gml._ot import Ground
+    from gml.solvers import Solver
+
+    from ._measure import Measured, Yardstick
+
+logger = logging.getLogger(__name__)
+
+SKETCHED = "its points have no cell types, which `groupby` needs"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """Groups of cells, and where what is measured of them goes."""
+
+    column: str
+    """Column of ``obs`` that names them."""
+    names: NDArray[np.str_]
+    """Sorted names of the groups of the patients, shape (n_groups,)."""
+    of_cell: NDArray[np.intp]
+    """Group of each cell as a position in `names`, shape (n,); -1 for none."""
+    of_reference: NDArray[np.intp]
+    """The same of the cells of a reference; -1 also for groups that only the reference has. Empty without one."""
+    keys: tuple[str, ...]
+    """What takes the place of `key_added` for each group."""
+
+    def check(self, patients: AnnData, cohort: Cohort) -> None:
+        """Whether nothing lies where the groups go, and some group has patients to be compared."""
+        n_patients = np.zeros(len(self.names), dtype=np.intp)
+        for rows in cohort.rows:
+            found = np.unique(self.of_cell[rows])
+            n_patients[found[found >= 0]] += 1
+        if not len(self.of_reference) and n_patients.max() < min(2, len(cohort)):
+            msg = (
+                f"Every group of adata.obs[{self.column!r}] has cells of one patient only, e.g. "
+                f"{str(self.names[0])!r}, so there is nothing to compare; pass a column of cell types as `groupby`."
+            )
+            raise ValueError(msg)
+        for name, key in zip(self.names, self.keys, strict=True):
+            if key in patients.uns:
+                msg = (
+                    f"The group {str(name)!r} of adata.obs[{self.column!r}] would be stored in uns[{key!r}], which is "
+                    "there already; rename it, or pass another `key_added`."
+                )
+                raise ValueError(msg)
+
+
+def read_groups(adata: AnnData, reference: AnnData | None, groupby: str, *, key_added: str) -> Groups:
+    """The groups of the cells of `adata`, and the same groups in `reference`."""
+    check_no_sketch(adata, why=SKETCHED)
+    codes, names = groups_of_cells(adata, groupby, argument="groupby")
+    keys: dict[str, str] = {}
+    for name in names.tolist():
+        key = f"{key_added}_{name.replace('/', '_')}"
+        if key in keys:
+            msg = (
+                f"The groups {keys[key]!r} and {name!r} of adata.obs[{groupby!r}] would both be stored under {key!r} "
+                "('/' becomes '_', as h5ad and zarr nest keys at '/'); rename one of them."
+            )
+            raise ValueError(msg)
+        keys[key] = name
+    of_reference = np.empty(0, dtype=np.intp)
+    if reference is not None:
+        check_no_sketch(reference, why=SKETCHED)
+        other_codes, other_names = groups_of_cells(reference, groupby, argument="groupby")
+        position = {name: number for number, name in enumerate(names.tolist())}
+        places = np.array([position.get(name, -1) for name in other_names.tolist()] + [-1], dtype=np.intp)
+        if (places < 0).all():
+            msg = (
+                f"No group of adata.obs[{groupby!r}] is in reference.obs[{groupby!r}]: {str(names[0])!r}, … and "
+                f"{str(other_names[0])!r}, …; name them alike."
+            )
+            raise ValueError(msg)
+        of_reference = places[other_codes]
+        if missing := sorted(set(names.tolist()) - set(other_names.tolist())):
+            logger.info("no cells of the reference are in %s", ", ".join(map(repr, missing)))
+    return Groups(groupby, names, codes, of_reference, tuple(keys))
+
+
+def measure_groups(
+    patients: AnnData,
+    one: Measured,
+    other: Measured | None,
+    *,
+    groups: Groups,
+    stick: Yardstick,
+    params: Mapping[str, Any],
+    ground: Ground,
+    solver: Solver,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+) -> None:
+    """Store the distances of every group, and warn of those whose distances mean little."""
+    settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
+    solve: dict[str, Any] = {"ground": ground, "solver": solver, "n_jobs": n_jobs}
+    noisy, coarse, p = [], [], len(patients)
+    for number, (name, key) in enumerate(zip(groups.names.tolist(), groups.keys, strict=True)):
+        keys = Keys(key)
+        mine = measure_cohort(one.cohort.within(groups.of_cell == number), stick, solver=solver, **settings)
+        rows = np.searchsorted(one.cohort.patients, mine.cohort.patients)
+        floor = noise_floor(mine, stick, **solve, n_points=n_points, seed=seed)
+        error = sketch_error(mine, stick, ground=ground)
+        run: dict[str, Any] = {"params": {**params, "group": name}, "sketch_error": error}
+        run[N_CELLS] = _spread(mine.cohort.n_cells, rows, p, missing=0)
+        run[NOISE_FLOOR] = _spread(floor, rows, p)
+        run["patients"] = one.cohort.patients
+        if other is None:
+            within = distances_within(mine, **solve)
+            if size_noise(within, floor, mine.cohort) is not None:
+                noisy.append(name)
+            if is_coarse(within, error):
+                coarse.append(name)
+            distances = np.full((p, p), np.nan)
+            distances[np.ix_(rows, rows)] = within
+            patients.obsp[keys.distances] = distances
+            patients.obsm[keys.mds] = _spread(classical_mds(within ** (1 / ground.power)), rows, p)
+        else:
+            theirs = other.cohort.within(groups.of_reference == number)
+            distances = np.full((p, len(other.cohort)), np.nan)
+            if len(theirs):
+                columns = np.searchsorted(other.cohort.patients, theirs.patients)
+                between = distances_between(mine, measure_cohort(theirs, stick, solver=solver, **settings), **solve)
+                distances[np.ix_(rows, columns)] = between
+            patients.obsm[keys.distances] = distances
+            run["reference"] = other.cohort.patients
+        patients.uns[keys.run] = run
+    warn_of_groups(groups.column, noisy, coarse, n_groups=len(groups.names), n_points=n_points)
+
+
+def _spread(values: NDArray[Any], rows: NDArray[np.intp], n: int, *, missing: float = np.nan) -> NDArray[Any]:
+    """Rows of some patients among those of all `n`."""
+    spread = np.full((n, *values.shape[1:]), missing, dtype=values.dtype)
+    spread[rows] = values
+    return spread

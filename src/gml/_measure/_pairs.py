@@ -1,0 +1,140 @@
+"""Two patients, or two groups of patients, as pairs to be transported; the others are not read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gml._anndata import get_column
+from gml._cohort import Cohort, sketch
+from gml._ot import Oriented, all_pairs, transport
+
+from ._measure import PATIENT, Measured
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from gml._anndata import Features
+    from gml._ot import Transport
+    from gml.solvers import Exact
+
+    from ._measure import Yardstick
+
+MOST_PAIRS = 20_000  # whose plans are held at once
+MOST_EDGES = 2**21  # of these plans
+NAMED = 5  # names that an error lists
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """The patients that are asked for, measured, and their pairs."""
+
+    measured: Measured
+    pairs: Oriented
+
+    def solve(self, stick: Yardstick, *, solver: Exact, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
+        """Plans of the pairs, block by block; the blocks do not depend on the number of workers."""
+        clouds = self.measured.clouds
+        n_points = np.diff(clouds.start)
+        edges = np.cumsum(n_points[self.pairs.pairs].sum(axis=1))
+        first = 0
+        while first < len(edges):
+            room = MOST_EDGES + (edges[first - 1] if first else 0)
+            last = min(first + MOST_PAIRS, int(np.searchsorted(edges, room, side="right")))
+            some = self.pairs[first : max(first + 1, last)]
+            ground = stick.ground(stick.power)
+            yield transport(clouds, some.pairs, ground=ground, solver=solver, plans=True, n_jobs=n_jobs), some
+            first += len(some.pairs)
+
+
+def compare_two(
+    adata: AnnData,
+    stick: Yardstick,
+    features: Features,
+    *,
+    names: tuple[str, str],
+    patient_key: str,
+    n_points: int | None,
+    seed: int,
+    n_jobs: int | None,
+    groupby: str | None = None,
+    excess: bool = False,
+) -> Compared:
+    """Measure two patients, or the patients of two groups, and say what each of their pairs counts."""
+    patient_key = stick.key_for(adata, patient_key, default=PATIENT)
+    if groupby is not None:
+        get_column(adata, groupby, hint="Pass a column of groups of patients as `groupby`.")
+    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=groupby, finite=False)
+    chosen, p, q = _chosen(cohort, names, patient_key=patient_key, groupby=groupby)
+    pairs = _between(p, q) if names[0] != names[1] else _within(p, names[0])
+    if excess:
+        pairs = _joined(pairs, _within(p, names[0], coefficient=-0.5), _within(q, names[1], coefficient=-0.5))
+    cohort = cohort.of(chosen)
+    cohort.check_finite()
+    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
+    return Compared(Measured(cohort, points, stick.clouds(points)), pairs)
+
+
+def _chosen(
+    cohort: Cohort, names: tuple[str, str], *, patient_key: str, groupby: str | None
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """The patients that the names mean, and the positions among these of each name's patients."""
+    if groupby is None:
+        hint = "To compare groups of patients, pass their column as `groupby`."
+        codes = np.array([_find(name, cohort.patients, where=patient_key, hint=hint) for name in names])
+        if codes[0] == codes[1]:
+            msg = f"`p` and `q` are both {names[0]!r}; the distance of a patient to itself is 0. Pass two patients."
+            raise ValueError(msg)
+        rank = np.argsort(codes)  # of two, which is also the order
+        return np.sort(codes), rank[:1], rank[1:]
+    groups = [cohort.labels == _find(name, cohort.classes, where=groupby) for name in names]
+    chosen = np.flatnonzero(groups[0] | groups[1])
+    p, q = (np.flatnonzero(group[chosen]) for group in groups)
+    return chosen, p, q
+
+
+def _find(name: str, known: NDArray[np.str_], *, where: str, hint: str = "") -> int:
+    """Position of a name among those of a column, or an error that lists some."""
+    found = np.flatnonzero(known == name)
+    if found.size:
+        return int(found[0])
+    names = known.tolist()
+    close = get_close_matches(name, names, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    listed = ", ".join(map(repr, names[:NAMED])) + (", …" if len(names) > NAMED else "")
+    msg = f"adata.obs[{where!r}] has no {name!r}.{meant} It holds {len(names)} names: {listed}. {hint}"
+    raise ValueError(msg.strip())
+
+
+def _between(p: NDArray[np.intp], q: NDArray[np.intp]) -> Oriented:
+    """Each of p with each of q, all alike; solved from the smaller number, so that p and q can be swapped."""
+    one, other = np.repeat(p, len(q)), np.tile(q, len(p))
+    pairs = np.column_stack([np.minimum(one, other), np.maximum(one, other)])
+    return Oriented(pairs, np.full(len(pairs), 1 / len(pairs)), (one < other).astype(float))
+
+
+def _within(p: NDArray[np.intp], name: str, *, coefficient: float = 1.0) -> Oriented:
+    """Pairs of different patients of a group, all alike, with no direction."""
+    if len(p) < 2:
+        msg = (
+            f"The group {name!r} has one patient, so there is no distance between different patients within it; "
+            "it takes two. Pass two different groups with excess=False."
+        )
+        raise ValueError(msg)
+    pairs = p[all_pairs(len(p))]
+    return Oriented(pairs, np.full(len(pairs), coefficient / len(pairs)), np.full(len(pairs), 0.5))
+
+
+def _joined(*some: Oriented) -> Oriented:
+    """Several sets of pairs as one."""
+    return Oriented(
+        np.concatenate([one.pairs for one in some]),
+        np.concatenate([one.coefficients for one in some]),
+        np.concatenate([one.forward for one in some]),
+    )

@@ -1,0 +1,89 @@
+"""The labelled patients of an AnnData, as learning and judging need them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gml._anndata import find_features
+from gml._base import check_int, check_memory
+from gml._cohort import Cohort
+from gml._evaluate import Split, named_splits, random_splits
+from gml._metric import can_teach, check_design
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from gml._anndata import UseRep
+    from gml.methods import AnyMethod
+
+logger = logging.getLogger(__name__)
+
+
+def read_study(
+    adata: AnnData,
+    *,
+    patient_key: str,
+    disease_key: str,
+    donor_key: str | None,
+    batch_key: str | None,
+    use_rep: UseRep,
+    layer: str | None,
+    type_key: str | None = None,
+    method: AnyMethod | None = None,
+) -> Cohort:
+    """The patients that have a disease; they must be able to teach a metric. `type_key` is what the solver reads."""
+    cohort = Cohort.from_anndata(
+        adata,
+        find_features(adata, use_rep=use_rep, layer=layer),
+        patient_key=patient_key,
+        disease_key=disease_key,
+        donor_key=donor_key,
+        batch_key=batch_key,
+        type_key=type_key,
+    )
+    if len(known := cohort.known) < len(cohort):
+        logger.info("%d of %d patients have no disease (NaN) and teach nothing", len(cohort) - len(known), len(cohort))
+        cohort = cohort.of(known)
+    check_design(cohort.design, cohort.classes, method=method)
+    return cohort
+
+
+def check_distances_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
+    """Raise before the work if distances between all patients cannot be held once, and those that all splits share.
+
+    Splits that run side by side hold more.
+    """
+    p = len(cohort)
+    check_memory(
+        (n_kept + 2) * 8 * p**2,  # the numbers of both patients of each distance as well
+        what=f"Distances between {p} patients" + (f" under {n_kept} metrics" if n_kept > 1 else ""),
+        advice="Pass the cells of fewer patients, some of each disease.",
+    )
+
+
+def read_splits(
+    splits: int | Iterable[tuple[Iterable[str], Iterable[str]]], cohort: Cohort, *, seed: int
+) -> list[Split]:
+    """Random splits, or those that the user names; every training side must be able to teach."""
+    if isinstance(splits, Iterable):
+        folds = named_splits(splits, cohort.patients, cohort.design.groups)
+    else:
+        n_splits = check_int(splits, name="splits")
+        folds = random_splits(cohort.labels, cohort.design.groups, n_splits, rng=np.random.default_rng(seed))
+    for number, fold in enumerate(folds):
+        if not can_teach(cohort.labels[fold.train]):
+            present, labels = np.unique(cohort.labels[fold.train], return_inverse=True)
+            counts = ", ".join(
+                f"{str(name)!r}: {count}"
+                for name, count in zip(cohort.classes[present], np.bincount(labels), strict=True)
+            )
+            msg = (
+                f"The training patients of split {number} are not enough. Learning needs patients of at least two "
+                f"diseases, and two patients of one of them, got {counts} (patients)."
+            )
+            raise ValueError(msg)
+    return folds

@@ -1,0 +1,92 @@
+"""MuData at the door of `tl`: the modalities that a metric takes become one AnnData, and its results go back.
+
+Below this door nobody knows of MuData.
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import numpy as np
+from anndata import AnnData
+
+from gml._anndata import MODALITIES, Keys, is_mudata, write_all, write_metric
+
+from ._join import genes_of
+from ._taken import choose
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+    from mudata import MuData
+
+    from ._taken import Taken
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+HOLDERS = ("adata", "query", "reference")  # arguments that hold cells
+
+
+def takes_mudata(function: Function) -> Function:
+    """Let a function of `tl` take a MuData wherever it takes cells; `use_rep` may then choose modalities."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def door(*args: Any, **kwargs: Any) -> Any:
+        if not any(map(is_mudata, (*args, *kwargs.values()))):
+            return function(*args, **kwargs)
+        call = parameters.bind(*args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments
+        holders = {name: given[name] for name in HOLDERS if given.get(name) is not None}
+        for name, holder in holders.items():
+            _check_mudata(holder, name=name)
+        taken = choose(given, list(holders.values()))
+        # the reference comes last among the arguments, and says how modalities are scaled
+        cells = {name: taken.of(holder) for name, holder in reversed(holders.items())}
+        given.update(cells)
+        given.update({name: getattr(taken, name) for name in ("use_rep", "layer") if name in given})
+        result = function(*call.args, **call.kwargs)
+        first, key = next(iter(holders)), str(given.get("key_added") or given.get("key"))
+        if result is None:
+            _write_back(holders[first], cells[first], taken, key=key)
+        elif isinstance(result, AnnData) and key in result.uns:
+            result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
+        return result
+
+    return cast("Function", door)
+
+
+def _check_mudata(data: Any, *, name: str) -> None:
+    if not is_mudata(data):
+        msg = f"`{name}` must be a MuData, as the other cells are, got {type(data).__name__}."
+        raise TypeError(msg)
+    if data.n_obs == 0 or not data.mod:
+        msg = f"`{name}` is empty: it holds no cells."
+        raise ValueError(msg)
+    if data.axis != 0:
+        msg = f"The modalities of `{name}` must share cells (axis=0), got a MuData with axis={data.axis}."
+        raise ValueError(msg)
+
+
+def _as_entry(table: pd.DataFrame | None) -> dict[str, Any]:
+    return {} if table is None else {MODALITIES: table}
+
+
+def _write_back(mdata: MuData, cells: AnnData, taken: Taken, *, key: str) -> None:
+    """What a function wrote to cells, in the same slots of the MuData; genes of other modalities have loadings 0."""
+    keys = Keys(key)
+    run = cells.uns.get(keys.run)
+    if run is not None and run is not mdata.uns.get(keys.run):
+        if MODALITIES not in run:
+            run |= _as_entry(taken.table(cells, run))
+        loadings = None
+        if keys.loadings in cells.varm:
+            loadings = np.zeros((mdata.n_vars, cells.varm[keys.loadings].shape[1]))
+            loadings[genes_of(mdata, taken.modalities_of(mdata))] = cells.varm[keys.loadings]
+        write_metric(mdata, key, run=run, embedding=cells.obsm[keys.embedding], loadings=loadings)
+    if keys.score in cells.obs:
+        write_all(mdata, {("obs", keys.score): cells.obs[keys.score]})

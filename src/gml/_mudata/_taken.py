@@ -1,0 +1,199 @@
+"""What a call of `tl` takes of a MuData: the modalities of its metric, or those that `use_rep` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from gml._anndata import GENES, JOINED, JOINED_MARK, walk
+from gml._metric import GroundMetric, read_metric
+
+from ._join import Part, join, select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+
+@dataclass(slots=True)
+class Taken:
+    """What a call takes of its MuData."""
+
+    parts: list[Part]
+    """Modalities; of one that is not scaled the features are chosen below, as for any AnnData."""
+    use_rep: str | None = None
+    """What is passed on."""
+    layer: str | None = None
+    through_genes: bool = False
+    """Whether a metric computes its features from genes, where it does not meet the cells it was learned on."""
+    home: MuData | None = None
+    """The cells that the metric was learned on, if they are there."""
+    is_shared: bool = False
+    """Whether `use_rep` lies in ``mdata.obsm``: one representation of all modalities."""
+
+    def of(self, mdata: MuData) -> AnnData:
+        """The cells of a MuData; scales that are found in the first one serve for the others."""
+        for part in self.parts:
+            _check_modality(mdata, part.modality)
+        if len(self.parts) == 1 and not self.is_shared:
+            return select(mdata, self.parts[0])
+        cells, self.parts = join(
+            mdata, self.parts, rep_needed=not self.is_shared and (mdata is self.home or not self.through_genes)
+        )
+        return cells
+
+    def modalities_of(self, mdata: MuData) -> list[str]:
+        """Modalities whose genes stand in the cells, in their order."""
+        names = [part.modality for part in self.parts]
+        return names if len(names) == 1 else [name for name in names if mdata.mod[name].X is not None]
+
+    def table(self, cells: AnnData, run: Mapping[str, Any]) -> pd.DataFrame | None:
+        """One row per modality: what was taken of it, and its share in the distances of a metric."""
+        if self.is_shared:
+            return None
+        rows = self.parts
+        if len(rows) == 1:
+            params = run["params"]
+            rows = [Part(rows[0].modality, params["use_rep"], params["layer"], 1.0)]
+        table = pd.DataFrame(
+            {
+                "modality": [part.modality for part in rows],
+                "use_rep": [part.use_rep for part in rows],
+                "layer": [part.layer or "" for part in rows],
+                "scale": [part.scale for part in rows],
+            }
+        )
+        if "components" in run:
+            table["share"] = [1.0] if len(rows) == 1 else _shares(cells, run["components"])
+        return table
+
+
+def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
+    """What the metric takes, or what `use_rep` and `layer` ask for."""
+    use_rep, layer = given.get("use_rep"), given.get("layer")
+    metric = given.get("metric", given.get("key"))
+    home = None
+    if isinstance(metric, str):
+        home = next((holder for holder in reversed(holders) if metric in holder.uns), None)
+        metric = None if home is None else read_metric(home, metric)
+    if not isinstance(metric, GroundMetric):
+        taken = _asked(holders[-1], use_rep, layer)
+        if given.get("refit") is not None and (len(taken.parts) > 1 or taken.is_shared):
+            first = next(iter(holders[0].mod))
+            msg = f"refit={given['refit']!r} works on one modality; choose it, e.g. use_rep={first!r}."
+            raise ValueError(msg)
+        return taken
+    if metric.modalities is None:
+        rep = metric.params.get("use_rep")
+        if home is None or rep not in home.obsm:
+            msg = (
+                "The metric was learned on an AnnData and does not say which modality it is for; pass that one, e.g. "
+                f"mdata[{next(iter(holders[0].mod))!r}]."
+            )
+            raise ValueError(msg)
+        return Taken(_all(holders[0]), use_rep=use_rep, layer=layer, is_shared=True)
+    own = _stored(metric.modalities)
+    _check_fits(own, _asked(holders[0], use_rep, layer) if use_rep is not None or layer is not None else None)
+    if metric.params.get("transformed", False):
+        home = None
+    return Taken(own, through_genes=metric.gene_map is not None, home=home)
+
+
+def _asked(mdata: MuData, use_rep: object, layer: str | None) -> Taken:
+    """What the arguments ask for."""
+    chosen: Mapping[str, str | None]
+    if isinstance(use_rep, str) and use_rep in mdata.mod:
+        chosen = {use_rep: None}
+    elif use_rep is None or use_rep == GENES:
+        chosen = dict.fromkeys(mdata.mod, use_rep)
+    elif isinstance(use_rep, str):
+        if use_rep not in mdata.obsm:
+            named = ", ".join(repr(key) for key in mdata.obsm if key not in mdata.mod) or "nothing"
+            msg = (
+                f"use_rep={use_rep!r} is neither a modality of the MuData ({_names(mdata)}) nor in mdata.obsm "
+                f"({named}). "
+                "For a representation of one modality name both, e.g. "
+                f"use_rep={{{next(iter(mdata.mod))!r}: {use_rep!r}}}."
+            )
+            raise KeyError(msg)
+        return Taken(_all(mdata), use_rep=use_rep, layer=layer, is_shared=True)
+    elif isinstance(use_rep, Mapping) and use_rep:
+        chosen = use_rep
+    else:
+        msg = (
+            "`use_rep` of a MuData must be a modality, a mapping from modalities to representations, or None, got "
+            f"{use_rep!r}."
+        )
+        raise TypeError(msg)
+    for modality, rep in chosen.items():
+        _check_modality(mdata, modality)
+        if rep is not None and not isinstance(rep, str):
+            msg = f"`use_rep` must name a representation of {modality!r} by a string or None, got {rep!r}."
+            raise TypeError(msg)
+    if len(chosen) == 1:
+        ((modality, rep),) = chosen.items()
+        return Taken([Part(modality)], use_rep=rep, layer=layer)
+    parts = [Part(modality, rep, layer) for modality, rep in chosen.items()]
+    return Taken(parts, use_rep=None if use_rep is None else JOINED)
+
+
+def _all(mdata: MuData) -> list[Part]:
+    return [Part(modality) for modality in mdata.mod]
+
+
+def _stored(modalities: pd.DataFrame) -> list[Part]:
+    """What a metric takes."""
+    columns = [modalities[name].tolist() for name in ("modality", "use_rep", "layer", "scale")]
+    return [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
+
+
+def _check_fits(own: Sequence[Part], asked: Taken | None) -> None:
+    """Whether arguments, if there were any, ask for what the metric takes."""
+    if asked is None:
+        return
+    stored = {part.modality: part for part in own}
+    wanted = {part.modality: (part.use_rep, part.layer) for part in asked.parts}
+    if len(wanted) == 1:
+        wanted = dict.fromkeys(wanted, (asked.use_rep, asked.layer))
+    fits = not asked.is_shared and wanted.keys() == stored.keys()
+    if not fits or any(
+        rep not in {None, stored[name].use_rep} or layer not in {None, stored[name].layer}
+        for name, (rep, layer) in wanted.items()
+    ):
+        learned = {part.modality: part.use_rep for part in own}
+        msg = f"`use_rep` and `layer` do not fit: the metric was learned with use_rep={learned}. Leave them out."
+        raise ValueError(msg)
+
+
+def _check_modality(mdata: MuData, modality: object) -> None:
+    if modality not in mdata.mod:
+        msg = f"The MuData has no modality {modality!r}; it has {_names(mdata)}."
+        raise KeyError(msg)
+
+
+def _names(mdata: MuData) -> str:
+    return ", ".join(map(repr, mdata.mod))
+
+
+def _shares(cells: AnnData, components: NDArray[np.float64]) -> list[float]:
+    r"""Share of each modality in the squared distances between cells in the learned space; the sum is 1.
+
+    With :math:`z = \sum_m z_m`, the images of the features of modality m, it is
+    :math:`\operatorname{tr} \operatorname{cov}(z_m, z) / \operatorname{tr} \operatorname{cov}(z)`.
+    """
+    modality = cells.uns[JOINED_MARK]["modality"]
+    n_modalities = int(modality.max()) + 1
+    parts = np.stack([np.where(modality == m, components, 0.0) for m in range(n_modalities)])  # (m, k, d)
+    flat = parts.reshape(-1, components.shape[1]).T  # (d, m k)
+    images = np.concatenate([np.asarray(block @ flat) for _, block in walk(cells.obsm[JOINED])])
+    images = (images - images.mean(axis=0)).reshape(len(images), n_modalities, -1)
+    together = np.einsum("nmk,nk->m", images, images.sum(axis=1))
+    total = float(together.sum())
+    return (together / total if total > 0 else np.full(n_modalities, np.nan)).tolist()
