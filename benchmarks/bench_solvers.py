@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ot
 import torch
+from gml._ot._represent import on_support_of, represent, type_key
 from scipy.stats import spearmanr
 
 from benchmarks._planted import seconds
@@ -38,9 +39,8 @@ from gml._evaluate._intervals import corrected_error
 from gml._evaluate._readouts import READOUTS
 from gml._evaluate._scores import score
 from gml._ot import Clouds, Ground, all_pairs, distances_among, ground_cost, pair_distances
-from gml._ot._represent import on_support_of, represent, type_key
 from gml.methods import Spectral, Triplet
-from gml.solvers import Centroids, Exact, Gaussian, Sinkhorn, Sliced, Unbalanced
+from gml.solvers import Centroids, Exact, Gaussian, Partial, Sinkhorn, Sliced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,11 +68,11 @@ SOLVERS: dict[str, Solver] = {
     "Sliced()": Sliced(),
     "Sliced(n_projections=500)": Sliced(n_projections=500),
     "Sliced(maximum=True)": Sliced(maximum=True),
-    "Unbalanced(mass=0.9)": Unbalanced(mass=0.9),
+    "Partial(mass=0.9)": Partial(mass=0.9),
     "Centroids()": Centroids(),
     "Centroids(per_patient=True)": Centroids(per_patient=True),
 }
-LEARNING = (EXACT, "Sinkhorn()", "Gaussian()", "Gaussian(n_components=4)", "Sliced()", "Unbalanced(mass=0.9)")
+LEARNING = (EXACT, "Sinkhorn()", "Gaussian()", "Gaussian(n_components=4)", "Sliced()", "Partial(mass=0.9)")
 LEARNING += ("Centroids(per_patient=True)",)
 METHODS: dict[str, Method] = {"spectral": Spectral(), "triplet": Triplet()}
 
@@ -227,7 +227,7 @@ def compare_time(n_patients: int, n_points: int, k: int, *, repeats: int) -> Non
         "Sinkhorn(float32)": Sinkhorn(epsilon=EPSILON, tol=TOL, dtype="float32"),
         "Sliced()": Sliced(),
         "Gaussian()": Gaussian(),
-        "Unbalanced()": Unbalanced(),
+        "Partial()": Partial(),
     }
     runs: dict[str, Callable[[], object]] = {
         name: partial(

@@ -31,7 +31,7 @@ from gml._metric._objective import Objective
 from gml._ot import solve_exact
 from gml.datasets._cache import remember
 from gml.methods import Fixed, Spectral, Triplet
-from gml.solvers import Exact, Gaussian, Sinkhorn, Unbalanced
+from gml.solvers import Exact, Gaussian, Partial, Sinkhorn
 
 SLOW = pytest.mark.slow
 
@@ -84,8 +84,8 @@ def digest(data: Any) -> str:
 
 RUNS_OUT: dict[str, tuple[Call, type[Exception], str]] = {
     "exact": (lambda a: gml.tl.learn_metric(a, solver=Exact(max_iter=1)), ValueError, r"max_iter=1.*n_points"),
-    "unbalanced": (
-        lambda a: gml.tl.patient_distances(a, solver=Unbalanced(mass=0.5, max_iter=1)), ValueError, "max_iter=1",
+    "partial": (
+        lambda a: gml.tl.patient_distances(a, solver=Partial(mass=0.5, max_iter=1)), ValueError, "max_iter=1",
     ),
     "sinkhorn, learning": (
         lambda a: gml.tl.learn_metric(a, method="spectral", solver=Sinkhorn(max_iter=1)), UserWarning,

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gml
-from gml.solvers import Centroids, Exact, Gaussian, Sinkhorn, Sliced, Unbalanced
+from gml.solvers import Centroids, Exact, Gaussian, Partial, Sinkhorn, Sliced
 
 ANY_SPEED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("default", max_examples=6, derandomize=True, **ANY_SPEED)
@@ -252,7 +252,7 @@ PROBLEMS: dict[str, Problem] = {
 #: the solver, the problems that it cannot answer, and the error that is part of the method
 SOLVERS: dict[str, tuple[Any, set[str], float]] = {
     "exact": (Exact(), set(), 1e-7),
-    "unbalanced": (Unbalanced(mass=1.0), set(), 1e-7),
+    "partial": (Partial(mass=1.0), set(), 1e-7),
     "sinkhorn": (Sinkhorn(epsilon=0.01), set(), 0.02),
     "gaussian": (Gaussian(shrinkage=0.0), set(), 1e-6),
     "sliced": (Sliced(n_projections=2000), {"stretch"}, 0.02),

@@ -65,7 +65,7 @@ def of_cohort(function: Call, **settings: Any) -> Call:
 
 SOLVERS = {
     "exact": {"solver": "exact"},
-    "unbalanced": {"solver": gml.solvers.Unbalanced(mass=0.7)},
+    "partial": {"solver": gml.solvers.Partial(mass=0.7)},
     "sinkhorn": {"solver": gml.solvers.Sinkhorn(epsilon=0.2)},
     "gaussian": {"solver": gml.solvers.Gaussian(n_components=2)},
     "bic": {"solver": gml.solvers.Gaussian(n_components="bic", max_components=3)},
@@ -398,7 +398,7 @@ def test_distances_to_a_reference_from_their_file(tmp_path: Path, kind: str) -> 
         gml.tl.transform(query, gml.get.metric(reference), gene_symbols="symbol")
         reference = None
     options = {"reference": reference, "metric": metric}
-    found = gml.tl.patient_distances(query, n_points=6, rng=3, solver="unbalanced", **options)
+    found = gml.tl.patient_distances(query, n_points=6, rng=3, solver="partial", **options)
     params = through_file(found, tmp_path).uns["gml"]["params"]
     again = gml.tl.patient_distances(query, **arguments(gml.tl.patient_distances, params) | options)
     check_same(again, found)

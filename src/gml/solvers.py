@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, get_args
+from typing import ClassVar, Literal, TypeAlias, get_args
 
 from gml._base import check_choice, check_float, check_int, check_str
 
-__all__ = ["Centroids", "Exact", "Gaussian", "Sinkhorn", "Sliced", "Unbalanced"]
+__all__ = ["Centroids", "Exact", "Gaussian", "Partial", "Sinkhorn", "Sliced"]
 
 Covariance: TypeAlias = Literal["full", "diag"]
 Dtype: TypeAlias = Literal["float64", "float32"]
 
 
+@dataclass(frozen=True, slots=True)
+class Solver:
+    """What the settings of every solver have in common; the engine of each is registered in ``gml._ot``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exact:
+class Exact(Solver):
     """Exact optimal transport by POT's network simplex :cite:p:`Flamary2021`.
 
     Time grows as :math:`n^3` in the points of a patient, memory of one pair as :math:`n^2`.
@@ -29,6 +34,7 @@ class Exact:
 
     max_iter: int = 1_000_000
     """Pivots of the simplex before it gives up with an error."""
+    mass: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
         """Check every field once."""
@@ -36,7 +42,7 @@ class Exact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unbalanced:
+class Partial(Solver):
     r"""Exact transport of a part of the mass: the rest, such as a cell type that one patient lacks, stays.
 
     .. math:: D_{pq} = \min_\pi \frac{1}{m} \sum_{ij} \pi_{ij} C_{ij}, \quad
@@ -49,7 +55,7 @@ class Unbalanced:
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> patients = gml.tl.patient_distances(adata, metric=None, solver=gml.solvers.Unbalanced(mass=0.8))
+    >>> patients = gml.tl.patient_distances(adata, metric=None, solver=gml.solvers.Partial(mass=0.8))
     """
 
     mass: float = 0.9
@@ -64,7 +70,7 @@ class Unbalanced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sinkhorn:
+class Sinkhorn(Solver):
     r"""Entropic optimal transport, many pairs at once in torch, on CPU or GPU :cite:p:`Cuturi2013,Feydy2019`.
 
     With :math:`\mathrm{OT}_\varepsilon(p, q) = \min_\pi \langle \pi, C \rangle + \varepsilon \,
@@ -112,7 +118,7 @@ class Sinkhorn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gaussian:
+class Gaussian(Solver):
     r"""Patients as one Gaussian each, or as mixtures of Gaussians: the fastest, of all cells.
 
     The ground cost of two Gaussians is the squared Bures–Wasserstein distance
@@ -151,7 +157,7 @@ class Gaussian:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sliced:
+class Sliced(Solver):
     r"""Sliced transport: exact on random lines through the learned space, of all cells :cite:p:`Bonneel2015`.
 
     .. math:: D_{pq} = \frac{1}{T} \sum_{t=1}^T W_q^q(\theta_t^\top L p, \theta_t^\top L q)
@@ -184,7 +190,7 @@ class Sliced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Centroids:
+class Centroids(Solver):
     """Patients as proportions of cell types (or clusters) that lie at their centroids, as PILOT :cite:p:`Joodaki2024`.
 
     Exact transport between the centroids, which are the mean cells of each type over all patients (in training over
@@ -205,7 +211,7 @@ class Centroids:
     """Whether each patient has centroids of their own, so that also what cells of a type are like counts; otherwise
     only proportions differ."""
     mass: float = 1.0
-    """Share of the mass that is moved, as in :class:`Unbalanced`."""
+    """Share of the mass that is moved, as in :class:`Partial`."""
     max_iter: int = 1_000_000
     """Pivots of the simplex before it gives up with an error."""
 
@@ -217,23 +223,19 @@ class Centroids:
         check_int(self.max_iter, name="max_iter")
 
 
-Solver: TypeAlias = Exact | Unbalanced | Sinkhorn | Gaussian | Sliced | Centroids
-SolverName: TypeAlias = Literal["exact", "unbalanced", "sinkhorn", "gaussian", "sliced", "centroids"]
+SolverName: TypeAlias = Literal["exact", "partial", "sinkhorn", "gaussian", "sliced", "centroids"]
 ExactName: TypeAlias = Literal["exact"]
-NAMED: dict[str, type[Any]] = {kind.__name__.lower(): kind for kind in get_args(Solver)}
-
-READ_ALL = ("gaussian", "sliced", "centroids")  # in which `n_points` plays no part
+NAMED: dict[str, type[Solver]] = {
+    kind.__name__.lower(): kind for kind in (Exact, Partial, Sinkhorn, Gaussian, Sliced, Centroids)
+}
 
 
 def resolve_solver(solver: Solver | SolverName) -> Solver:
     """Settings behind a name."""
-    if isinstance(solver, Solver):
-        return solver
-    found: Solver = NAMED[check_choice(solver, name="solver", choices=NAMED)]()
-    return found
+    return solver if isinstance(solver, Solver) else NAMED[check_choice(solver, name="solver", choices=NAMED)]()
 
 
-def resolve_exact(solver: Exact | ExactName) -> Exact:
+def resolve_exact(solver: Solver | ExactName) -> Exact:
     """Settings of exact transport, for what reads plans."""
     found = resolve_solver(solver)
     if not isinstance(found, Exact):

@@ -13,7 +13,7 @@ import gml
 from gml._ot import Clouds, Ground, all_pairs, solve
 from gml._ot._exact import solve_exact
 from gml._ot._partial import solve_partial
-from gml.solvers import Unbalanced
+from gml.solvers import Partial
 
 
 @pytest.fixture
@@ -77,9 +77,7 @@ def test_a_cell_type_that_is_missing_does_not_count() -> None:
     patients = np.repeat(["a", "b"], [10, 8])
     adata = AnnData(cells, obs={"patient": patients})
     distances = {
-        mass: gml.tl.patient_distances(adata, metric=None, use_rep="X", solver=Unbalanced(mass=mass)).obsp[
-            "gml_distances"
-        ]
+        mass: gml.tl.patient_distances(adata, metric=None, use_rep="X", solver=Partial(mass=mass)).obsp["gml_distances"]
         for mass in (0.8, 1.0)
     }
     assert distances[0.8][0, 1] < 1
@@ -95,11 +93,11 @@ def test_gradient_by_finite_differences(reference: ModuleType, rng: np.random.Ge
 
     def total(components: np.ndarray) -> float:
         clouds, ground = Clouds.of(points, components), Ground(power=power)
-        found = solve(clouds, pairs, ground=ground, solver=Unbalanced(mass=0.7), n_jobs=1)
+        found = solve(clouds, pairs, ground=ground, solver=Partial(mass=0.7), n_jobs=1)
         return float(coefficients @ found.distances)
 
     clouds = Clouds.of(points, components)
-    found = solve(clouds, pairs, ground=Ground(power=power), solver=Unbalanced(mass=0.7), n_jobs=1)
+    found = solve(clouds, pairs, ground=Ground(power=power), solver=Partial(mass=0.7), n_jobs=1)
     slope = found.slopes(coefficients).of_map(points, components)
     for entry in np.ndindex(components.shape):
         moved = np.zeros_like(components)
@@ -113,4 +111,4 @@ def test_gradient_by_finite_differences(reference: ModuleType, rng: np.random.Ge
 )
 def test_mass_is_checked(mass: object, error: type[Exception]) -> None:
     with pytest.raises(error, match="`mass` must be a finite number above 0 and at most 1"):
-        Unbalanced(mass=mass)
+        Partial(mass=mass)

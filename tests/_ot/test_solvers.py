@@ -13,12 +13,12 @@ from anndata import AnnData
 from scipy.stats import spearmanr
 
 import gml
-from gml.solvers import Centroids, Exact, Gaussian, Sinkhorn, Sliced, Unbalanced
+from gml.solvers import Centroids, Exact, Gaussian, Partial, Sinkhorn, Sliced
 
-NAMES = ["exact", "unbalanced", "sinkhorn", "gaussian", "sliced", "centroids"]
+NAMES = ["exact", "partial", "sinkhorn", "gaussian", "sliced", "centroids"]
 SOLVERS = [
     Exact(),
-    Unbalanced(mass=0.8),
+    Partial(mass=0.8),
     Sinkhorn(),
     Sinkhorn(debias=False),
     Sinkhorn(dtype="float32"),
@@ -221,7 +221,7 @@ def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: objec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", [Sinkhorn(), Gaussian(), Sliced(), Unbalanced()], ids=ids)
+@pytest.mark.parametrize("solver", [Sinkhorn(), Gaussian(), Sliced(), Partial()], ids=ids)
 def test_all_methods_and_readouts(adata: AnnData, solver: object) -> None:
     gml.tl.learn_metric(adata, solver=solver)  # auto
     assert adata.uns["gml"]["choice"]["chosen"].sum() == 1

@@ -1,5 +1,6 @@
 """The only rooms that know AnnData: storage, slots, features, genes, distances that are read back."""
 
+from ._columns import CELL_TYPE, DISEASE, PATIENT, Columns
 from ._distances import check_all_distances, get_distances, known_patients
 from ._features import (
     GENES,
@@ -76,7 +77,9 @@ from ._unseen import find_features_through_genes
 
 __all__ = [
     "BLOCK",
+    "CELL_TYPE",
     "CLOSEST",
+    "DISEASE",
     "DISTANCES_FIRST",
     "GENES",
     "HIGHLY_VARIABLE",
@@ -87,6 +90,7 @@ __all__ = [
     "MODALITY",
     "NOISE_FLOOR",
     "N_CELLS",
+    "PATIENT",
     "PCA",
     "PCA_LOADINGS",
     "REPRESENTATIONS",
@@ -94,6 +98,7 @@ __all__ = [
     "SKETCH_FORMAT",
     "SOURCE",
     "WEIGHT",
+    "Columns",
     "Features",
     "GeneMap",
     "GeneScale",

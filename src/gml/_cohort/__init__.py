@@ -5,11 +5,13 @@ from ._cohort import Cohort, constant_columns, groups_of_cells, patients_of_cell
 from ._design import Design
 from ._gaussians import fit_gaussians
 from ._sketch import Points, sketch
+from ._work import Work
 
 __all__ = [
     "Cohort",
     "Design",
     "Points",
+    "Work",
     "constant_columns",
     "fit_centroids",
     "fit_gaussians",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._anndata import Features
+    from gml._anndata import Columns, Features
 
 logger = logging.getLogger(__name__)
 
@@ -135,12 +135,8 @@ class Cohort:
         cls,
         adata: AnnData,
         features: Features,
+        columns: Columns,
         *,
-        patient_key: str = "patient",
-        disease_key: str | None = None,
-        donor_key: str | None = None,
-        batch_key: str | None = None,
-        type_key: str | None = None,
         finite: bool = True,
     ) -> Self:
         """Read and validate a cohort.
@@ -155,19 +151,21 @@ class Cohort:
             If a cell has no patient, a feature is not finite, a patient carries two labels, or has no donor or batch.
         """
         check_anndata(adata)
-        patient_of_cell, patients = patients_of_cells(adata, patient_key)
+        patient_of_cell, patients = patients_of_cells(adata, columns.patient)
         rows = rows_of_patients(adata, patient_of_cell, len(patients))
         read = partial(_labels_of_patients, adata, patient_of_cell=patient_of_cell, patients=patients)
         classes, labels, values = np.array([], dtype=str), np.full(len(patients), -1, dtype=np.intp), None
-        if disease_key is not None:
-            labels, classes = read(disease_key, role="disease")
-            values = _values(get_column(adata, disease_key).iloc[[cells[0] for cells in rows]])
+        if columns.disease is not None:
+            labels, classes = read(columns.disease, role="disease")
+            values = _values(get_column(adata, columns.disease).iloc[[cells[0] for cells in rows]])
         donors, batches = (
             None if key is None else _complete(read(key, role=role)[0], key, role=role, patients=patients)
-            for key, role in ((donor_key, "donor"), (batch_key, "batch"))
+            for key, role in ((columns.donor, "donor"), (columns.batch, "batch"))
         )
         weights, counts = _weights(adata, patient_of_cell, len(patients))
-        types = None if type_key is None else types_of_cells(adata, type_key, argument="solver=Centroids(groupby=…)")
+        types = None
+        if columns.cell_type is not None:
+            types = types_of_cells(adata, columns.cell_type, argument="solver=Centroids(groupby=…)")
         design = Design(labels, values, donors, batches)
         cohort = cls(features, patients, rows, classes, design, weights, counts, types)
         if finite:

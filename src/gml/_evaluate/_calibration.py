@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 
 from gml._base import parallel
 from gml._metric import Displacements, can_teach, learning_pairs
-from gml._ot import Clouds, Ground, pair_distances
+from gml._ot import Clouds, Ground, pair_distances, pairs_between
 from gml.methods import Spectral
 
 from ._knn import knn_probabilities
@@ -26,9 +26,8 @@ from ._splits import strata
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import Method
-    from gml.solvers import Solver
 
 N_FOLDS = 5
 SPREAD = 0.5  # standard deviation of log T before any patient is seen
@@ -174,9 +173,7 @@ def cross_fit(
     *,
     teachers: NDArray[np.bool_],
     n_components: int | None,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> NDArray[np.float64] | None:
     """Distances of every patient under a metric that was learned without them.
 
@@ -192,54 +189,47 @@ def cross_fit(
     Shape (p, p), row i under the metric that patient i did not teach; infinite to themselves and to those held out
     with them. `None` if nobody can be held out, or those that remain cannot teach.
     """
-    folds = cross_folds(design, N_FOLDS, np.random.default_rng(seed))
+    folds = cross_folds(design, N_FOLDS, np.random.default_rng(work.seed))
     trains = [np.setdiff1d(np.flatnonzero(teachers), test) for test in folds]
     if not folds or not all(can_teach(design.labels[train]) for train in trains):
         return None
-    taught = np.flatnonzero(teachers)
-    school, displacements = points.of(taught), None
+    learned_from = np.flatnonzero(teachers)
+    teachers_points, displacements = points.of(learned_from), None
     if isinstance(method, Spectral):  # whose plans serve all folds
-        pairs = learning_pairs(
-            design.of(taught), target=method.target, max_pairs=method.max_pairs, rng=np.random.default_rng(seed)
-        )
-        displacements = Displacements.solve(school, solver=solver, n_jobs=n_jobs, pairs=pairs)
+        rng = np.random.default_rng(work.seed)
+        part = design.of(learned_from)
+        pairs = learning_pairs(part, target=method.target, max_pairs=method.max_pairs, rng=rng)
+        displacements = Displacements.solve(teachers_points, work=work, pairs=pairs)
     relearn = partial(
         _relearn,
-        taught=taught,
-        school=school,
-        design=design,
+        points=teachers_points,
         candidate=Candidate("again", method, n_components),
         displacements=displacements,
-        solver=solver,
-        seed=seed,
+        work=work.sequential(),
     )
-    maps = list(parallel(relearn, trains, n_jobs=n_jobs, description="learning without some patients"))
+    tasks = [(design.of(train), np.searchsorted(learned_from, train)) for train in trains]
+    maps = list(parallel(relearn, tasks, n_jobs=work.n_jobs, description="learning without some patients"))
     distances = np.full((len(points), len(points)), np.inf)
     for test, components in zip(folds, maps, strict=True):
         others = np.setdiff1d(np.arange(len(points)), test)
-        pairs = np.column_stack([np.repeat(test, len(others)), np.tile(others, len(test))])
+        pairs = pairs_between(test, others)
         clouds = Clouds.of(points, components)
-        ground = Ground(power=method.power)
-        found = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
-        distances[pairs[:, 0], pairs[:, 1]] = found
+        solved = pair_distances(clouds, pairs, ground=Ground(power=method.power), work=work)
+        distances[pairs[:, 0], pairs[:, 1]] = solved.distances
     return distances
 
 
 def _relearn(
-    train: NDArray[np.intp],
+    task: tuple[Design, NDArray[np.intp]],
     *,
-    taught: NDArray[np.intp],
-    school: Points,
-    design: Design,
+    points: Points,
     candidate: Candidate,
     displacements: Displacements | None,
-    solver: Solver,
-    seed: int,
+    work: Work,
 ) -> NDArray[np.float64]:
-    """The map that some of those who `taught` teach alone, shape (k, d)."""
-    patients = np.searchsorted(taught, train)
-    part = design.of(train)
-    return refit(school, part, candidate, patients=patients, displacements=displacements, solver=solver, seed=seed)
+    """The map that some patients teach, by their design and their numbers, shape (k, d)."""
+    design, patients = task
+    return refit(points, design, candidate, patients=patients, displacements=displacements, work=work)
 
 
 def cross_folds(design: Design, n_folds: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._cohort import Work
 from gml._ot import Clouds, Ground, distances_among
-from gml.solvers import Exact
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,4 +42,4 @@ def composition_distances(composition: Composition, train: NDArray[np.intp]) -> 
     rows, types = np.nonzero(composition.proportions)
     start = np.searchsorted(rows, np.arange(n_patients + 1))
     clouds = Clouds(centroids[types], composition.proportions[rows, types], start)
-    return np.maximum(distances_among(clouds, ground=Ground(metric="cosine"), solver=Exact(), n_jobs=1), 0.0)
+    return np.maximum(distances_among(clouds, ground=Ground(metric="cosine"), work=Work(n_jobs=1)), 0.0)

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._base import Distance
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod
-    from gml.solvers import Solver
 
     from ._splits import Split
 
@@ -39,8 +38,7 @@ class Study:
     design: Design
     n_classes: int
     metrics: Mapping[str, AnyMethod]
-    solver: Solver
-    seed: int
+    work: Work
     n_components: int | None = None
     composition: Composition | None = None
     fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
@@ -63,14 +61,14 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
     """Results of all metrics with all readouts, and of the baselines."""
     results = []
     means = points.means()
-    points = on_support_of(points, points.of(fold.train), study.solver)
+    points = on_support_of(points, points.of(fold.train), study.work.solver)
     for name, method in study.metrics.items():
         began = time.perf_counter()
         if isinstance(method, Fixed):
             distances, seconds = study.fixed.get(name), 0.0
             if distances is None:
                 scale, metric = scaling(points.of(fold.train), method), method.ground  # of training patients only
-                distances = split_distances(points, fold, scale, metric=metric, power=1, solver=study.solver)
+                distances = split_distances(points, fold, scale, metric=metric, power=1, work=study.work)
         else:
             part = study.design.of(fold.train)
             fit, learned, _ = learn_any(
@@ -78,12 +76,10 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
                 part,
                 method,
                 n_components=study.n_components,
-                solver=study.solver,
-                seed=study.seed,
-                n_jobs=1,
+                work=study.work,
             )
             seconds = time.perf_counter() - began
-            distances = split_distances(points, fold, fit.components, power=learned.power, solver=study.solver)
+            distances = split_distances(points, fold, fit.components, power=learned.power, work=study.work)
         results += read_out(name, distances, fold=fold, study=study, seconds=seconds)
     return results + _baselines(fold, points, study, means=means)
 
@@ -94,14 +90,14 @@ def split_distances(
     components: NDArray[np.float64] | None,
     *,
     power: int,
-    solver: Solver,
+    work: Work,
     metric: str | Distance = "euclidean",
 ) -> NDArray[np.float64]:
     """Distances among all patients of a split under a metric, after a map if there is one, shape (p, p)."""
     pairs = all_pairs(len(points))
     pairs = pairs[np.isin(pairs, [*fold.train, *fold.test]).all(axis=1)]
     ground = Ground(power=power, metric=metric)
-    return distances_among(Clouds.of(points, components), pairs=pairs, ground=ground, solver=solver, n_jobs=1)
+    return distances_among(Clouds.of(points, components), pairs=pairs, ground=ground, work=work)
 
 
 def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: Study, seconds: float) -> list[Result]:
@@ -148,7 +144,7 @@ def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.f
     began = time.perf_counter()
     components = lda_components(points.of(train), labels)
     seconds = time.perf_counter() - began
-    distances = split_distances(points, fold, components, power=1, solver=study.solver)
+    distances = split_distances(points, fold, components, power=1, work=study.work)
     results += read_out("lda", distances, fold=fold, study=study, seconds=seconds)
     if study.composition is not None:
         distances = composition_distances(study.composition, train)

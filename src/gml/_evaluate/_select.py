@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from gml._base import parallel
 from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
-from gml._ot import Clouds, Ground, distances_among
+from gml._ot import Clouds, Ground, distances_among, pairs_between
 from gml.methods import Auto, Fixed, Spectral, Triplet
 
 from ._intervals import corrected_error
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod, Method
-    from gml.solvers import Solver
 
     from ._splits import Split
 
@@ -63,16 +62,13 @@ def learn_any(
     method: AnyMethod,
     *,
     n_components: int | None,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> tuple[Fit, Method, pd.DataFrame | None]:
     """Learn by any method; the method that was taken, and with ``"auto"`` what the choice was made from."""
-    call: dict[str, Any] = {"n_components": n_components, "solver": solver, "seed": seed, "n_jobs": n_jobs}
     if not isinstance(method, Auto):
-        return learn(points, design, method, **call), method, None
-    chosen, table = choose(points, design, method, **call)
-    return learn(points, design, chosen, **call), chosen, table
+        return learn(points, design, method, n_components=n_components, work=work), method, None
+    chosen, table = choose(points, design, method, n_components=n_components, work=work)
+    return learn(points, design, chosen, n_components=n_components, work=work), chosen, table
 
 
 def choose(
@@ -81,17 +77,13 @@ def choose(
     auto: Auto,
     *,
     n_components: int | None,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> tuple[Method, pd.DataFrame | None]:
     """The method that ``"auto"`` takes, and the table of the choice; no table if there are too few patients."""
     compared = (*AUTO, TRIPLET) if auto.triplet else AUTO
     candidates = [replace(candidate, n_components=n_components) for candidate in compared]
-    few = points.coarser(MOST_POINTS, seed=seed)
-    table, best = search(
-        {None: few}, design, candidates, n_splits=auto.n_splits, solver=solver, seed=seed, n_jobs=n_jobs
-    )
+    few = points.coarser(MOST_POINTS, seed=work.seed)
+    table, best = search({None: few}, design, candidates, n_splits=auto.n_splits, work=work)
     return candidates[best].method, table
 
 
@@ -101,15 +93,13 @@ def search(
     candidates: Sequence[Candidate],
     *,
     n_splits: int,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> tuple[pd.DataFrame | None, int]:
     """The table of the choice and the position of the chosen candidate; no table if there are too few patients.
 
     `points` are those of the patients in `design`, by the `n_points` of the candidates.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(work.seed)
     some = np.arange(len(design))
     if len(design) > MOST_PATIENTS:
         some = _stratified(design, MOST_PATIENTS, rng)
@@ -123,8 +113,7 @@ def search(
     for n_points, all_points in points.items():
         mine = [number for number, candidate in enumerate(candidates) if candidate.n_points == n_points]
         asked = [candidates[number] for number in mine]
-        call: dict[str, Any] = {"solver": solver, "seed": seed, "n_jobs": n_jobs}
-        scores[:, mine] = judge(all_points.of(some), design, candidates=asked, folds=folds, **call)
+        scores[:, mine] = judge(all_points.of(some), design, candidates=asked, folds=folds, work=work)
     table, best = pick(scores, candidates, folds)
     logger.info("takes %s\n%s", candidates[best].name, table.to_string(index=False, float_format="%.3f"))
     return table, best
@@ -164,9 +153,7 @@ def judge(
     *,
     candidates: Sequence[Candidate],
     folds: Sequence[Split],
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
     displacements: Displacements | None = None,
 ) -> NDArray[np.float64]:
     """How often a held-out patient is nearer to a training patient of their own disease than to one of another.
@@ -175,10 +162,10 @@ def judge(
     patients in the right order. Donors and batches restrict the pairs as they do in learning.
     """
     if displacements is None and any(isinstance(candidate.method, Spectral) for candidate in candidates):
-        displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs)
+        displacements = Displacements.solve(points, work=work)
     tasks = [(fold, candidate) for fold in folds for candidate in candidates]
-    one = partial(_judge_one, points=points, design=design, displacements=displacements, solver=solver, seed=seed)
-    scores = list(parallel(one, tasks, n_jobs=n_jobs, description="choosing the method"))
+    one = partial(_judge_one, points=points, design=design, displacements=displacements, work=work.sequential())
+    scores = list(parallel(one, tasks, n_jobs=work.n_jobs, description="choosing the method"))
     return np.array(scores).reshape(len(folds), len(candidates))
 
 
@@ -188,8 +175,7 @@ def _judge_one(
     points: Points,
     design: Design,
     displacements: Displacements | None,
-    solver: Solver,
-    seed: int,
+    work: Work,
 ) -> float:
     fold, candidate = task
     method = candidate.method
@@ -199,12 +185,12 @@ def _judge_one(
         candidate,
         patients=fold.train,
         displacements=displacements,
-        solver=solver,
-        seed=seed,
+        work=work,
     )
-    pairs = np.column_stack([np.repeat(fold.test, len(fold.train)), np.tile(fold.train, len(fold.test))])
     clouds = Clouds.of(points, components)
-    distances = distances_among(clouds, pairs=pairs, ground=Ground(power=method.power), solver=solver, n_jobs=1)
+    distances = distances_among(
+        clouds, pairs=pairs_between(fold.test, fold.train), ground=Ground(power=method.power), work=work
+    )
     return _order(distances, design, fold)
 
 
@@ -215,8 +201,7 @@ def refit(
     *,
     patients: NDArray[np.intp],
     displacements: Displacements | None,
-    solver: Solver,
-    seed: int,
+    work: Work,
 ) -> NDArray[np.float64]:
     """The map that some `patients` teach, whose `design` it is, shape (k, d); it does not warn.
 
@@ -224,10 +209,8 @@ def refit(
     """
     method, k = candidate.method, candidate.n_components
     if not isinstance(method, Spectral) or displacements is None:
-        return learn(points.of(patients), design, method, n_components=k, solver=solver, seed=seed, n_jobs=1).components
-    fit = fit_displacements(
-        displacements, design, patients=patients, settings=method, n_components=k, solver=solver, n_jobs=1
-    )
+        return learn(points.of(patients), design, method, n_components=k, work=work).components
+    fit = fit_displacements(displacements, design, patients=patients, settings=method, n_components=k, work=work)
     if len(fit.components) == 0:
         return euclidean(points.of(patients)).components
     return finish(fit, n_components=k).components

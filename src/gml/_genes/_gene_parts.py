@@ -11,6 +11,7 @@ from gml._anndata import (
     GENES,
     PCA,
     PCA_LOADINGS,
+    Columns,
     check_unique,
     gene_matrix,
     in_memory,
@@ -18,7 +19,7 @@ from gml._anndata import (
     numeric_matrix,
     read_each,
 )
-from gml._measure import spread_loadings
+from gml._measure import features_of, spread_loadings
 from gml._ot import spread_rest
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._anndata import Features
-    from gml._measure import Measured, Yardstick
+    from gml._measure import Measured, ResolvedMetric
     from gml._ot import Parts
 
 LARGEST_REST = 1e-3  # of the distance, that genes may leave open: more than rounding to float32 does
@@ -45,12 +45,13 @@ class GeneWay:
     """Which genes these are, shape (k,)."""
 
     @classmethod
-    def find(cls, adata: AnnData, stick: Yardstick, features: Features) -> Self:
-        """The map from genes to what `stick` measures, or an error if there is none."""
+    def find(cls, adata: AnnData, metric: ResolvedMetric) -> Self:
+        """The map from genes to what the metric measures, or an error if there is none."""
+        features = features_of(adata, metric, Columns())
         check_unique(adata.var_names)
         loadings, columns = None, np.arange(adata.n_vars)
-        if stick.learned is not None:
-            loadings = spread_loadings(adata, stick.learned, gene_symbols=stick.gene_symbols_in(adata))
+        if metric.learned is not None:
+            loadings = spread_loadings(adata, metric.learned, gene_symbols=metric.gene_symbols_in(adata))
         elif features.rep == GENES:
             return cls(adata.n_vars, None, columns if features.columns is None else features.columns)
         elif features.rep == PCA and PCA_LOADINGS in adata.varm and adata.X is not None:

@@ -1,64 +1,61 @@
-"""Patients under a metric."""
+"""Patients under a metric, and what is made of their distances."""
 
 from ._composition import read_composition
+from ._features import features_of
 from ._groups import measure_groups, read_groups
 from ._mds import classical_mds
-from ._measure import (
-    DISEASE,
-    PATIENT,
-    Measured,
-    Metric,
-    Yardstick,
-    design_of,
-    distances_between,
-    distances_within,
-    features_of,
-    keys_of,
-    measure_against,
-    scaled,
-    yardstick,
-)
+from ._measure import Measured, distances_between, distances_within, measure, measure_both, measure_cells, read_cohort
+from ._metric import Metric, ResolvedMetric, resolve_metric
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 from ._pairs import compare_two
+from ._params import params_of
+from ._patients import check_memory_of_patients, patients_from, record_call, store_distances
 from ._recompute import check_genes, refit_pca, rescale
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
-from ._study import check_distances_fit, read_splits, read_study
+from ._study import check_memory_of_distances, read_splits, read_study
 from ._type_shares import TypeShares, read_types, warn_of_ties
+from ._typical import Steps, check_diseases, typical_patients
 
 __all__ = [
-    "DISEASE",
-    "PATIENT",
     "Measured",
     "Metric",
+    "ResolvedMetric",
+    "Steps",
     "TypeShares",
-    "Yardstick",
-    "check_distances_fit",
+    "check_diseases",
     "check_genes",
     "check_key_is_free",
+    "check_memory_of_distances",
+    "check_memory_of_patients",
     "classical_mds",
     "compare_two",
-    "design_of",
     "distances_between",
     "distances_within",
     "embed_cells",
     "features_of",
-    "keys_of",
-    "measure_against",
+    "measure",
+    "measure_both",
+    "measure_cells",
     "measure_groups",
     "noise_floor",
+    "params_of",
+    "patients_from",
+    "read_cohort",
     "read_composition",
     "read_groups",
     "read_splits",
     "read_study",
     "read_types",
+    "record_call",
     "refit_pca",
     "rescale",
-    "scaled",
+    "resolve_metric",
     "sketch_error",
     "spread_loadings",
+    "store_distances",
     "store_metric",
+    "typical_patients",
     "warn_of_sizes",
     "warn_of_sketch",
     "warn_of_ties",
-    "yardstick",
 ]

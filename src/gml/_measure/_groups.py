@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, check_no_sketch
 from gml._cohort import groups_of_cells
 
 from ._mds import classical_mds
-from ._measure import distances_between, distances_within, measure_cohort
+from ._measure import distances_between, distances_within, measure
 from ._noise import is_coarse, noise_floor, size_noise, sketch_error, warn_of_groups
 
 if TYPE_CHECKING:
@@ -24,11 +25,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._cohort import Cohort
+    from gml._cohort import Cohort, Work
     from gml._ot import Ground
-    from gml.solvers import Solver
 
-    from ._measure import Measured, Yardstick
+    from ._measure import Measured
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ class Groups:
         """Whether nothing lies where the groups go, and some group has patients to be compared."""
         n_patients = np.zeros(len(self.names), dtype=np.intp)
         for rows in cohort.rows:
-            found = np.unique(self.of_cell[rows])
-            n_patients[found[found >= 0]] += 1
+            present = np.unique(self.of_cell[rows])
+            n_patients[present[present >= 0]] += 1
         if not len(self.of_reference) and n_patients.max() < min(2, len(cohort)):
             msg = (
                 f"Every group of adata.obs[{self.column!r}] has cells of one patient only, e.g. "
@@ -105,35 +105,30 @@ def read_groups(adata: AnnData, reference: AnnData | None, groupby: str, *, key_
 
 def measure_groups(
     patients: AnnData,
-    one: Measured,
-    other: Measured | None,
+    query: Measured,
+    reference: Measured | None,
     *,
     groups: Groups,
-    stick: Yardstick,
     params: Mapping[str, Any],
     ground: Ground,
-    solver: Solver,
-    n_points: int | None,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> None:
     """Store the distances of every group, and warn of those whose distances mean little."""
-    settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
-    solve: dict[str, Any] = {"ground": ground, "solver": solver, "n_jobs": n_jobs}
     noisy, coarse, p = [], [], len(patients)
+    solve = partial(distances_within, ground=ground, work=work)
     for number, (name, key) in enumerate(zip(groups.names.tolist(), groups.keys, strict=True)):
         keys = Keys(key)
-        mine = measure_cohort(one.cohort.within(groups.of_cell == number), stick, solver=solver, **settings)
-        rows = np.searchsorted(one.cohort.patients, mine.cohort.patients)
-        floor = noise_floor(mine, stick, **solve, n_points=n_points, seed=seed)
-        error = sketch_error(mine, stick, ground=ground)
+        part = measure(query.cohort.within(groups.of_cell == number), query.metric, work)
+        rows = np.searchsorted(query.cohort.patients, part.cohort.patients)
+        floor = noise_floor(part, ground=ground, work=work)
+        error = sketch_error(part, ground=ground)
         run: dict[str, Any] = {"params": {**params, "group": name}, "sketch_error": error}
-        run[N_CELLS] = _spread(mine.cohort.n_cells, rows, p, missing=0)
+        run[N_CELLS] = _spread(part.cohort.n_cells, rows, p, missing=0)
         run[NOISE_FLOOR] = _spread(floor, rows, p)
-        run["patients"] = one.cohort.patients
-        if other is None:
-            within = distances_within(mine, **solve)
-            if size_noise(within, floor, mine.cohort) is not None:
+        run["patients"] = query.cohort.patients
+        if reference is None:
+            within = solve(part).distances
+            if size_noise(within, floor, part.cohort) is not None:
                 noisy.append(name)
             if is_coarse(within, error):
                 coarse.append(name)
@@ -142,16 +137,16 @@ def measure_groups(
             patients.obsp[keys.distances] = distances
             patients.obsm[keys.mds] = _spread(classical_mds(within ** (1 / ground.power)), rows, p)
         else:
-            theirs = other.cohort.within(groups.of_reference == number)
-            distances = np.full((p, len(other.cohort)), np.nan)
-            if len(theirs):
-                columns = np.searchsorted(other.cohort.patients, theirs.patients)
-                between = distances_between(mine, measure_cohort(theirs, stick, solver=solver, **settings), **solve)
-                distances[np.ix_(rows, columns)] = between
+            known = reference.cohort.within(groups.of_reference == number)
+            distances = np.full((p, len(reference.cohort)), np.nan)
+            if len(known):
+                columns = np.searchsorted(reference.cohort.patients, known.patients)
+                between = distances_between(part, measure(known, query.metric, work), ground=ground, work=work)
+                distances[np.ix_(rows, columns)] = between.distances
             patients.obsm[keys.distances] = distances
-            run["reference"] = other.cohort.patients
+            run["reference"] = reference.cohort.patients
         patients.uns[keys.run] = run
-    warn_of_groups(groups.column, noisy, coarse, n_groups=len(groups.names), n_points=n_points)
+    warn_of_groups(groups.column, noisy, coarse, n_groups=len(groups.names), n_points=work.n_points)
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.intp], n: int, *, missing: float = np.nan) -> NDArray[Any]:

@@ -9,18 +9,19 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from gml._base import warn
-from gml._ot import on_support_of, pair_distances, represent
+from gml._ot import all_pairs, pair_distances
+
+from ._measure import measure
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Cohort
+    from gml._cohort import Cohort, Work
     from gml._ot import Ground
-    from gml.solvers import Solver
 
-    from ._measure import Measured, Yardstick
+    from ._measure import Measured
 
 FEWEST_PATIENTS = 6  # with fewer, a correlation says little
 EXPLAINED = 0.5  # of the ranks of the distances
@@ -28,33 +29,23 @@ SAMPLED_CELLS = 100  # per patient
 LARGE_ERROR = 2.0  # of a sketch, over the median distance; up to 1 the ranks of distances hardly change
 
 
-def noise_floor(
-    one: Measured,
-    stick: Yardstick,
-    *,
-    ground: Ground,
-    solver: Solver,
-    n_points: int | None,
-    seed: int,
-    n_jobs: int | None,
-) -> NDArray[np.float64]:
+def noise_floor(measured: Measured, *, ground: Ground, work: Work) -> NDArray[np.float64]:
     """Distance between two random halves of each patient, shape (p,); NaN for one cell, and for a sketch."""
-    floor = np.full(len(one.cohort), np.nan)
-    several = one.cohort.sizes > 1
-    if several.any() and one.cohort.weights is None:
-        halves = one.cohort.halves(np.random.default_rng(seed))
-        points = represent(halves, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
-        clouds = stick.clouds(on_support_of(points, one.points, solver))
-        pairs = np.arange(len(points)).reshape(-1, 2)
-        floor[several] = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
+    cohort = measured.cohort
+    floor = np.full(len(cohort), np.nan)
+    several = cohort.sizes > 1
+    if several.any() and cohort.weights is None:
+        halves = measure(cohort.halves(np.random.default_rng(work.seed)), measured.metric, work, source=measured)
+        pairs = np.arange(len(halves.cohort)).reshape(-1, 2)
+        floor[several] = pair_distances(halves.clouds, pairs, ground=ground, work=work).distances
     return floor
 
 
 def warn_of_sizes(distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort) -> None:
     """Warn if numbers of cells, not diseases, say how far patients are apart."""
-    found = size_noise(distances, floor, cohort)
-    if found is not None:
-        by_noise, by_disease = found
+    correlations = size_noise(distances, floor, cohort)
+    if correlations is not None:
+        by_noise, by_disease = correlations
         sizes = cohort.sizes
         warn(
             f"Distances between patients follow the noise of few cells (rank correlation {by_noise:.2f} with "
@@ -71,7 +62,7 @@ def size_noise(
     known = np.flatnonzero(np.isfinite(floor))
     if len(known) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
         return None
-    first, second = known[np.column_stack(np.triu_indices(len(known), 1))].T
+    first, second = known[all_pairs(len(known))].T
     apart = distances[first, second]
     by_size = _correlation(1 / sizes[first] + 1 / sizes[second], apart)
     by_noise = max(by_size, _correlation(floor[first] + floor[second], apart))
@@ -83,23 +74,23 @@ def size_noise(
     return (by_noise, by_disease) if by_disease < by_noise else None
 
 
-def sketch_error(one: Measured, stick: Yardstick, *, ground: Ground) -> float:
+def sketch_error(measured: Measured, *, ground: Ground) -> float:
     """Mean ground cost from cells to the points that stand for them, over some cells of each patient.
 
     Replacing a patient by their points changes a distance by no more (for q = 1). NaN for metrics that are neither
     learned nor Euclidean, for Gaussians and cell types, and for cells that were replaced by a sketch before.
     """
-    points, cohort = one.points, one.cohort
+    points, cohort = measured.points, measured.cohort
     is_sketch = points.covariances is None and points.kinds is None
     if ground.metric != "euclidean" or cohort.weights is not None or not is_sketch:
         return float("nan")
-    some = [np.unique(np.linspace(0, size - 1, SAMPLED_CELLS).astype(np.intp)) for size in cohort.sizes]
+    samples = [np.unique(np.linspace(0, size - 1, SAMPLED_CELLS).astype(np.intp)) for size in cohort.sizes]
     first = np.cumsum([0, *cohort.sizes[:-1]])
     costs = np.empty(len(cohort))
-    sampled = replace(cohort, rows=tuple(rows[which] for rows, which in zip(cohort.rows, some, strict=True)))
+    sampled = replace(cohort, rows=tuple(rows[which] for rows, which in zip(cohort.rows, samples, strict=True)))
     for patient, cells in sampled.each():
-        centres = one.clouds.z[points.point_of_row[first[patient] + some[patient]]]
-        costs[patient] = (np.linalg.norm(stick.embed(cells) - centres, axis=1) ** ground.power).mean()
+        centres = measured.clouds.z[points.point_of_row[first[patient] + samples[patient]]]
+        costs[patient] = (np.linalg.norm(measured.metric.embed(cells) - centres, axis=1) ** ground.power).mean()
     return float(costs.mean())
 
 

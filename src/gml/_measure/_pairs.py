@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import get_column
-from gml._cohort import Cohort, sketch
-from gml._ot import Oriented, all_pairs, transport
+from gml._anndata import Columns, get_column
+from gml._ot import Oriented, all_pairs, pairs_between, transport
 
-from ._measure import PATIENT, Measured
+from ._features import features_of
+from ._measure import Measured, measure, read_cohort
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._anndata import Features
+    from gml._cohort import Cohort, Work
     from gml._ot import Transport
     from gml.solvers import Exact
 
-    from ._measure import Yardstick
+    from ._metric import ResolvedMetric
 
 MOST_PAIRS = 20_000  # whose plans are held at once
 MOST_EDGES = 2**21  # of these plans
@@ -38,7 +38,7 @@ class Compared:
     measured: Measured
     pairs: Oriented
 
-    def solve(self, stick: Yardstick, *, solver: Exact, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
+    def solve(self, *, solver: Exact, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
         """Plans of the pairs, block by block; the blocks do not depend on the number of workers."""
         clouds = self.measured.clouds
         n_points = np.diff(clouds.start)
@@ -47,38 +47,35 @@ class Compared:
         while first < len(edges):
             room = MOST_EDGES + (edges[first - 1] if first else 0)
             last = min(first + MOST_PAIRS, int(np.searchsorted(edges, room, side="right")))
-            some = self.pairs[first : max(first + 1, last)]
-            ground = stick.ground(stick.power)
-            yield transport(clouds, some.pairs, ground=ground, solver=solver, plans=True, n_jobs=n_jobs), some
-            first += len(some.pairs)
+            block = self.pairs[first : max(first + 1, last)]
+            ground = self.measured.metric.ground()
+            yield transport(clouds, block.pairs, ground=ground, solver=solver, plans=True, n_jobs=n_jobs), block
+            first += len(block.pairs)
 
 
 def compare_two(
     adata: AnnData,
-    stick: Yardstick,
-    features: Features,
-    *,
+    metric: ResolvedMetric,
     names: tuple[str, str],
+    *,
     patient_key: str,
-    n_points: int | None,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
     groupby: str | None = None,
     excess: bool = False,
 ) -> Compared:
     """Measure two patients, or the patients of two groups, and say what each of their pairs counts."""
-    patient_key = stick.key_for(adata, patient_key, default=PATIENT)
+    columns = replace(metric.columns(adata, Columns(patient=patient_key)), disease=groupby)
+    features = features_of(adata, metric, columns)
     if groupby is not None:
         get_column(adata, groupby, hint="Pass a column of groups of patients as `groupby`.")
-    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key, disease_key=groupby, finite=False)
-    chosen, p, q = _chosen(cohort, names, patient_key=patient_key, groupby=groupby)
+    cohort = read_cohort(adata, columns, features, work=work, finite=False)
+    chosen, p, q = _chosen(cohort, names, patient_key=columns.patient, groupby=groupby)
     pairs = _between(p, q) if names[0] != names[1] else _within(p, names[0])
     if excess:
         pairs = _joined(pairs, _within(p, names[0], coefficient=-0.5), _within(q, names[1], coefficient=-0.5))
     cohort = cohort.of(chosen)
     cohort.check_finite()
-    points = sketch(cohort, n_points, seed=seed, n_jobs=n_jobs)
-    return Compared(Measured(cohort, points, stick.clouds(points)), pairs)
+    return Compared(measure(cohort, metric, work), pairs)
 
 
 def _chosen(
@@ -101,9 +98,9 @@ def _chosen(
 
 def _find(name: str, known: NDArray[np.str_], *, where: str, hint: str = "") -> int:
     """Position of a name among those of a column, or an error that lists some."""
-    found = np.flatnonzero(known == name)
-    if found.size:
-        return int(found[0])
+    position = np.flatnonzero(known == name)
+    if position.size:
+        return int(position[0])
     names = known.tolist()
     close = get_close_matches(name, names, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
@@ -114,9 +111,9 @@ def _find(name: str, known: NDArray[np.str_], *, where: str, hint: str = "") -> 
 
 def _between(p: NDArray[np.intp], q: NDArray[np.intp]) -> Oriented:
     """Each of p with each of q, all alike; solved from the smaller number, so that p and q can be swapped."""
-    one, other = np.repeat(p, len(q)), np.tile(q, len(p))
-    pairs = np.column_stack([np.minimum(one, other), np.maximum(one, other)])
-    return Oriented(pairs, np.full(len(pairs), 1 / len(pairs)), (one < other).astype(float))
+    ordered = pairs_between(p, q)
+    forward = (ordered[:, 0] < ordered[:, 1]).astype(float)
+    return Oriented(np.sort(ordered, axis=1), np.full(len(ordered), 1 / len(ordered)), forward)
 
 
 def _within(p: NDArray[np.intp], name: str, *, coefficient: float = 1.0) -> Oriented:
@@ -131,10 +128,10 @@ def _within(p: NDArray[np.intp], name: str, *, coefficient: float = 1.0) -> Orie
     return Oriented(pairs, np.full(len(pairs), coefficient / len(pairs)), np.full(len(pairs), 0.5))
 
 
-def _joined(*some: Oriented) -> Oriented:
+def _joined(*sets: Oriented) -> Oriented:
     """Several sets of pairs as one."""
     return Oriented(
-        np.concatenate([one.pairs for one in some]),
-        np.concatenate([one.coefficients for one in some]),
-        np.concatenate([one.forward for one in some]),
+        np.concatenate([part.pairs for part in sets]),
+        np.concatenate([part.coefficients for part in sets]),
+        np.concatenate([part.forward for part in sets]),
     )

@@ -10,14 +10,16 @@ import numpy as np
 
 from gml._anndata import find_features
 from gml._base import check_int, check_memory
-from gml._cohort import Cohort
 from gml._evaluate import Split, named_splits, random_splits
 from gml._metric import can_teach, check_design
+
+from ._measure import read_cohort
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from gml._anndata import UseRep
+    from gml._anndata import Columns
+    from gml._cohort import Cohort, Work
     from gml.methods import AnyMethod
 
 logger = logging.getLogger(__name__)
@@ -25,26 +27,14 @@ logger = logging.getLogger(__name__)
 
 def read_study(
     adata: AnnData,
+    columns: Columns,
+    work: Work,
     *,
-    patient_key: str,
-    disease_key: str,
-    donor_key: str | None,
-    batch_key: str | None,
-    use_rep: UseRep,
-    layer: str | None,
-    type_key: str | None = None,
     method: AnyMethod | None = None,
 ) -> Cohort:
-    """The patients that have a disease; they must be able to teach a metric. `type_key` is what the solver reads."""
-    cohort = Cohort.from_anndata(
-        adata,
-        find_features(adata, use_rep=use_rep, layer=layer),
-        patient_key=patient_key,
-        disease_key=disease_key,
-        donor_key=donor_key,
-        batch_key=batch_key,
-        type_key=type_key,
-    )
+    """The patients that have a disease; they must be able to teach a metric."""
+    features = find_features(adata, use_rep=columns.use_rep, layer=columns.layer)
+    cohort = read_cohort(adata, columns, features, work=work)
     if len(known := cohort.known) < len(cohort):
         logger.info("%d of %d patients have no disease (NaN) and teach nothing", len(cohort) - len(known), len(cohort))
         cohort = cohort.of(known)
@@ -52,7 +42,7 @@ def read_study(
     return cohort
 
 
-def check_distances_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
+def check_memory_of_distances(cohort: Cohort, *, n_kept: int = 0) -> None:
     """Raise before the work if distances between all patients cannot be held once, and those that all splits share.
 
     Splits that run side by side hold more.

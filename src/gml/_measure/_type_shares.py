@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gml._cohort import Points
     from gml.solvers import Exact
 
-    from ._measure import Yardstick
     from ._pairs import Compared
 
 CHECKED_PAIRS = 5
@@ -41,8 +40,8 @@ class TypeShares:
         n_types = len(names)
         place = points.point_of_row * n_types + codes[points.rows]
         table = np.bincount(place, points.shares, minlength=len(points.x) * n_types).reshape(-1, n_types)
-        found = np.flatnonzero(table.any(axis=0))
-        return cls(names[found], table[:, found] / table.sum(axis=1, keepdims=True))
+        occurs = np.flatnonzero(table.any(axis=0))
+        return cls(names[occurs], table[:, occurs] / table.sum(axis=1, keepdims=True))
 
     def forced(self, compared: Compared) -> float:
         """Mass that must change its cell type whatever the plan, since patients differ in proportions."""
@@ -69,19 +68,18 @@ def read_types(adata: AnnData, key: str, cell_type: str | None) -> tuple[NDArray
     return codes, names
 
 
-def warn_of_ties(
-    compared: Compared, stick: Yardstick, types: tuple[NDArray[np.intp], NDArray[np.str_]], *, solver: Exact
-) -> None:
+def warn_of_ties(compared: Compared, types: tuple[NDArray[np.intp], NDArray[np.str_]], *, solver: Exact) -> None:
     """Say so if composition and expression cannot be told apart, judged by a few pairs and not too many points."""
+    metric = compared.measured.metric
     pairs = compared.pairs.pairs[compared.pairs.coefficients > 0]
-    some = pairs[np.unique(np.linspace(0, len(pairs) - 1, CHECKED_PAIRS).astype(np.intp))]
-    patients = np.unique(some)
+    checked = pairs[np.unique(np.linspace(0, len(pairs) - 1, CHECKED_PAIRS).astype(np.intp))]
+    patients = np.unique(checked)
     points = compared.measured.points.of(patients).coarser(CHECKED_POINTS, seed=0)
     costs = costs_if_types_stay(
-        Clouds(stick.embed(points.x), points.weights, points.start),
-        np.searchsorted(patients, some),
+        Clouds(metric.embed(points.x), points.weights, points.start),
+        np.searchsorted(patients, checked),
         TypeShares.of(points, *types).shares,
-        ground=stick.ground(stick.power),
+        ground=metric.ground(),
         solver=solver,
     )
     (_, within), (dearer, more) = costs / (costs[0, 0] or 1.0)

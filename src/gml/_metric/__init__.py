@@ -5,7 +5,6 @@ from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
 from ._learn import DEFAULT_K, can_teach, check_design, euclidean, finish, learn
-from ._path import fit_path
 from ._penalty import SPARSE
 from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
@@ -36,7 +35,6 @@ __all__ = [
     "euclidean",
     "finish",
     "fit_displacements",
-    "fit_path",
     "leading_axes",
     "learn",
     "learning_pairs",

@@ -22,9 +22,8 @@ from ._triplets import has_triplets
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import Triplet
-    from gml.solvers import Solver
 
     from ._objective import Objective
 
@@ -95,7 +94,7 @@ class Run:
             logger.debug("pass %d: loss %.6g", number, history[-1])
             if _is_done(history, noisy=lessons.in_batches):
                 break
-        warn_of(worst(lessons.ended), lessons.solver)
+        warn_of(worst(lessons.ended), lessons.work.solver)
         lessons.ended.clear()
         return Descent(maps, history, self.scale, broke_off)
 
@@ -134,17 +133,15 @@ def begin(
     *,
     settings: Triplet,
     n_components: int,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> Run:
     """All patients, and the map that their descent starts from."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(work.seed)
     comparison = compare(design, settings.target)
     if not has_triplets(comparison):
         msg = "There is no triplet to learn from: donors or batches leave no patient that differs more than another."
         raise ValueError(msg)
-    lessons = Lessons(points.centred(), design, comparison, settings, solver, n_jobs)
+    lessons = Lessons(points.centred(), design, comparison, settings, work)
     objectives = lessons.draw(rng)
     scale = mean_distance(objectives)
     lessons, objectives = lessons.in_unit(scale), [objective.in_unit(scale) for objective in objectives]
@@ -165,12 +162,10 @@ def descend(
     settings: Triplet,
     n_passes: int,
     n_components: int,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> Descent:
     """Adam on all patients, from the start to the last pass."""
-    run = begin(points, design, settings=settings, n_components=n_components, solver=solver, seed=seed, n_jobs=n_jobs)
+    run = begin(points, design, settings=settings, n_components=n_components, work=work)
     return run.passes(n_passes)
 
 

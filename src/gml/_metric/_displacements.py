@@ -9,7 +9,7 @@ import numpy as np
 from scipy.linalg import eigh, svd
 
 from gml._base import check_memory
-from gml._ot import Clouds, EdgeSolution, Ground, PlanSolver, all_pairs, solve, warn_of
+from gml._ot import Clouds, EdgeSolution, Ground, all_pairs, engine_of, solve, warn_of
 
 from ._comparison import compare, pair_weights
 from ._fit import check_apart
@@ -17,10 +17,9 @@ from ._fit import check_apart
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml._ot import Moments, Solution, Transport
     from gml.methods import Spectral
-    from gml.solvers import Solver
 
 MOST_GROUPS = 16  # of patients that are left out in turn
 MOST_DIMENSIONS = 200  # in which directions are searched; with thousands of genes the rest is noise, and slow
@@ -56,20 +55,18 @@ class Displacements:
         return self.solution.plans
 
     @classmethod
-    def solve(
-        cls, points: Points, *, solver: Solver, n_jobs: int | None, pairs: NDArray[np.intp] | None = None
-    ) -> Displacements:
+    def solve(cls, points: Points, *, work: Work, pairs: NDArray[np.intp] | None = None) -> Displacements:
         """Under the Euclidean metric with squared cost, of all pairs or of some."""
-        most = MOST_DIMENSIONS if isinstance(solver, PlanSolver) else MOST_DENSE
+        most = MOST_DIMENSIONS if engine_of(work.solver).sparse_plans else MOST_DENSE
         basis = spanned_axes(points, most)
         pairs = all_pairs(len(points)) if pairs is None else pairs
-        if not isinstance(solver, PlanSolver):
-            _check_fits(len(pairs), len(basis))
-        return cls._of(basis, points.on(basis), pairs, components=None, solver=solver, n_jobs=n_jobs)
+        if not engine_of(work.solver).sparse_plans:
+            _check_memory(len(pairs), len(basis))
+        return cls._of(basis, points.on(basis), pairs, components=None, work=work)
 
-    def under(self, components: NDArray[np.float64], *, solver: Solver, n_jobs: int | None) -> Displacements:
+    def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
-        return self._of(self.basis, self.points, self.pairs, components=components, solver=solver, n_jobs=n_jobs)
+        return self._of(self.basis, self.points, self.pairs, components=components, work=work)
 
     @classmethod
     def _of(
@@ -79,13 +76,12 @@ class Displacements:
         pairs: NDArray[np.intp],
         *,
         components: NDArray[np.float64] | None,
-        solver: Solver,
-        n_jobs: int | None,
+        work: Work,
     ) -> Displacements:
         clouds = Clouds.of(points, components)
         ground = Ground(power=2)
-        solution = solve(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, components=components)
-        warn_of(solution.convergence, solver)
+        solution = solve(clouds, pairs, ground=ground, work=work, components=components)
+        warn_of(solution.convergence, work.solver)
         check_apart(solution.distances)
         return cls(basis, points, pairs, solution, solution.moments(points))
 
@@ -141,7 +137,7 @@ class Displacements:
         return among, within, between
 
 
-def _check_fits(n_pairs: int, r: int) -> None:
+def _check_memory(n_pairs: int, r: int) -> None:
     """Raise before the work if the moments of every pair cannot be held."""
     check_memory(
         8 * n_pairs * r * (r + 1) // 2,

@@ -18,9 +18,8 @@ from ._triplet import fit_triplet
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod, Method
-    from gml.solvers import Solver
 
 DEFAULT_K = 5  # of the triplet learner, as published
 ORDERED = (
@@ -70,9 +69,7 @@ def learn(
     method: Method,
     *,
     n_components: int | None,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> Fit:
     """Learn the map, its rows in their canonical basis: orthogonal, the longest first, the largest entry positive.
 
@@ -81,10 +78,10 @@ def learn(
     if isinstance(method, Fixed):
         return euclidean(points, n_components)
     if isinstance(method, Spectral):
-        fit = fit_spectral(points, design, method, n_components=n_components, solver=solver, n_jobs=n_jobs, seed=seed)
+        fit = fit_spectral(points, design, method, n_components=n_components, work=work)
     else:
         k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
-        fit = fit_triplet(points, design, method, n_components=k, solver=solver, seed=seed, n_jobs=n_jobs)
+        fit = fit_triplet(points, design, method, n_components=k, work=work)
     if not fit.components.any():
         warn(
             "Patients of different diseases are nowhere further apart than patients of the same disease, so there "

@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml._ot import Convergence
     from gml.methods import Triplet
-    from gml.solvers import Solver
 
     from ._comparison import Comparison
 
@@ -34,8 +33,7 @@ class Lessons:
     design: Design
     comparison: Comparison
     settings: Triplet
-    solver: Solver
-    n_jobs: int | None
+    work: Work
     ended: list[Convergence] = field(default_factory=list)
     """How the solver ended in every step, where it iterates."""
 
@@ -65,8 +63,8 @@ class Lessons:
             raise ValueError(msg)
         if settings.n_triplets is None:
             hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
-            return Objective(points, pairs_of(comparison), hinge, settings, self.solver, self.n_jobs, self.ended)
+            return Objective(points, pairs_of(comparison), hinge, settings, self.work, self.ended)
         triplets = sample_triplets(comparison, settings.n_triplets, rng)
         pairs = np.unique(np.sort(np.concatenate([triplets[:, :2], triplets[:, ::2]]), axis=1), axis=0)
         sampled = partial(sampled_triplet_loss, triplets=triplets, margin=settings.margin)
-        return Objective(points, pairs, sampled, settings, self.solver, self.n_jobs, self.ended)
+        return Objective(points, pairs, sampled, settings, self.work, self.ended)

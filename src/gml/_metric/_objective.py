@@ -16,10 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gml._cohort import Points
+    from gml._cohort import Points, Work
     from gml._ot import Convergence
     from gml.methods import Triplet
-    from gml.solvers import Solver
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,8 +32,7 @@ class Objective:
     hinge: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
     """Distances (p, p) → loss and derivative."""
     settings: Triplet
-    solver: Solver
-    n_jobs: int | None
+    work: Work
 
     ended: list[Convergence] = field(default_factory=list)
     """How the solver ended in every step so far, where it iterates; shared by the objectives of one descent."""
@@ -46,7 +44,7 @@ class Objective:
     def distances(self, components: NDArray[np.float64] | None, *, power: int) -> NDArray[np.float64]:
         """Distances of all pairs under a map, or under the Euclidean metric, shape (n_pairs,)."""
         clouds, ground = Clouds.of(self.points, components), Ground(power=power)
-        return pair_distances(clouds, self.pairs, ground=ground, solver=self.solver, n_jobs=self.n_jobs)
+        return pair_distances(clouds, self.pairs, ground=ground, work=self.work).distances
 
     def loss(self, components: NDArray[np.float64]) -> float:
         """Loss without the penalty."""
@@ -59,8 +57,7 @@ class Objective:
             Clouds.of(self.points, components),
             self.pairs,
             ground=Ground(power=self.settings.power),
-            solver=self.solver,
-            n_jobs=self.n_jobs,
+            work=self.work,
             description="solving one pass",
         )
         if solution.convergence is not None:

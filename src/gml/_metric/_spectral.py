@@ -16,9 +16,8 @@ from ._sampling import learning_pairs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import Spectral
-    from gml.solvers import Solver
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +43,7 @@ def fit_spectral(
     settings: Spectral,
     *,
     n_components: int | None,
-    solver: Solver,
-    n_jobs: int | None,
-    seed: int = 0,
+    work: Work,
 ) -> Fit:
     """Solve the generalised eigenproblem of :class:`gml.methods.Spectral`, once per round of plans.
 
@@ -55,17 +52,16 @@ def fit_spectral(
     distance within diseases over that between diseases, under the metric of the round (the Euclidean one, if nothing
     was found).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(work.seed)
     pairs = learning_pairs(design, target=settings.target, max_pairs=settings.max_pairs, rng=rng)
-    euclidean = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
+    euclidean = Displacements.solve(points, work=work, pairs=pairs)
     return fit_displacements(
         euclidean,
         design,
         patients=np.arange(len(points)),
         settings=settings,
         n_components=n_components,
-        solver=solver,
-        n_jobs=n_jobs,
+        work=work,
     )
 
 
@@ -76,8 +72,7 @@ def fit_displacements(
     patients: NDArray[np.intp],
     settings: Spectral,
     n_components: int | None,
-    solver: Solver,
-    n_jobs: int | None,
+    work: Work,
 ) -> Fit:
     """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
     leading = leading_axes(euclidean, patients)
@@ -85,7 +80,7 @@ def fit_displacements(
     displacements, part = euclidean, None
     for _ in range(settings.rounds):
         if part is not None:
-            displacements = euclidean.under(part.components, solver=solver, n_jobs=n_jobs)
+            displacements = euclidean.under(part.components, work=work)
         part = _solve(
             displacements, design, patients=patients, settings=settings, leading=leading, n_components=n_components
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,9 +46,7 @@ def start_map(
         lessons.design,
         Spectral(target=settings.target, max_pairs=max_pairs),
         n_components=n_components,
-        solver=lessons.solver,
-        n_jobs=lessons.n_jobs,
-        seed=int(rng.integers(2**32)),
+        work=replace(lessons.work, seed=int(rng.integers(2**32))),
     ).components[:n_components]
     if len(found) == 0:
         warn(

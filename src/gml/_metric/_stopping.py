@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import Triplet
-    from gml.solvers import Solver
 
     from ._comparison import Comparison
     from ._descent import Descent
@@ -39,22 +38,20 @@ def best_number_of_passes(
     descend: Callable[..., Descent],
     *,
     settings: Triplet,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> int:
     """Passes after which the loss of held-out anchors was lowest, over folds of patients (or donors)."""
     sums = np.zeros(settings.max_iter)
     n_done = 0
-    for held_out in folds(design, seed):
+    for held_out in folds(design, work.seed):
         train = np.flatnonzero(~held_out)
         part = design.of(train)
-        judged = _held_out_anchors(design, held_out, settings=settings, seed=seed)
+        judged = _held_out_anchors(design, held_out, settings=settings, seed=work.seed)
         if not (_can_teach(part, settings) and has_triplets(judged)):
             continue
         descent = descend(points.of(train), part, n_passes=settings.max_iter)
         hinge = partial(triplet_loss, comparison=judged, margin=settings.margin)
-        objective = Objective(points, pairs_of(judged), hinge, settings, solver, n_jobs).in_unit(descent.scale)
+        objective = Objective(points, pairs_of(judged), hinge, settings, work).in_unit(descent.scale)
         losses = [objective.loss(components) for components in descent.maps]
         # a descent that ended early stays where it was
         sums += np.append(losses, np.full(settings.max_iter - len(losses), losses[-1]))

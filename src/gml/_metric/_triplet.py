@@ -16,9 +16,8 @@ from ._penalty import SPARSE
 from ._stopping import best_number_of_passes
 
 if TYPE_CHECKING:
-    from gml._cohort import Design, Points
+    from gml._cohort import Design, Points, Work
     from gml.methods import Triplet
-    from gml.solvers import Solver
 
     from ._descent import Descent
 
@@ -34,25 +33,21 @@ def fit_triplet(
     settings: Triplet,
     *,
     n_components: int,
-    solver: Solver,
-    seed: int,
-    n_jobs: int | None,
+    work: Work,
 ) -> Fit:
     """Minimise the loss of :class:`gml.methods.Triplet`.
 
     What is returned is the map of the best pass, or with early stopping the one after as many passes as were best for
     patients that were held out.
     """
-    descent_of = partial(descend, settings=settings, n_components=n_components, solver=solver, seed=seed, n_jobs=n_jobs)
+    descent_of = partial(descend, settings=settings, n_components=n_components, work=work)
     if not settings.early_stopping:
         descent = descent_of(points, design, n_passes=settings.max_iter)
         fit = best_of(descent, settings)
         if fit.components.any() and not descent.broke_off:
             _warn_of_no_gain(descent.loss, settings)
         return fit
-    n_passes = best_number_of_passes(
-        points, design, descent_of, settings=settings, solver=solver, seed=seed, n_jobs=n_jobs
-    )
+    n_passes = best_number_of_passes(points, design, descent_of, settings=settings, work=work)
     descent = descent_of(points, design, n_passes=n_passes)
     if descent.broke_off:
         return best_of(descent, settings)

@@ -50,10 +50,10 @@ def takes_mudata(function: Function) -> Function:
         given.update(cells)
         given.update({name: getattr(taken, name) for name in ("use_rep", "layer") if name in given})
         result = function(*call.args, **call.kwargs)
-        first, key = next(iter(holders)), str(given.get("key_added") or given.get("key"))
+        first, key = next(iter(holders)), str(given.get("key_added") or given.get("metric"))
         if result is None:
             _write_back(holders[first], cells[first], taken, key=key)
-        elif isinstance(result, AnnData) and key in result.uns:
+        elif isinstance(result, AnnData) and "key_added" in given:
             result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
         return result
 

@@ -78,7 +78,7 @@ class Taken:
 def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
     """What the metric takes, or what `use_rep` and `layer` ask for."""
     use_rep, layer = given.get("use_rep"), given.get("layer")
-    metric = given.get("metric", given.get("key"))
+    metric = given.get("metric")
     home = None
     if isinstance(metric, str):
         home = next((holder for holder in reversed(holders) if metric in holder.uns), None)

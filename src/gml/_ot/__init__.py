@@ -1,46 +1,71 @@
-"""Optimal transport between many patients: arrays in, arrays out."""
+"""Optimal transport between many patients: arrays in, arrays out; the engine of each solver is registered here."""
 
 from ._barycenter import Barycenter, barycenter_start, free_support_barycenter
-from ._clouds import Clouds, Ground, all_pairs, join, square
+from ._clouds import Clouds, Ground, all_pairs, join, pairs_between, square
 from ._cost import ground_cost
+from ._engine import Engine, engine_of, register
+from ._entropic_engine import SinkhornEngine
 from ._exact import solve_exact
+from ._gaussian import GaussianEngine
 from ._graph import edge_weights, laplacian_product, scatter
 from ._nearest import Nearest, nearest_patients
-from ._pairwise import PlanSolver, Transport, transport
+from ._pairwise import Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
-from ._represent import has_shared_support, on_support_of, represent, type_key, used_points
-from ._solution import Convergence, Moments, Solution, unpacked, worst
-from ._solve import EdgeSolution, distances_among, pair_distances, solve, warn_of
+from ._plans import EdgeSolution, PlanEngine
+from ._sliced_engine import SlicedEngine
+from ._solution import Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
+from ._solve import (
+    check_ground,
+    check_types_apart,
+    distances_among,
+    on_support_of,
+    pair_distances,
+    represent,
+    solve,
+    warn_of,
+)
 from ._ties import costs_if_types_stay
+from ._types import CentroidEngine
 
 __all__ = [
     "Barycenter",
     "By",
+    "CentroidEngine",
     "Clouds",
     "Convergence",
+    "Distances",
     "EdgeSolution",
+    "Engine",
+    "GaussianEngine",
     "Ground",
     "Moments",
     "Nearest",
     "Oriented",
     "Parts",
-    "PlanSolver",
+    "PlanEngine",
+    "SinkhornEngine",
+    "SlicedEngine",
+    "Slopes",
     "Solution",
     "Transport",
     "all_pairs",
     "barycenter_start",
+    "check_ground",
+    "check_types_apart",
     "costs_if_types_stay",
     "distances_among",
     "edge_weights",
+    "engine_of",
     "free_support_barycenter",
     "ground_cost",
-    "has_shared_support",
     "join",
     "laplacian_product",
     "nearest_patients",
     "on_support_of",
     "pair_distances",
+    "pairs_between",
     "parts_of",
+    "register",
     "represent",
     "scatter",
     "solve",
@@ -48,9 +73,7 @@ __all__ = [
     "spread_rest",
     "square",
     "transport",
-    "type_key",
     "unpacked",
-    "used_points",
     "warn_of",
     "worst",
 ]

@@ -67,6 +67,11 @@ def all_pairs(n: int) -> NDArray[np.intp]:
     return np.column_stack(np.triu_indices(n, 1))
 
 
+def pairs_between(first: NDArray[np.intp], second: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Every patient of `first` with every one of `second`, shape (n_first · n_second, 2), row by row."""
+    return np.column_stack([np.repeat(first, len(second)), np.tile(second, len(first))])
+
+
 def square(values: NDArray[np.float64], pairs: NDArray[np.intp], n: int) -> NDArray[np.float64]:
     """Symmetric matrix with `values` at `pairs` and zeros elsewhere, shape (n, n)."""
     matrix = np.zeros((n, n))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from gml._base import TASKS_PER_WORKER, check_memory, n_workers, parallel
-from gml.solvers import Centroids, Exact, Unbalanced
+from gml.solvers import Centroids, Exact, Partial
 
 from ._cost import ground_cost
 from ._exact import solve_exact
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._clouds import Clouds, Ground
 
-PlanSolver: TypeAlias = Exact | Unbalanced | Centroids
+PlanSolver: TypeAlias = Exact | Partial | Centroids
 """Solvers whose plans are sparse, so that those of all pairs are kept as edges."""
 
 
@@ -73,7 +73,7 @@ def transport(
 
     Potentials are those of balanced transport, of :class:`gml.solvers.Exact`.
     """
-    _check_fits(np.diff(clouds.start)[pairs], plans=plans and not isinstance(solver, Unbalanced))
+    _check_memory(np.diff(clouds.start)[pairs], plans=plans and solver.mass == 1)
     n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
     blocks = np.array_split(pairs, n_blocks) if n_blocks else []
     shared = None
@@ -87,7 +87,7 @@ def transport(
     return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _check_fits(sizes: NDArray[np.intp], *, plans: bool) -> None:
+def _check_memory(sizes: NDArray[np.intp], *, plans: bool) -> None:
     """Raise before the work if all plans, or the largest problem, cannot be held; sizes have shape (n_pairs, 2)."""
     # each point of the larger patient has an edge at least: its ends, mass and cost
     n_edges = int(sizes.max(axis=1).sum()) if plans else 0
@@ -110,7 +110,6 @@ def _solve_block(
     shared: NDArray[np.float64] | None,
 ) -> tuple[NDArray[Any], ...]:
     """The fields of a :class:`Transport` for a block of pairs; runs on one worker."""
-    mass_moved = 1.0 if isinstance(solver, Exact) else solver.mass
     distances = np.empty(len(pairs))
     n_edges = np.zeros(len(pairs), dtype=np.intp)
     source, target = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -122,8 +121,8 @@ def _solve_block(
         else:
             cost = shared[np.ix_(clouds.support[of_p], clouds.support[of_q])]
         a, b = clouds.weights[of_p], clouds.weights[of_q]
-        if mass_moved < 1:
-            distances[index], plan = solve_partial(a, b, cost, mass=mass_moved, max_iter=solver.max_iter)
+        if solver.mass < 1:
+            distances[index], plan = solve_partial(a, b, cost, mass=solver.mass, max_iter=solver.max_iter)
         else:
             distances[index], plan, *both = solve_exact(a, b, cost, max_iter=solver.max_iter)
             if duals:

@@ -52,6 +52,16 @@ class Convergence:
     """Pairs in all."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Distances:
+    """Distances of some pairs of patients."""
+
+    distances: NDArray[np.float64]
+    """Shape (n_pairs,), or (p, q) for all patients of two cohorts."""
+    convergence: Convergence | None = None
+    """How the iterations ended; `None` for solvers without."""
+
+
 def worst(ended: Sequence[Convergence]) -> Convergence | None:
     """The worst of several ends in each respect; `None` if there is none."""
     if not ended:

@@ -1,75 +1,68 @@
-"""One door to all solvers: distances of many pairs of patients, and what learning needs to know about them."""
+"""One door to all solvers: patients as what is transported, their distances, and what learning needs to know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from gml._anndata import CLOSEST
 from gml._base import warn
-from gml.solvers import Sinkhorn, Sliced
+from gml.solvers import solver_name
 
 from ._clouds import all_pairs, square
-from ._entropic import solve_sinkhorn
-from ._gaussian import solve_gaussian
-from ._graph import edge_weights, laplacian_product, scatter
-from ._pairwise import PlanSolver, transport
-from ._sliced import solve_sliced
-from ._solution import Slopes
+from ._engine import engine_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
-    from gml._cohort import Points
+    from gml._cohort import Cohort, Points, Work
     from gml.solvers import Solver
 
     from ._clouds import Clouds, Ground
-    from ._pairwise import Transport
-    from ._solution import Convergence, Moments, Solution
+    from ._solution import Convergence, Distances, Solution
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EdgeSolution:
-    """Distances and sparse plans."""
-
-    plans: Transport
-    z: NDArray[np.float64]
-    """The points that were transported, shape (n, k)."""
-    power: int
-
-    @property
-    def distances(self) -> NDArray[np.float64]:
-        """Distance of each pair, shape (n_pairs,)."""
-        return self.plans.distances
-
-    @property
-    def convergence(self) -> Convergence | None:
-        """Nothing: plans are optimal."""
-        return None
-
-    def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
-        """Derivative of the sum of distances; by the envelope theorem the plans count as constant."""
-        active = coefficients != 0
-        plans = self.plans.only(active)
-        weights = edge_weights(plans, coefficients[active], power=self.power)
-        return Slopes(laplacian_product(plans, weights, self.z))
-
-    def moments(self, points: Points) -> Moments:
-        """Moments of the displacements of `points`."""
-        return EdgeMoments(self.plans, points.x)
+def represent(cohort: Cohort, work: Work) -> Points:
+    """Each patient by themselves, without a look at others, as what the solver transports."""
+    points: Points = engine_of(work.solver).represent(work.solver, cohort, work)
+    spread = float(np.ptp(points.x, axis=0).max(initial=0.0))
+    if 0 < spread < CLOSEST:
+        msg = (
+            f"Cells differ by {spread:.1e} at most, and distances below {CLOSEST:.0e} would count as 0; multiply the "
+            "features by a constant."
+        )
+        raise ValueError(msg)
+    return points
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EdgeMoments:
-    """Moments by the Laplacian of the transport graph, never pair by pair."""
+def on_support_of(points: Points, source: Points, solver: Solver) -> Points:
+    """The points on what the patients of `source` teach of it, for a solver with a shared support.
 
-    plans: Transport
-    x: NDArray[np.float64]
-    """Shape (n, r)."""
+    In training `source` are the training patients, so that nothing of the others shapes the support.
+    """
+    placed: Points = engine_of(solver).place(solver, points, source)
+    return placed
 
-    def scatter(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
-        return scatter(self.plans, coefficients, self.x)
+
+def check_ground(solver: Solver, ground: Ground) -> None:
+    """Whether the solver is defined for the ground metric, told before the work."""
+    if ground.metric != "euclidean" and not engine_of(solver).any_ground:
+        msg = (
+            f"solver={solver_name(solver)!r} is defined for the Euclidean and learned metrics only, got the metric "
+            f"{ground.metric!r}; take solver='exact' or 'sinkhorn'."
+        )
+        raise ValueError(msg)
+
+
+def check_types_apart(solver: Solver) -> None:
+    """Whether the solver can compare the cells of one type alone."""
+    if engine_of(solver).type_column(solver) is not None:
+        msg = (
+            f"`solver` must not be {solver_name(solver)!r} where the cells of each type are compared alone: within one "
+            "cell type there is nothing left to transport; take solver='exact'."
+        )
+        raise ValueError(msg)
 
 
 def solve(
@@ -77,8 +70,7 @@ def solve(
     pairs: NDArray[np.intp],
     *,
     ground: Ground,
-    solver: Solver,
-    n_jobs: int | None,
+    work: Work,
     components: NDArray[np.float64] | None = None,
     description: str = "solving transport",
 ) -> Solution:
@@ -86,60 +78,29 @@ def solve(
 
     `components` is the map that made the clouds, shape (k, r), if moments are asked for in the space before it.
     """
-    if isinstance(solver, PlanSolver):
-        plans = transport(
-            clouds, pairs, ground=ground, solver=solver, plans=True, n_jobs=n_jobs, description=description
-        )
-        return EdgeSolution(plans, clouds.z, ground.power)
-    if isinstance(solver, Sinkhorn):
-        return solve_sinkhorn(clouds, pairs, ground=ground, solver=solver)
-    if isinstance(solver, Sliced):
-        return solve_sliced(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
-    return solve_gaussian(clouds, pairs, ground=ground, n_jobs=n_jobs, components=components)
+    solution: Solution = engine_of(work.solver).solve(
+        work.solver, clouds, pairs, ground=ground, work=work, components=components, description=description
+    )
+    return solution
 
 
 def warn_of(convergence: Convergence | None, solver: Solver) -> None:
     """Warn if some pairs did not converge."""
-    if convergence is None or not convergence.n_open or not isinstance(solver, Sinkhorn):
-        return
-    warn(
-        f"Sinkhorn did not converge for {convergence.n_open} of {convergence.n_pairs} pairs of patients: after "
-        f"{convergence.n_iter} iterations a plan misses {convergence.residual:.2g} of the mass, more than "
-        f"tol={solver.tol:g}. Raise max_iter={solver.max_iter}, epsilon={solver.epsilon:g} or tol in "
-        "solver=gml.solvers.Sinkhorn(...)."
-    )
+    if convergence is not None and convergence.n_open:
+        warn(engine_of(solver).advice(solver, convergence))
 
 
-def pair_distances(
-    clouds: Clouds,
-    pairs: NDArray[np.intp],
-    *,
-    ground: Ground,
-    solver: Solver,
-    n_jobs: int | None,
-    ended: list[Convergence] | None = None,
-) -> NDArray[np.float64]:
-    """Distances of `pairs`, shape (n_pairs,); warns if some did not converge, and adds to `ended` how it went."""
-    if isinstance(solver, PlanSolver):
-        return transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
-    solution = solve(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
-    warn_of(solution.convergence, solver)
-    if ended is not None and solution.convergence is not None:
-        ended.append(solution.convergence)
-    return solution.distances
+def pair_distances(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> Distances:
+    """Distances of `pairs`, shape (n_pairs, 2), and how an iterative solver ended; warns if some did not converge."""
+    solved: Distances = engine_of(work.solver).distances(work.solver, clouds, pairs, ground=ground, work=work)
+    warn_of(solved.convergence, work.solver)
+    return solved
 
 
 def distances_among(
-    clouds: Clouds,
-    *,
-    ground: Ground,
-    solver: Solver,
-    n_jobs: int | None,
-    pairs: NDArray[np.intp] | None = None,
-    ended: list[Convergence] | None = None,
+    clouds: Clouds, *, ground: Ground, work: Work, pairs: NDArray[np.intp] | None = None
 ) -> NDArray[np.float64]:
     """Distances of all patients, shape (p, p), symmetric with a zero diagonal; of `pairs` only, zeros elsewhere."""
     n = len(clouds.start) - 1
     pairs = all_pairs(n) if pairs is None else pairs
-    found = pair_distances(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs, ended=ended)
-    return square(found, pairs, n)
+    return square(pair_distances(clouds, pairs, ground=ground, work=work).distances, pairs, n)

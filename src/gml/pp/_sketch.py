@@ -15,6 +15,7 @@ from gml._anndata import (
     SKETCH,
     SKETCH_FORMAT,
     WEIGHT,
+    Columns,
     average,
     check_anndata,
     colors_of,
@@ -116,9 +117,9 @@ def sketch(
     check_n_jobs(n_jobs)
     seed = check_seed(rng)
     features = find_features(adata, use_rep=use_rep, layer=layer)
-    cohort = Cohort.from_anndata(adata, features, patient_key=patient_key)
+    cohort = Cohort.from_anndata(adata, features, Columns(patient_key, None))
     if adata.X is not None:
-        _check_fits(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
+        _check_memory(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
     points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
     obs = _describe(adata, cohort, points)
     sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
@@ -134,7 +135,7 @@ def sketch(
     return sketched
 
 
-def _check_fits(n: int, n_genes: int) -> None:
+def _check_memory(n: int, n_genes: int) -> None:
     """Raise before the work if the means of genes cannot be held, dense as they are."""
     check_memory(
         8 * n * n_genes,

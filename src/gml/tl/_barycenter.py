@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import anndata as ad
@@ -11,12 +10,15 @@ import pandas as pd
 import scipy.sparse as sp
 
 from gml._anndata import (
+    DISEASE,
     GENES,
     N_CELLS,
+    PATIENT,
     PCA_LOADINGS,
     SKETCH,
     SKETCH_FORMAT,
     WEIGHT,
+    Columns,
     Keys,
     average,
     check_anndata,
@@ -28,11 +30,10 @@ from gml._anndata import (
     named_like,
     numeric_matrix,
 )
-from gml._base import check_float, check_int, check_n_jobs, check_n_points, check_seed, warn
-from gml._measure import DISEASE, PATIENT, measure_against, store_metric, yardstick
+from gml._cohort import Work
+from gml._measure import Steps, check_diseases, measure_cells, params_of, resolve_metric, store_metric, typical_patients
 from gml._mudata import takes_mudata
-from gml._ot import barycenter_start, free_support_barycenter
-from gml.solvers import resolve_exact, solver_name
+from gml.solvers import resolve_exact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._measure import Measured, Metric, Yardstick
+    from gml._measure import Measured, Metric, ResolvedMetric
     from gml._ot import Barycenter
     from gml.solvers import Exact, ExactName
 
@@ -145,108 +146,39 @@ def barycenter(
     (9, 3)
     """
     check_anndata(adata)
-    settings = resolve_exact(solver)
-    check_n_points(n_points)
-    check_steps(max_iter, tol)
-    check_n_jobs(n_jobs)
-    seed = check_seed(rng)
-    stick = yardstick(metric, holders=(adata,))
-    check_means(stick)
-    disease_key = labelled_by(adata, stick, disease_key)
-    patient_key = stick.key_for(adata, patient_key, default=PATIENT)
-    measured, _ = measure_against(
-        adata,
-        None,
-        stick,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=None,
-        layer=None,
-        solver=settings,
-        n_points=n_points,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
-    found = typical_patients(measured, solver=settings, max_iter=max_iter, tol=tol, seed=seed, n_jobs=n_jobs)
-    features = measured.cohort.features
-    params = {
-        "patient_key": patient_key,
-        "disease_key": disease_key,
-        "use_rep": features.rep,
-        "layer": features.layer,
-        "metric": stick.name,
-        "metric_kind": stick.kind,
-        "solver": solver_name(settings),
-        "solver_settings": asdict(settings),
-        "n_points": n_points,
-        "max_iter": max_iter,
-        "tol": tol,
-        "rng": seed,
-    }
-    return _as_sketch(adata, measured, found, stick=stick, params=params)
+    work = Work.checked(solver=resolve_exact(solver), n_points=n_points, rng=rng, n_jobs=n_jobs)
+    steps = Steps(resolve_exact(solver), max_iter, tol, work.n_jobs)
+    resolved = resolve_metric(metric, holders=(adata,))
+    _check_means(resolved)
+    columns = Columns(patient_key, disease_key)
+    check_diseases(adata, resolved, columns)
+    measured = measure_cells(adata, resolved, columns=columns, work=work)
+    typical = typical_patients(measured, steps, seed=work.seed)
+    own = resolved.columns(adata, columns)
+    params = params_of(own, measured.cohort.features, work, metric=resolved) | {"max_iter": max_iter, "tol": tol}
+    return _as_sketch(adata, measured, typical, params=params)
 
 
-def check_steps(max_iter: object, tol: object) -> None:
-    """The settings of the iteration."""
-    check_int(max_iter, name="max_iter")
-    check_float(tol, name="tol")
-
-
-def check_means(stick: Yardstick) -> None:
+def _check_means(metric: ResolvedMetric) -> None:
     """Whether the mean of points is what lies nearest to them."""
-    if stick.learned is None and stick.name != "euclidean":
+    if metric.learned is None and metric.name != "euclidean":
         msg = (
             f"A typical patient is made of means of cells, which needs a learned metric or metric=None for the "
-            f"Euclidean one, got the metric {stick.name!r}."
+            f"Euclidean one, got the metric {metric.name!r}."
         )
         raise ValueError(msg)
 
 
-def labelled_by(adata: AnnData, stick: Yardstick, disease_key: str) -> str:
-    """The column of diseases, which some patient must have."""
-    key = stick.key_for(adata, disease_key, default=DISEASE)
-    column = get_column(adata, key, hint="Pass the column of each patient's disease as `disease_key`.")
-    if not column.notna().any():
-        msg = f"No patient has a disease in adata.obs[{key!r}]: all values are missing."
-        raise ValueError(msg)
-    return key
-
-
-def typical_patients(
-    measured: Measured, *, solver: Exact, max_iter: int, tol: float, seed: int, n_jobs: int | None
-) -> list[Barycenter]:
-    """The barycenter of each disease, in their order."""
-    clouds, cohort = measured.clouds, measured.cohort
-    found = []
-    for code in range(len(cohort.classes)):
-        patients = np.flatnonzero(cohort.labels == code)
-        n_support = int(np.median(np.diff(clouds.start)[patients]))
-        start = barycenter_start(clouds, patients, n_support, seed=seed)
-        call: dict[str, Any] = {"solver": solver, "max_iter": max_iter, "tol": tol, "n_jobs": n_jobs}
-        found.append(free_support_barycenter(clouds, patients, start, **call))
-    moving = {str(name): one.change for name, one in zip(cohort.classes, found, strict=True) if not one.converged}
-    if moving:
-        name, change = max(moving.items(), key=lambda item: item[1])
-        warn(
-            f"The typical patients of {len(moving)} of {len(found)} diseases still move after max_iter={max_iter} "
-            f"steps, that of {name!r} by {change:.2g} of the spread of its cells, where tol={tol:g} is asked for. "
-            "Raise `max_iter`, or `tol` if that is close enough."
-        )
-    return found
-
-
-def _as_sketch(
-    adata: AnnData, measured: Measured, found: list[Barycenter], *, stick: Yardstick, params: dict[str, Any]
-) -> AnnData:
+def _as_sketch(adata: AnnData, measured: Measured, typical: list[Barycenter], *, params: dict[str, Any]) -> AnnData:
     """The typical patients as an AnnData that gml takes for a sketch."""
-    points, features = measured.points, measured.cohort.features
-    shares = sp.vstack([one.shares for one in found], format="csr")
+    points, features, metric = measured.points, measured.cohort.features, measured.metric
+    shares = sp.vstack([center.shares for center in typical], format="csr")
     of_cells = shares @ points.averaging(adata.n_obs)
 
     def means(layer: str | None) -> NDArray[np.floating[Any]]:
         return average(of_cells, numeric_matrix(gene_matrix(adata, layer), name="genes"))
 
-    obs = _describe(adata, measured, found, params=params)
+    obs = _describe(adata, measured, typical, params=params)
     sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
     if features.rep != GENES:
         sketched.obsm[features.rep] = named_like(shares @ points.x, obs.index, stored=adata.obsm.get(features.rep))
@@ -254,25 +186,25 @@ def _as_sketch(
             sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
     elif features.layer is not None:
         sketched.layers[features.layer] = means(features.layer)
-    if stick.learned is not None:
-        key = stick.name if stick.kind == "key" else Keys().key_added
-        store_metric(sketched, stick.learned, np.concatenate([one.z for one in found]), key_added=key)
+    if metric.learned is not None:
+        key = metric.name if metric.kind == "key" else Keys().key_added
+        store_metric(sketched, metric.learned, np.concatenate([center.z for center in typical]), key_added=key)
     sketched.uns |= colors_of(adata, obs.columns)
     summary = {
         "diseases": measured.cohort.classes,
         "n_patients": np.bincount(measured.cohort.labels[measured.cohort.known]),
-        "n_iter": np.array([len(one.objective) for one in found]),
-        "change": np.array([one.change for one in found]),
-        "objective": np.array([one.objective[-1] for one in found]),
+        "n_iter": np.array([len(center.objective) for center in typical]),
+        "change": np.array([center.change for center in typical]),
+        "objective": np.array([center.objective[-1] for center in typical]),
     }
     sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params, **summary}
     return sketched
 
 
-def _describe(adata: AnnData, measured: Measured, found: list[Barycenter], *, params: dict[str, Any]) -> pd.DataFrame:
+def _describe(adata: AnnData, measured: Measured, typical: list[Barycenter], *, params: dict[str, Any]) -> pd.DataFrame:
     """What is known of each point."""
     cohort = measured.cohort
-    sizes = np.array([len(one.z) for one in found])
+    sizes = np.array([len(center.z) for center in typical])
     names = [str(name) for name in cohort.classes]
     labels = get_column(adata, params["disease_key"])
     first = [cohort.rows[np.flatnonzero(cohort.labels == code)[0]][0] for code in range(len(names))]

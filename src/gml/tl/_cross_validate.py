@@ -7,15 +7,22 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from gml._anndata import GENES, check_anndata
-from gml._base import check_choice, check_n_jobs, check_n_points, check_seed, parallel
-from gml._cohort import types_of_cells
+from gml._anndata import GENES, Columns, check_anndata
+from gml._base import check_choice, parallel
+from gml._cohort import Work, types_of_cells
 from gml._evaluate import Study, run_fold, tabulate
-from gml._measure import check_distances_fit, check_genes, read_composition, read_splits, read_study, refit_pca, rescale
+from gml._measure import (
+    check_genes,
+    check_memory_of_distances,
+    read_composition,
+    read_splits,
+    read_study,
+    refit_pca,
+    rescale,
+)
 from gml._mudata import takes_mudata
-from gml._ot import Clouds, Ground, distances_among, has_shared_support, represent, type_key
+from gml._ot import Clouds, Ground, distances_among, engine_of, represent
 from gml.methods import AnyMethod, Fixed, resolve_method
-from gml.solvers import resolve_solver
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,26 +138,16 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     ['euclidean', 'lda', 'majority', 'pseudobulk', 'spectral']
     """
     check_anndata(adata)
-    check_n_jobs(n_jobs)
-    check_n_points(n_points)
     named = _name_metrics(metrics)
-    solver = resolve_solver(solver)
-    seed = check_seed(rng)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
     if refit is not None:
         check_choice(refit, name="refit", choices=["pca"])
-    cohort = read_study(
-        adata,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        donor_key=donor_key,
-        batch_key=batch_key,
-        use_rep=GENES if refit is not None and use_rep is None else use_rep,
-        layer=layer,
-        type_key=type_key(solver),
-    )
-    folds = read_splits(splits, cohort, seed=seed)
+    rep = GENES if refit is not None and use_rep is None else use_rep
+    columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=rep, layer=layer)
+    cohort = read_study(adata, columns, work)
+    folds = read_splits(splits, cohort, seed=work.seed)
     types = None if cell_type_key is None else types_of_cells(adata, cell_type_key)[0]
-    study = Study(cohort.design, len(cohort.classes), named, solver, seed)
+    study = Study(cohort.design, len(cohort.classes), named, work.sequential())
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort] | None = None
     if refit is not None:
         check_genes(cohort)
@@ -158,18 +155,18 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     elif cohort.features.modality is not None:
         retake = rescale
     fixed: dict[str, Fixed] = {}  # those that take nothing from training patients
-    if retake is None and not has_shared_support(solver):
+    if retake is None and not engine_of(work.solver).shares_support(work.solver):
         fixed = {name: metric for name, metric in named.items() if isinstance(metric, Fixed) and not metric.estimated}
-    check_distances_fit(cohort, n_kept=len(fixed))
+    check_memory_of_distances(cohort, n_kept=len(fixed))
     if retake is None:
-        points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
+        points = represent(cohort, work)
         composition = None if types is None else read_composition(cohort, types)
-        kept = _distances(points, fixed, solver=solver, n_jobs=n_jobs)
+        kept = _distances(points, fixed, work=work)
         study = replace(study, composition=composition, fixed=kept)
         run = partial(run_fold, points=points, study=study)
     else:
-        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, n_points=n_points, types=types)
-    results = parallel(run, folds, n_jobs=n_jobs, description="cross-validating")
+        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, types=types)
+    results = parallel(run, folds, n_jobs=work.n_jobs, description="cross-validating")
     return tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
 
 
@@ -190,13 +187,11 @@ def _name_metrics(metrics: Sequence[str | AnyMethod]) -> dict[str, AnyMethod]:
     return named
 
 
-def _distances(
-    points: Points, metrics: dict[str, Fixed], *, solver: Solver, n_jobs: int | None
-) -> dict[str, NDArray[np.float64]]:
+def _distances(points: Points, metrics: dict[str, Fixed], *, work: Work) -> dict[str, NDArray[np.float64]]:
     """Distances between all patients under each metric, (p, p)."""
     clouds = Clouds.of(points)
     return {
-        name: distances_among(clouds, ground=Ground(metric=metric.ground), solver=solver, n_jobs=n_jobs)
+        name: distances_among(clouds, ground=Ground(metric=metric.ground), work=work)
         for name, metric in metrics.items()
     }
 
@@ -207,11 +202,10 @@ def _run_anew(
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort],
     cohort: Cohort,
     study: Study,
-    n_points: int | None,
     types: NDArray[np.intp] | None,
 ) -> list[Result]:
     """One split on features that its training patients make anew."""
     retaken = retake(cohort, fold.train)
-    points = represent(retaken, study.solver, n_points=n_points, seed=study.seed, n_jobs=1)
+    points = represent(retaken, study.work)
     composition = None if types is None else read_composition(retaken, types)
     return run_fold(fold, points, replace(study, composition=composition))

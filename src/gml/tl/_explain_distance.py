@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from gml._anndata import check_anndata, get_column
-from gml._base import check_choice, check_n_jobs, check_n_points, check_seed
+from gml._anndata import CELL_TYPE, PATIENT, check_anndata, get_column
+from gml._base import check_choice
+from gml._cohort import Work
 from gml._genes import GeneWay
-from gml._measure import PATIENT, TypeShares, compare_two, features_of, read_types, warn_of_ties, yardstick
+from gml._measure import TypeShares, compare_two, read_types, resolve_metric, warn_of_ties
 from gml._mudata import takes_mudata
 from gml._ot import parts_of
 from gml.solvers import resolve_exact
@@ -21,11 +22,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._measure import Metric, Yardstick
+    from gml._measure import Metric, ResolvedMetric
     from gml._ot import By, Parts
     from gml.solvers import Exact, ExactName
-
-CELL_TYPE = "cell_type"  # default of `cell_type_key`
 
 
 @takes_mudata
@@ -154,43 +153,29 @@ def explain_distance(
     check_choice(by, name="by", choices=["cell_type", "gene", "component"])
     names = str(p), str(q)
     _check_excess(names, groupby, excess=excess)
-    settings = resolve_exact(solver)
-    check_n_points(n_points)
-    check_n_jobs(n_jobs)
-    seed = check_seed(rng)
-    stick = yardstick(metric, holders=(adata,))
-    _check_squares(stick, by)
-    features = features_of(adata, stick)
-    way = GeneWay.find(adata, stick, features) if by == "gene" else None
+    exact = resolve_exact(solver)
+    work = Work.checked(solver=exact, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    resolved = resolve_metric(metric, holders=(adata,))
+    _check_squares(resolved, by)
+    way = GeneWay.find(adata, resolved) if by == "gene" else None
     asked = by == "cell_type" or cell_type is not None or cell_type_key != CELL_TYPE
     asked = asked or (CELL_TYPE in adata.obs and bool(get_column(adata, CELL_TYPE).notna().all()))
     one_type = None if cell_type is None else str(cell_type)
     codes = read_types(adata, cell_type_key, one_type) if asked else None
-    compared = compare_two(
-        adata,
-        stick,
-        features,
-        names=names,
-        patient_key=patient_key,
-        groupby=groupby,
-        excess=excess,
-        n_points=n_points,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
+    compared = compare_two(adata, resolved, names, patient_key=patient_key, work=work, groupby=groupby, excess=excess)
     types = None
     if codes is not None:
-        warn_of_ties(compared, stick, codes, solver=settings)
+        warn_of_ties(compared, codes, solver=exact)
         types = TypeShares.of(compared.measured.points, *codes).only(one_type)
     add_up = partial(
         parts_of,
         by="component" if way is not None and way.loadings is None else by,
         z=compared.measured.clouds.z,
-        power=stick.power,
+        power=resolved.power,
         shares=None if types is None else types.shares,
         only_within=one_type is not None,
     )
-    parts = reduce(add, (add_up(*block) for block in compared.solve(stick, solver=settings, n_jobs=n_jobs)))
+    parts = reduce(add, (add_up(*block) for block in compared.solve(solver=exact, n_jobs=work.n_jobs)))
     if way is not None:
         of_genes = way.parts(adata, compared.measured, parts)
         table = _of_genes(of_genes, adata.var_names, known=asked, split=way.loadings is not None)
@@ -217,11 +202,11 @@ def _check_excess(names: tuple[str, str], groupby: str | None, *, excess: bool) 
         raise ValueError(msg)
 
 
-def _check_squares(stick: Yardstick, by: By) -> None:
+def _check_squares(metric: ResolvedMetric, by: By) -> None:
     """Whether squares of the ground cost are sums over components."""
-    if by != "cell_type" and stick.ground(stick.power).metric != "euclidean":
+    if by != "cell_type" and metric.ground().metric != "euclidean":
         msg = (
-            f"by={by!r} needs a learned or the Euclidean metric, got {stick.name!r}, whose squares are no sums over "
+            f"by={by!r} needs a learned or the Euclidean metric, got {metric.name!r}, whose squares are no sums over "
             "features; pass by='cell_type'."
         )
         raise ValueError(msg)

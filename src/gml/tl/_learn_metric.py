@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import check_anndata, check_key_added, find_gene_map
-from gml._base import check_int, check_n_jobs, check_n_points, check_seed, warn
+from gml._anndata import Columns, check_anndata, check_key_added, find_gene_map
+from gml._base import check_int, warn
+from gml._cohort import Work
 from gml._evaluate import learn_any
-from gml._measure import check_key_is_free, embed_cells, read_study, store_metric
+from gml._measure import (
+    ResolvedMetric,
+    check_key_is_free,
+    embed_cells,
+    measure,
+    params_of,
+    read_study,
+    store_metric,
+)
 from gml._metric import GroundMetric, with_signs
 from gml._mudata import takes_mudata
-from gml._ot import on_support_of, represent, type_key, used_points
 from gml.methods import Fixed, method_name, resolve_method, settings_of
-from gml.solvers import resolve_solver, solver_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -84,14 +90,14 @@ def learn_metric(
         :class:`gml.methods.Triplet`, :class:`gml.methods.Spectral`.
     solver
         How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"sliced"``, ``"centroids"`` or
-        ``"unbalanced"``, or settings from :mod:`gml.solvers`.
+        ``"partial"``, or settings from :mod:`gml.solvers`.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
         of diseases but at least two for spectral (all, if it includes whitening or the Euclidean metric), for which it
         is an upper bound.
     n_points
         Each patient is represented by at most this many weighted k-means points; `None` takes every cell. It serves
-        exact, unbalanced and Sinkhorn transport; the other solvers read every cell, which is recorded as `None`.
+        exact, partial and Sinkhorn transport; the other solvers read every cell, which is recorded as `None`.
     key_added
         Name of the result.
     rng
@@ -142,55 +148,27 @@ def learn_metric(
     (180, 2)
     """
     check_anndata(adata)
-    method_settings, solver_settings = resolve_method(method), resolve_solver(solver)
+    method_settings = resolve_method(method)
     check_key_added(key_added)
-    check_n_jobs(n_jobs)
-    check_n_points(n_points)
-    seed = check_seed(rng)
+    columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
 
-    cohort = read_study(
-        adata,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        donor_key=donor_key,
-        batch_key=batch_key,
-        use_rep=use_rep,
-        layer=layer,
-        type_key=type_key(solver_settings),
-        method=method_settings,
-    )
+    cohort = read_study(adata, columns, work, method=method_settings)
     features = cohort.features
     check_key_is_free(adata, key_added, features.rep)
     _check_method(method_settings, n_components, n_features=len(features.names))
     _warn_of_batches(cohort)
     gene_map = find_gene_map(adata, features)
-    points = represent(cohort, solver_settings, n_points=n_points, seed=seed, n_jobs=n_jobs)
-    points = on_support_of(points, points, solver_settings)
-    fit, learned, choice = learn_any(
-        points,
-        cohort.design,
-        method_settings,
-        n_components=n_components,
-        solver=solver_settings,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
-    params = {
-        "patient_key": patient_key,
-        "disease_key": disease_key,
+    points = measure(cohort, ResolvedMetric(), work).points
+    fit, learned, choice = learn_any(points, cohort.design, method_settings, n_components=n_components, work=work)
+    params = params_of(columns, features, work) | {
         "donor_key": donor_key,
         "batch_key": batch_key,
-        "use_rep": features.rep,
-        "layer": layer,
         "method": method_name(method_settings),
         "method_settings": settings_of(method_settings),
         "learned_by": method_name(learned),
         "learned_settings": settings_of(learned),
-        "solver": solver_name(solver_settings),
-        "solver_settings": asdict(solver_settings),
         "n_components": n_components,
-        "n_points": used_points(solver_settings, n_points),
-        "rng": seed,
         "power": learned.power,
         "transformed": False,
     }

@@ -2,54 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import anndata as ad
-import pandas as pd
-
-from gml._anndata import (
-    N_CELLS,
-    NOISE_FLOOR,
-    Keys,
-    average,
-    check_anndata,
-    check_key_added,
-    colors_of,
-    get_var,
-    numeric_matrix,
-)
-from gml._base import check_choice, check_int, check_memory, check_n_jobs, check_n_points, check_seed, metric_name
-from gml._cohort import constant_columns, patients_of_cells
+from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added
+from gml._base import check_choice, check_int, metric_name
+from gml._cohort import Work
 from gml._measure import (
-    DISEASE,
-    PATIENT,
-    classical_mds,
-    distances_between,
-    distances_within,
-    keys_of,
-    measure_against,
+    check_memory_of_patients,
+    measure_both,
     measure_groups,
-    noise_floor,
+    patients_from,
     read_groups,
-    scaled,
-    sketch_error,
-    warn_of_sizes,
-    warn_of_sketch,
-    yardstick,
+    record_call,
+    resolve_metric,
+    store_distances,
 )
 from gml._mudata import takes_mudata
-from gml._ot import nearest_patients, used_points, worst
-from gml.solvers import Centroids, Exact, Gaussian, Sliced, resolve_solver, solver_name
+from gml._ot import check_ground, check_types_apart, nearest_patients
+from gml.solvers import Exact, resolve_exact
 
 if TYPE_CHECKING:
     import numpy as np
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from gml._anndata import UseRep
-    from gml._measure import Measured, Metric, Yardstick
-    from gml._ot import Convergence, Ground
+    from gml._measure import Measured, Metric
+    from gml._ot import Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
 
@@ -192,178 +170,40 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     >>> patients.obsp["gml_distances"].shape
     (6, 6)
     """
-    patients, *_ = compare_patients(
-        adata,
-        reference,
-        metric=metric,
-        groupby=groupby,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=use_rep,
-        layer=layer,
-        gene_symbols=gene_symbols,
-        solver=solver,
-        power=power,
-        n_points=n_points,
-        neighbors_only=neighbors_only,
-        key_added=key_added,
-        rng=rng,
-        n_jobs=n_jobs,
-    )
-    return patients
-
-
-def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
-    adata: AnnData,
-    reference: AnnData | None,
-    *,
-    metric: Metric,
-    patient_key: str,
-    disease_key: str,
-    use_rep: UseRep,
-    layer: str | None,
-    gene_symbols: str | None,
-    solver: SolverName | Solver,
-    power: Power | None,
-    n_points: int | None,
-    key_added: str,
-    rng: int | np.random.Generator | None,
-    n_jobs: int | None,
-    labelled: bool = True,
-    neighbors_only: int | None = None,
-    groupby: str | None = None,
-) -> tuple[AnnData, Yardstick, Measured, Measured | None]:
-    """The result of :func:`patient_distances`, what it was measured with, and the measured patients and reference."""
     check_anndata(adata)
     if reference is not None:
         check_anndata(reference, name="reference")
-    solver_settings = resolve_solver(solver)
     if power is not None:
         check_choice(power, name="power", choices=[1, 2])
     check_key_added(key_added)
-    check_n_jobs(n_jobs)
-    check_n_points(n_points)
-    seed = check_seed(rng)
-
-    stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata), estimated=True)
-    ground = stick.ground(stick.power if power is None else power)
-    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
-    _check_solver(solver_settings, ground, groupby=groupby)
+    columns = Columns(patient_key, disease_key, use_rep=use_rep, layer=layer)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    holders = (adata,) if reference is None else (reference, adata)
+    resolved = resolve_metric(metric, holders=holders, estimated=True)
+    ground = resolved.ground(power)
+    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=work.solver)
+    check_ground(work.solver, ground)
+    if groupby is not None:
+        check_types_apart(work.solver)
     if neighbors_only is None:
-        _check_fits(stick, adata, reference, patient_key=patient_key)
+        check_memory_of_patients(adata, reference, resolved, columns=columns)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
-    settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
-    one, other = measure_against(
-        adata,
-        reference,
-        stick,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=use_rep,
-        layer=layer,
-        gene_symbols=gene_symbols,
-        labelled=labelled,
-        solver=solver_settings,
-        **settings,
-    )
-    stick, one, other = scaled(stick, one, other)
-    patients = patients_from(adata, one)
+
+    query, known = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)
+    patients = patients_from(adata, query.cohort)
     if groups is not None:
-        groups.check(patients, one.cohort)
-    solve: dict[str, Any] = {"ground": ground, "solver": solver_settings, "n_jobs": n_jobs}
-    floor = noise_floor(one, stick, ground=ground, solver=solver_settings, **settings)
-    patients.obs[NOISE_FLOOR] = floor
-    keys = Keys(key_added)
-    patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
-    params = {
-        "patient_key": patient_key,
-        "disease_key": disease,
-        "use_rep": one.cohort.features.rep,
-        "layer": one.cohort.features.layer,
-        "gene_symbols": gene_symbols,
-        "metric": stick.name,
-        "metric_kind": stick.kind,
-        "metric_params": {} if stick.learned is None else stick.learned.params,
-        "power": ground.power,
-        "solver": solver_name(solver_settings),
-        "solver_settings": asdict(solver_settings),
-        "n_points": used_points(solver_settings, n_points),
-        "neighbors_only": neighbors_only,
-        "groupby": groupby,
-        "rng": seed,
-    }
-    if one.cohort.features.match is not None:
-        params |= one.cohort.features.match.params
-    error = sketch_error(one, stick, ground=ground)
-    patients.uns[keys.run] = {"params": params, "sketch_error": error}
-    if stick.learned is not None:
-        patients.uns[keys.run]["loss"] = stick.learned.loss
+        groups.check(patients, query.cohort)
+    own = resolved.columns(adata, columns)
+    more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "groupby": groupby}
+    record_call(patients, query, own, key_added=key_added, ground=ground, work=work, more=more)
     if neighbors_only is None:
-        distances = _solve_all(patients, one, other, keys=keys, **solve)
-        if other is None:
-            warn_of_sizes(distances, floor, one.cohort)
-            warn_of_sketch(distances, error, n_points=n_points)
+        store_distances(patients, query, known, key_added=key_added, ground=ground, work=work)
     else:
-        k = min(neighbors_only, len(one.cohort) - 1)
-        nearest = nearest_patients(one.clouds, k, solver=cast("Exact", solver_settings), n_jobs=n_jobs)
-        patients.obsp[keys.distances] = nearest.graph()
-        patients.obsm[keys.means] = stick.embed(one.points.means())
-        patients.uns[keys.run]["n_solved"] = nearest.n_solved
+        _store_nearest(patients, query, neighbors_only, key_added=key_added, work=work)
     if groups is not None:
-        measure_groups(
-            patients,
-            one,
-            other,
-            groups=groups,
-            stick=stick,
-            params=params,
-            ground=ground,
-            solver=solver_settings,
-            **settings,
-        )
-    return patients, stick, one, other
-
-
-def _solve_all(
-    patients: AnnData,
-    one: Measured,
-    other: Measured | None,
-    *,
-    keys: Keys,
-    ground: Ground,
-    solver: Solver,
-    n_jobs: int | None,
-) -> NDArray[np.float64]:
-    """Store all distances, and how an iterative solver ended; the distances."""
-    ended: list[Convergence] = []
-    solve: dict[str, Any] = {"ground": ground, "solver": solver, "n_jobs": n_jobs, "ended": ended}
-    if other is None:
-        distances = distances_within(one, **solve)
-        patients.obsp[keys.distances] = distances
-        patients.obsm[keys.mds] = classical_mds(distances ** (1 / ground.power))
-    else:
-        distances = distances_between(one, other, **solve)
-        patients.obsm[keys.distances] = distances
-        patients.uns[keys.run]["reference"] = other.cohort.patients
-    if (how := worst(ended)) is not None:
-        patients.uns[keys.run]["convergence"] = asdict(how)
-    return distances
-
-
-def _check_solver(solver: Solver, ground: Ground, *, groupby: str | None) -> None:
-    """Whether the solver is defined for the ground metric, and for each group of cells."""
-    if isinstance(solver, Gaussian | Sliced) and ground.metric != "euclidean":
-        msg = (
-            f"solver={solver_name(solver)!r} is defined for the Euclidean and learned metrics only, got the metric "
-            f"{ground.metric!r}; take solver='exact' or 'sinkhorn'."
-        )
-        raise ValueError(msg)
-    if isinstance(solver, Centroids) and groupby is not None:
-        msg = (
-            f"`groupby` must be None with solver='centroids', got {groupby!r}: within one cell type there is nothing "
-            "left to transport; take solver='exact'."
-        )
-        raise ValueError(msg)
+        params = patients.uns[key_added]["params"]
+        measure_groups(patients, query, known, groups=groups, params=params, ground=ground, work=work)
+    return patients
 
 
 def _check_neighbors_only(
@@ -388,26 +228,12 @@ def _check_neighbors_only(
         raise ValueError(msg)
 
 
-def _check_fits(stick: Yardstick, adata: AnnData, reference: AnnData | None, *, patient_key: str) -> None:
-    """Raise before the work if the distances cannot be held."""
-    holders = [adata] if reference is None else [adata, reference]
-    sizes = [len(patients_of_cells(some, stick.key_for(some, patient_key, default=PATIENT))[1]) for some in holders]
-    n, m = sizes[0], sizes[-1]
-    check_memory(
-        3 * 8 * n * m,  # the distances, and the numbers of both patients of each
-        what=f"Distances between {n} and {m} patients",
-        advice="Pass `neighbors_only` for those to the nearest patients.",
+def _store_nearest(patients: AnnData, query: Measured, neighbors_only: int, *, key_added: str, work: Work) -> None:
+    """Solve and store the distances to the nearest patients, and where patients lie."""
+    keys = Keys(key_added)
+    nearest = nearest_patients(
+        query.clouds, min(neighbors_only, len(query.cohort) - 1), solver=resolve_exact(work.solver), n_jobs=work.n_jobs
     )
-
-
-def patients_from(adata: AnnData, one: Measured) -> AnnData:
-    """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
-    cohort = one.cohort
-    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
-    obs = obs.assign(**{N_CELLS: cohort.n_cells})
-    x = None
-    if adata.X is not None:
-        x = average(cohort.averaging(adata.n_obs), numeric_matrix(adata.X, name="adata.X"))
-    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
-    patients.uns |= colors_of(adata, obs.columns)
-    return patients
+    patients.obsp[keys.distances] = nearest.graph()
+    patients.obsm[keys.means] = query.metric.embed(query.points.means())
+    patients.uns[keys.run]["n_solved"] = nearest.n_solved

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import pandas as pd
 
-from gml._anndata import check_anndata
-from gml._base import check_choice, check_int, check_n_jobs, check_n_points, check_seed, parallel
+from gml._anndata import Columns, check_anndata
+from gml._base import check_choice, check_int, parallel
+from gml._cohort import Work
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
-from gml._measure import check_distances_fit, read_study
+from gml._measure import ResolvedMetric, check_memory_of_distances, measure, read_study
 from gml._metric import Displacements, random_pairs, scaling
 from gml._mudata import takes_mudata
-from gml._ot import Clouds, Ground, distances_among, on_support_of, represent, type_key
+from gml._ot import Clouds, Ground, distances_among
 from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
-from gml.solvers import resolve_solver
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,8 +42,7 @@ class _Test:
     displacements: Displacements | None
     fixed: NDArray[np.float64] | None
     """Distances that do not depend on the labels, (p, p)."""
-    solver: Solver
-    seed: int
+    work: Work
 
 
 @takes_mudata
@@ -119,45 +118,33 @@ def permutation_test(
     0.02
     """
     check_anndata(adata)
-    check_n_jobs(n_jobs)
-    check_n_points(n_points)
     check_int(n_permutations, name="n_permutations")
     check_choice(statistic, name="statistic", choices=["held_out", *STATISTICS])
     settings = resolve_method(method)
-    solver = resolve_solver(solver)
-    seed = check_seed(rng)
-    cohort = read_study(
-        adata,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        donor_key=donor_key,
-        batch_key=batch_key,
-        use_rep=use_rep,
-        layer=layer,
-        type_key=type_key(solver),
-        method=settings if not isinstance(settings, Fixed) or statistic != "mantel" else Spectral(target="ordered"),
-    )
+    columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    is_ordered = isinstance(settings, Fixed) and statistic == "mantel"
+    cohort = read_study(adata, columns, work, method=Spectral(target="ordered") if is_ordered else settings)
     learned = _check_fit(settings, statistic, cohort.design)
-    check_distances_fit(cohort)
-    points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
-    points = on_support_of(points, points, solver)
+    check_memory_of_distances(cohort)
+    points = measure(cohort, ResolvedMetric(), work).points
     fixed = displacements = None
     if isinstance(learned, Fixed) and statistic != "held_out":
         clouds = Clouds.of(points, scaling(points, learned))  # which knows no labels
-        fixed = distances_among(clouds, ground=Ground(metric=learned.ground), solver=solver, n_jobs=n_jobs)
+        fixed = distances_among(clouds, ground=Ground(metric=learned.ground), work=work)
     elif isinstance(learned, Spectral):
-        pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(seed))
-        displacements = Displacements.solve(points, solver=solver, n_jobs=n_jobs, pairs=pairs)
-    test = _Test(points, Candidate("", learned), statistic, displacements, fixed, solver, seed)
+        pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(work.seed))
+        displacements = Displacements.solve(points, work=work, pairs=pairs)
+    test = _Test(points, Candidate("", learned), statistic, displacements, fixed, work.sequential())
 
-    rng = np.random.default_rng(seed)
-    designs = [cohort.design, *(permute(cohort.design, rng) for _ in range(n_permutations))]
+    generator = np.random.default_rng(work.seed)
+    designs = [cohort.design, *(permute(cohort.design, generator) for _ in range(n_permutations))]
     if not any(_differs(design, cohort.design, statistic) for design in designs):
         msg = (
             "No two patients can exchange their diseases within the donors or batches given; there is nothing to test."
         )
         raise ValueError(msg)
-    values = list(parallel(partial(_value, test=test), designs, n_jobs=n_jobs, description="permuting"))
+    values = list(parallel(partial(_value, test=test), designs, n_jobs=work.n_jobs, description="permuting"))
     value, null = values[0], np.array(values[1:])
     result: pd.Series[Any] = pd.Series(
         {
@@ -204,7 +191,7 @@ def _value(design: Design, *, test: _Test) -> float:
     """The statistic under one assignment of diseases."""
     points, candidate = test.points, test.candidate
     if test.statistic == "held_out":
-        folds = inner_folds(design, N_SPLITS, np.random.default_rng(test.seed))
+        folds = inner_folds(design, N_SPLITS, np.random.default_rng(test.work.seed))
         if not folds:
             msg = "There are too few patients for statistic='held_out': a training side cannot teach; take 'permanova'."
             raise ValueError(msg)
@@ -213,9 +200,7 @@ def _value(design: Design, *, test: _Test) -> float:
             design,
             candidates=[candidate],
             folds=folds,
-            solver=test.solver,
-            seed=test.seed,
-            n_jobs=1,
+            work=test.work,
             displacements=test.displacements,
         )
         return float(scores.mean())
@@ -227,10 +212,9 @@ def _value(design: Design, *, test: _Test) -> float:
             candidate,
             patients=np.arange(len(points)),
             displacements=test.displacements,
-            solver=test.solver,
-            seed=test.seed,
+            work=test.work,
         )
         power = candidate.method.power
         clouds = Clouds.of(points, components)
-        distances = distances_among(clouds, ground=Ground(power=power), solver=test.solver, n_jobs=1)
+        distances = distances_among(clouds, ground=Ground(power=power), work=test.work)
     return STATISTICS[test.statistic](distances ** (1 / power), design)

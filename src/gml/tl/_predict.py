@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
 
-from gml._anndata import Keys, check_anndata, flat_names
+from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added, flat_names
 from gml._base import check_choice, check_int, warn
+from gml._cohort import Work
 from gml._evaluate import (
     cross_fit,
     fit_calibration,
@@ -19,21 +20,27 @@ from gml._evaluate import (
     temper,
     without_self,
 )
-from gml._measure import DISEASE, PATIENT, design_of, distances_between, distances_within, keys_of
+from gml._measure import (
+    check_memory_of_patients,
+    distances_between,
+    distances_within,
+    measure_both,
+    patients_from,
+    record_call,
+    resolve_metric,
+    store_distances,
+)
 from gml._mudata import takes_mudata
-from gml._ot import Clouds, Ground
+from gml._ot import Clouds, Ground, check_ground
 from gml.methods import Spectral, Triplet
-from gml.solvers import resolve_solver
-
-from ._patient_distances import compare_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._anndata import UseRep
-    from gml._cohort import Design
-    from gml._measure import Measured, Metric, Yardstick
+    from gml._evaluate import Calibration
+    from gml._measure import Measured, Metric, ResolvedMetric
     from gml.solvers import Solver, SolverName
 
 LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet": Triplet}
@@ -142,47 +149,49 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     check_anndata(reference, name="reference")
     check_int(n_neighbors, name="n_neighbors")
     check_choice(calibrate, name="calibrate", choices=[True, False])
-    solve: dict[str, Any] = {"solver": resolve_solver(solver), "n_jobs": n_jobs}
-    read: dict[str, Any] = {
-        "patient_key": patient_key,
-        "disease_key": disease_key,
-        "use_rep": use_rep,
-        "layer": layer,
-        "gene_symbols": gene_symbols,
-        "n_points": n_points,
-        "labelled": False,
-    }
-    patients, stick, new, measured = compare_patients(
-        query, reference, metric=metric, power=None, key_added=key_added, rng=rng, **read, **solve
+    check_key_added(key_added)
+    columns = Columns(patient_key, disease_key, use_rep=use_rep, layer=layer)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    resolved = resolve_metric(metric, holders=(reference, query), estimated=True)
+    ground = resolved.ground()
+    check_ground(work.solver, ground)
+    check_memory_of_patients(query, reference, resolved, columns=columns)
+
+    new, measured = measure_both(
+        query, reference, resolved, columns=columns, work=work, labelled=False, design=True, gene_symbols=gene_symbols
     )
     known = cast("Measured", measured)  # there is a reference
     labels, classes = known.cohort.labels, known.cohort.classes
-    patient_key, column = keys_of(reference, stick, patient_key=patient_key, disease_key=disease_key)
     if (labels < 0).all():
-        msg = f"No patient of `reference` has a disease in reference.obs[{column or disease_key!r}]."
+        column = resolved.columns(reference, columns).disease or disease_key
+        msg = f"No patient of `reference` has a disease in reference.obs[{column!r}]."
         raise ValueError(msg)
+    patients = patients_from(query, new.cohort)
+    more = {"gene_symbols": gene_symbols, "n_neighbors": n_neighbors, "calibrate": calibrate}
+    own = resolved.columns(query, columns)
+    record_call(patients, new, own, key_added=key_added, ground=ground, work=work, more=more)
+    store_distances(patients, new, known, key_added=key_added, ground=ground, work=work)
     keys = Keys(key_added)
-    patients.uns[keys.run]["params"] |= {"n_neighbors": n_neighbors, "calibrate": calibrate}
-    distances = patients.obsm[keys.distances]
-    vote: dict[str, Any] = {"n_classes": len(classes), "n_neighbors": n_neighbors}
-    probabilities = knn_probabilities(distances[:, labels >= 0], labels[labels >= 0], **vote)
+    run, distances = patients.uns[keys.run], patients.obsm[keys.distances]
+    n_votes, with_disease = min(n_neighbors, int((labels >= 0).sum())), labels >= 0
+    probabilities = knn_probabilities(
+        distances[:, with_disease], labels[with_disease], n_classes=len(classes), n_neighbors=n_neighbors
+    )
     predicted = classes[probabilities.argmax(axis=1)]
     rejected = np.zeros(len(patients), dtype=bool)
-    if calibrate or stick.learned is None:
-        design = design_of(reference, known, stick, patient_key=patient_key, disease_key=column)
-        held_out = _held_out(known, design, stick, at_home=stick.holder is reference, **solve)
-        if held_out is not None:
-            rejected |= distances.min(axis=1) > reject_distance(held_out)
-        if calibrate:
-            calibration = None if held_out is None else fit_calibration(held_out, labels, **vote)
-            probabilities = smooth_votes(probabilities, min(n_neighbors, int((labels >= 0).sum())))
-            if calibration is None:
-                warn(f"Probabilities are not calibrated but smoothed shares of the votes: {_why_not(stick)}.")
-            else:
-                probabilities = temper(probabilities, calibration.temperature)
-                patients.uns[keys.run]["calibration"] = asdict(calibration)
-    if stick.learned is not None:
-        rejected |= _is_odd(new, known, **solve)
+    held_out = None
+    if calibrate or resolved.learned is None:
+        held_out = _held_out(known, at_home=resolved.holder is reference, work=work)
+    if held_out is not None:
+        rejected |= distances.min(axis=1) > reject_distance(held_out)
+    if calibrate:
+        calibration = _calibrate(known, held_out, n_neighbors=n_neighbors)
+        probabilities = smooth_votes(probabilities, n_votes)
+        if calibration is not None:
+            probabilities = temper(probabilities, calibration.temperature)
+            run["calibration"] = asdict(calibration)
+    if resolved.learned is not None:
+        rejected |= _is_odd(new, known, work=work)
     patients.obs[keys.predicted] = pd.Categorical(predicted, categories=classes)
     patients.obs[keys.rejected] = rejected
     patients.obsm[keys.probabilities] = pd.DataFrame(
@@ -191,55 +200,63 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     return patients
 
 
-def _held_out(
-    known: Measured, design: Design, stick: Yardstick, *, at_home: bool, solver: Solver, n_jobs: int | None
-) -> NDArray[np.float64] | None:
+def _calibrate(known: Measured, held_out: NDArray[np.float64] | None, *, n_neighbors: int) -> Calibration | None:
+    """What held-out patients say of the votes; a warning and `None` where none can be held out."""
+    calibration = None
+    if held_out is not None:
+        n_classes = len(known.cohort.classes)
+        calibration = fit_calibration(held_out, known.cohort.labels, n_classes=n_classes, n_neighbors=n_neighbors)
+    if calibration is None:
+        warn(f"Probabilities are not calibrated but smoothed shares of the votes: {_why_not(known.metric)}.")
+    return calibration
+
+
+def _held_out(known: Measured, *, at_home: bool, work: Work) -> NDArray[np.float64] | None:
     """Distances of each reference patient as if they were new, shape (p, p); `None` if that is not possible.
 
     `at_home`: the metric lies in the reference.
     """
-    teachers = _teachers(known, stick, at_home=at_home)
-    if stick.learned is None or not teachers.any():
-        ground = stick.ground(stick.power)
-        return without_self(distances_within(known, ground=ground, solver=solver, n_jobs=n_jobs))
-    params = stick.learned.params
+    metric = known.metric
+    teachers = _teachers(known, at_home=at_home)
+    if metric.learned is None or not teachers.any():
+        return without_self(distances_within(known, ground=metric.ground(), work=work).distances)
+    params = metric.learned.params
     learner = LEARNERS.get(params.get("learned_by", ""))
     if learner is None:
         return None
     return cross_fit(
         known.points,
-        design,
+        known.cohort.design,
         learner(**params["learned_settings"]),
         teachers=teachers,
         n_components=params["n_components"],
-        solver=solver,
-        seed=params["rng"],
-        n_jobs=n_jobs,
+        work=replace(work, seed=params["rng"]),
     )
 
 
-def _teachers(known: Measured, stick: Yardstick, *, at_home: bool) -> NDArray[np.bool_]:
+def _teachers(known: Measured, *, at_home: bool) -> NDArray[np.bool_]:
     """The reference patients that the metric was learned from, by name, shape (p,)."""
-    labelled = known.cohort.labels >= 0
-    if stick.learned is None or stick.learned.params.get("learned_by") == "euclidean":
+    labelled, learned = known.cohort.labels >= 0, known.metric.learned
+    if learned is None or learned.params.get("learned_by") == "euclidean":
         return np.zeros_like(labelled)
-    named = labelled & np.isin(known.cohort.patients, stick.learned.patients)
-    was_here = at_home and not stick.learned.params.get("transformed", False)
+    named = labelled & np.isin(known.cohort.patients, learned.patients)
+    was_here = at_home and not learned.params.get("transformed", False)
     return labelled if was_here and not named.any() else named
 
 
-def _why_not(stick: Yardstick) -> str:
+def _why_not(metric: ResolvedMetric) -> str:
     """Why there is no calibration."""
-    if stick.learned is not None and stick.learned.params.get("learned_by") not in {*LEARNERS, "euclidean"}:
+    params = None if metric.learned is None else metric.learned.params
+    if params is not None and params.get("learned_by") not in {*LEARNERS, "euclidean"}:
         return "the metric does not say how it was learned, so it cannot be learned again without some patients"
-    if stick.learned is not None and stick.learned.params["learned_settings"].get("target") == "ordered":
+    if params is not None and params["learned_settings"].get("target") == "ordered":
         return "the disease is ordered, and votes are for classes"
     return "too few patients of `reference` have a disease to hold some of them out"
 
 
-def _is_odd(new: Measured, known: Measured, *, solver: Solver, n_jobs: int | None) -> NDArray[np.bool_]:
+def _is_odd(new: Measured, known: Measured, *, work: Work) -> NDArray[np.bool_]:
     """Which new patients lie further from the reference patients than those from each other, before any map."""
-    new, known = (replace(one, clouds=Clouds.of(one.points)) for one in (new, known))
-    call: dict[str, Any] = {"ground": Ground(), "solver": solver, "n_jobs": n_jobs}
-    limit = reject_distance(without_self(distances_within(known, **call)))
-    return np.asarray(distances_between(new, known, **call).min(axis=1) > limit)
+    new, known = (replace(measured, clouds=Clouds.of(measured.points)) for measured in (new, known))
+    limit = reject_distance(without_self(distances_within(known, ground=Ground(), work=work).distances))
+    between = distances_between(new, known, ground=Ground(), work=work).distances
+    return np.asarray(between.min(axis=1) > limit)

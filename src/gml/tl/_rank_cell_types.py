@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 
 import gml.get
-from gml._anndata import check_anndata, check_no_sketch
-from gml._base import check_seed, warn
-from gml._cohort import groups_of_cells
+from gml._anndata import Columns, check_anndata, check_no_sketch
+from gml._base import warn
+from gml._cohort import Work, groups_of_cells
 from gml._evaluate import Predictions
 from gml._measure import read_splits, read_study
 from gml._metric import can_teach
 from gml._mudata import takes_mudata
+from gml._ot import check_types_apart
 from gml.methods import resolve_method
-from gml.solvers import Centroids, resolve_solver
 
 from ._cross_validate import cross_validate
 
@@ -143,20 +143,19 @@ def rank_cell_types(
     check_anndata(adata)
     check_no_sketch(adata, why="its points have no cell types")
     resolve_method(method)
-    if isinstance(resolve_solver(solver), Centroids):
-        msg = "`solver` must not be 'centroids': within one cell type there is nothing to transport; take 'exact'."
-        raise ValueError(msg)
-    seed = check_seed(rng)
+    work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    check_types_apart(work.solver)
     codes, types = groups_of_cells(adata, cell_type_key, argument="cell_type_key")
     if ALL_CELLS in types:
         msg = f"adata.obs[{cell_type_key!r}] has a type {ALL_CELLS!r}, which is the name of all types; rename it."
         raise ValueError(msg)
     keys: dict[str, Any] = {"patient_key": patient_key, "disease_key": disease_key}
     keys |= {"donor_key": donor_key, "batch_key": batch_key, "use_rep": use_rep, "layer": layer}
-    cohort = read_study(adata, **keys)
-    folds = read_splits(splits, cohort, seed=seed)
+    columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
+    cohort = read_study(adata, columns, work)
+    folds = read_splits(splits, cohort, seed=work.seed)
     call: dict[str, Any] = {**keys, "metrics": [EUCLIDEAN, method], "solver": solver, "n_points": n_points}
-    call |= {"rng": seed, "n_jobs": n_jobs}
+    call |= {"rng": work.seed, "n_jobs": n_jobs}
     rows, tables = [], []
     for name, cells in _each_type(codes, types):
         part = cohort.within(cells)

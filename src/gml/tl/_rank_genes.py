@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
 
-from gml._anndata import gene_matrix, multiply, numeric_matrix
-from gml._base import check_choice, check_int, check_n_jobs, check_seed
+from gml._anndata import check_anndata, gene_matrix, multiply, numeric_matrix
+from gml._base import check_choice, check_int, check_n_jobs, check_seed, check_str
 from gml._genes import (
     assess,
     check_rest,
@@ -19,8 +19,8 @@ from gml._genes import (
     target_of,
     unlabelled_plans,
 )
-from gml._measure import Yardstick
-from gml._metric import Replicate, read_metric
+from gml._measure import resolve_metric
+from gml._metric import Replicate
 from gml._mudata import takes_mudata
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ By: TypeAlias = Literal["parts", "correlation"]
 def rank_genes(
     adata: AnnData,
     *,
-    key: str = "gml",
+    metric: str = "gml",
     by: By = "parts",
     n_bootstrap: int = 100,
     n_permutations: int = 199,
@@ -145,38 +145,39 @@ def rank_genes(
     >>> table.index[table["stable"]].tolist()
     ['signal']
     """
-    metric = read_metric(adata, key)
+    resolved = resolve_metric(check_str(metric, name="metric"), holders=(check_anndata(adata),))
+    learned = cast("GroundMetric", resolved.learned)  # which a key stands for
     check_choice(by, name="by", choices=["parts", "correlation"])
     check_int(n_bootstrap, name="n_bootstrap", low=0)
     check_int(n_permutations, name="n_permutations", low=0)
     if n_top is not None:
         check_int(n_top, name="n_top")
-    check_n_jobs(n_jobs)
-    if by == "parts" and metric.gene_map is None:
+    if by == "parts" and learned.gene_map is None:
         msg = (
-            f"The metric {key!r} was learned on {metric.params['use_rep']!r} and has no map to genes. "
+            f"The metric {metric!r} was learned on {learned.params['use_rep']!r} and has no map to genes. "
             "Learn it on genes (use_rep='X'), or on a representation that adata.X times its loadings in adata.varm "
             "gives, such as `X_pca` with 'PCs'; or rank genes by how they go along with it: by='correlation'."
         )
         raise ValueError(msg)
     for_pairs, for_bootstrap, for_permutations = np.random.default_rng(check_seed(rng)).spawn(3)
-    cohort, points = labelled_patients(adata, Yardstick(key, metric, adata), metric, n_jobs=n_jobs)
-    displacements = unlabelled_plans(cohort, points, metric, rng=for_pairs, n_jobs=n_jobs)
-    axes = np.vstack([displacements.basis, metric.components])
+    measured, work = labelled_patients(adata, resolved, n_jobs=check_n_jobs(n_jobs))
+    cohort, points = measured.cohort, measured.points
+    displacements = unlabelled_plans(measured, work, rng=for_pairs)
+    axes = np.vstack([displacements.basis, learned.components])
     reading, columns = (
         read_correlations(adata, cohort, points, axes=axes)
-        if by == "correlation" or metric.gene_map is None
+        if by == "correlation" or learned.gene_map is None
         else read_parts(
             adata,
             points,
-            metric.gene_map,
+            learned.gene_map,
             axes=axes,
-            layer=metric.params["layer"],
-            gene_symbols=metric.params.get("gene_symbols"),
+            layer=learned.params["layer"],
+            gene_symbols=learned.params.get("gene_symbols"),
             in_memory=n_bootstrap + n_permutations > 0,
         )
     )
-    relearner = relearner_of(metric, cohort, points, displacements=displacements, reading=reading)
+    relearner = relearner_of(learned, measured, displacements=displacements, reading=reading)
     found = assess(
         relearner,
         cohort.design,
@@ -191,13 +192,13 @@ def rank_genes(
         within, between = relearner.squared_distances(Replicate.of(cohort.design), relearner.learned)
         rest = abs(found["importance"].sum() - (between - within))
         check_rest(rest, between + within, instead="by='correlation'")
-    return _table(adata, found, _directions(adata, cohort, metric), columns=columns)
+    return _table(adata, found, _directions(adata, cohort, learned), columns=columns)
 
 
 def _directions(adata: AnnData, cohort: Cohort, metric: GroundMetric) -> dict[str, NDArray[np.float64]]:
     """Columns with the direction of every gene in each disease, or along an ordered one."""
     genes = numeric_matrix(gene_matrix(adata, metric.params["layer"]), name="genes")
-    contrasts = _contrasts(cohort) if target_of(metric) == "classes" else {"direction": _slope(cohort)}
+    contrasts = _contrasts(cohort) if target_of(metric.params) == "classes" else {"direction": _slope(cohort)}
     weights = cohort.averaging(adata.n_obs).T @ np.column_stack(list(contrasts.values()))
     return dict(zip(contrasts, multiply(weights.T, genes), strict=True))
 

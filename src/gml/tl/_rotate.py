@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @takes_mudata
-def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, rotation: Rotation = "varimax") -> None:
+def rotate(
+    adata: AnnData, *, metric: str = "gml", key_added: str | None = None, rotation: Rotation = "varimax"
+) -> None:
     r"""Rotate the components of a learned metric, which changes no distance.
 
     The metric :math:`\lVert L (x - x') \rVert_2` is the same for every orthogonal rotation of the rows of :math:`L`, so
@@ -31,10 +33,10 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     adata
         Cells × genes, or a :doc:`MuData </multimodal>`, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`.
         Only the slots below are written.
-    key
+    metric
         The `key_added` of that call.
     key_added
-        Name of the result; `None` replaces the metric under `key`.
+        Name of the result; `None` replaces the metric under `metric`.
     rotation
         ``"varimax"``, or ``"canonical"`` for orthogonal components, as they were learned. A rotation does not depend on
         earlier ones.
@@ -49,7 +51,7 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     Raises
     ------
     KeyError
-        If there is no metric under `key`, or no embedding of the cells.
+        If there is no metric under `metric`, or no embedding of the cells.
     ValueError
         If the embedding has another number of components than the metric, or `key_added` is taken.
 
@@ -63,23 +65,23 @@ def rotate(adata: AnnData, *, key: str = "gml", key_added: str | None = None, ro
     'varimax'
     """
     check_choice(rotation, name="rotation", choices=get_args(Rotation))
-    metric = read_metric(adata, key)
-    slot = Keys(key).embedding
+    learned = read_metric(adata, metric)
+    slot = Keys(metric).embedding
     if slot not in adata.obsm:
-        msg = f"adata.obsm has no {slot!r}, the cells under the metric {key!r}; make it with `gml.tl.transform`."
+        msg = f"adata.obsm has no {slot!r}, the cells under the metric {metric!r}; make it with `gml.tl.transform`."
         raise KeyError(msg)
-    embedding, k = numeric_matrix(load_frame(adata.obsm[slot]), name=f"adata.obsm[{slot!r}]"), len(metric.components)
+    embedding, k = numeric_matrix(load_frame(adata.obsm[slot]), name=f"adata.obsm[{slot!r}]"), len(learned.components)
     if embedding.shape != (adata.n_obs, k):
-        msg = f"adata.obsm[{slot!r}] has {embedding.shape[1]} columns, but the metric {key!r} has {k} components."
+        msg = f"adata.obsm[{slot!r}] has {embedding.shape[1]} columns, but the metric {metric!r} has {k} components."
         raise ValueError(msg)
     if key_added is None:
-        key_added = key
-    elif check_key_added(key_added) != key:
-        check_key_is_free(adata, key_added, str(metric.params.get("use_rep")))
-    loadings = metric.components.T if metric.loadings is None else metric.loadings
-    basis = new_basis(metric.components, loadings, rotation)
+        key_added = metric
+    elif check_key_added(key_added) != metric:
+        check_key_is_free(adata, key_added, str(learned.params.get("use_rep")))
+    loadings = learned.components.T if learned.loadings is None else learned.loadings
+    basis = new_basis(learned.components, loadings, rotation)
     rotated = replace(
-        metric, components=basis.T @ metric.components + 0.0, params=metric.params | {"rotation": rotation}
+        learned, components=basis.T @ learned.components + 0.0, params=learned.params | {"rotation": rotation}
     )
     # the cells are turned as they are stored, in memory or as a Dask array; their features are not read again
     store_metric(adata, rotated, embedding @ basis.astype(embedding.dtype), key_added=key_added)

@@ -6,22 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import Keys, check_anndata, check_key_added, write_all
-from gml._base import check_int, check_n_jobs, check_n_points, check_seed
-from gml._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
+from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added, write_all
+from gml._base import check_int
+from gml._cohort import Work
+from gml._measure import check_diseases, measure_cells, resolve_metric
 from gml._metric import can_teach, learning_pairs
 from gml._mudata import takes_mudata
 from gml._ot import transport
 from gml.solvers import resolve_exact
-
-from ._barycenter import labelled_by
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
-    from gml._ot import Clouds, Ground
+    from gml._measure import Measured
     from gml.solvers import Exact, ExactName
 
 MOST_EDGES = 4_000_000  # of plans that are held at once
@@ -31,7 +30,7 @@ MOST_EDGES = 4_000_000  # of plans that are held at once
 def score_cells(
     adata: AnnData,
     *,
-    key: str = "gml",
+    metric: str = "gml",
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
     solver: ExactName | Exact = "exact",
@@ -83,7 +82,7 @@ def score_cells(
 
     Returns
     -------
-    `None`; it writes ``adata.obs[key + "_score"]``, shape (n_cells,), float64, in units of the distances, ready for
+    `None`; it writes ``adata.obs[metric + "_score"]``, shape (n_cells,), float64, in units of the distances, ready for
     ``sc.pl.umap(adata, color="gml_score")``. NaN for cells of patients without a disease, of the only patient (or
     donor) of a disease, for whom there is nothing to compare with, and of patients whom `max_pairs` leaves no pair.
 
@@ -104,39 +103,21 @@ def score_cells(
     (180,)
     """
     check_anndata(adata)
-    check_key_added(key, name="key")
-    settings = resolve_exact(solver)
-    check_n_points(n_points)
+    check_key_added(metric, name="metric")
     if max_pairs is not None:
         check_int(max_pairs, name="max_pairs")
-    check_n_jobs(n_jobs)
-    seed = check_seed(rng)
-    stick = yardstick(key, holders=(adata,))
-    labelled_by(adata, stick, disease_key)
-    measured, _ = measure_against(
-        adata,
-        None,
-        stick,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=None,
-        layer=None,
-        solver=settings,
-        n_points=n_points,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
-    cohort, points = measured.cohort, measured.points
-    _check_diseases(cohort)
-    patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
-    donors = design_of(adata, measured, stick, patient_key=patient_key, disease_key=disease).groups
-    pairs = _draw_pairs(cohort, donors, max_pairs, seed=seed)
-    of_points = _score_points(
-        measured.clouds, cohort.labels, pairs, ground=stick.ground(stick.power), solver=settings, n_jobs=n_jobs
-    )
-    scores = np.full(adata.n_obs, np.nan)
+    exact = resolve_exact(solver)
+    work = Work.checked(solver=exact, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    resolved = resolve_metric(metric, holders=(adata,))
+    columns = Columns(patient_key, disease_key)
+    check_diseases(adata, resolved, columns)
+    measured = measure_cells(adata, resolved, columns=columns, work=work, design=True)
+    _check_diseases(measured.cohort)
+    pairs = _draw_pairs(measured.cohort, max_pairs, seed=work.seed)
+    of_points = _score_points(measured, pairs, solver=exact, n_jobs=work.n_jobs)
+    points, scores = measured.points, np.full(adata.n_obs, np.nan)
     scores[points.rows] = of_points[points.point_of_row]
-    write_all(adata, {("obs", Keys(key).score): scores})
+    write_all(adata, {("obs", Keys(metric).score): scores})
 
 
 def _check_diseases(cohort: Cohort) -> None:
@@ -149,35 +130,30 @@ def _check_diseases(cohort: Cohort) -> None:
         raise ValueError(msg)
 
 
-def _draw_pairs(cohort: Cohort, donors: NDArray[np.intp], max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
-    """Pairs of patients of different `donors`, shape (p,), that have a disease, `max_pairs` at most, (n_pairs, 2)."""
-    known = cohort.known
+def _draw_pairs(cohort: Cohort, max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
+    """Pairs of patients of different donors that have a disease, `max_pairs` at most, shape (n_pairs, 2)."""
+    known, donors = cohort.known, cohort.design.groups
     rng = np.random.default_rng(seed)
     pairs = known[learning_pairs(cohort.design.of(known), target="classes", max_pairs=max_pairs, rng=rng)]
-    others: NDArray[np.intp] = pairs[donors[pairs[:, 0]] != donors[pairs[:, 1]]]
-    return others
+    of_two_donors: NDArray[np.intp] = pairs[donors[pairs[:, 0]] != donors[pairs[:, 1]]]
+    return of_two_donors
 
 
 def _score_points(
-    clouds: Clouds,
-    labels: NDArray[np.intp],
-    pairs: NDArray[np.intp],
-    *,
-    ground: Ground,
-    solver: Exact,
-    n_jobs: int | None,
+    measured: Measured, pairs: NDArray[np.intp], *, solver: Exact, n_jobs: int | None
 ) -> NDArray[np.float64]:
     """Score of each point, shape (n,); a few pairs at a time, so that not all plans are held at once."""
-    weights, is_known = _weights(pairs, labels)
+    clouds, ground = measured.clouds, measured.metric.ground()
+    weights, is_known = _weights(pairs, measured.cohort.labels)
     moved = np.zeros(len(clouds.z))
     sizes = np.diff(clouds.start)
     step = max(1, MOST_EDGES // int(2 * sizes.max()))
     for first in range(0, len(pairs), step):
-        some = slice(first, first + step)
-        plans = transport(clouds, pairs[some], ground=ground, solver=solver, plans=True, n_jobs=n_jobs)
-        work = plans.mass * plans.cost
-        for ends, of_pairs in zip((plans.source, plans.target), weights[some].T, strict=True):
-            moved += np.bincount(ends, np.repeat(of_pairs, plans.n_edges) * work, minlength=len(moved))
+        block = slice(first, first + step)
+        plans = transport(clouds, pairs[block], ground=ground, solver=solver, plans=True, n_jobs=n_jobs)
+        cost = plans.mass * plans.cost
+        for ends, of_pairs in zip((plans.source, plans.target), weights[block].T, strict=True):
+            moved += np.bincount(ends, np.repeat(of_pairs, plans.n_edges) * cost, minlength=len(moved))
     return np.where(np.repeat(is_known, sizes), moved / clouds.weights, np.nan)
 
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from gml._anndata import Keys, check_anndata, check_key_added, write_all
-from gml._base import check_n_jobs, check_n_points, check_seed, parallel, warn
-from gml._measure import DISEASE, PATIENT, design_of, keys_of, measure_against, yardstick
+from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added, write_all
+from gml._base import parallel, warn
+from gml._cohort import Work
+from gml._measure import Steps, check_diseases, measure_both, resolve_metric, typical_patients
 from gml._mudata import takes_mudata
-from gml._ot import Clouds, free_support_barycenter, join, transport
+from gml._ot import Clouds, join, transport
 from gml.solvers import resolve_exact
-
-from ._barycenter import check_steps, labelled_by, typical_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort
     from gml._measure import Measured
-    from gml._ot import Barycenter, Ground
+    from gml._ot import Barycenter
     from gml.solvers import Exact, ExactName
 
 MISSING = -1
@@ -36,7 +35,7 @@ def score_patients(
     adata: AnnData,
     patients: AnnData,
     *,
-    key: str = "gml",
+    metric: str = "gml",
     reference: AnnData | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
@@ -113,47 +112,29 @@ def score_patients(
     >>> [name for name in patients.obs if "score" in name]
     ['gml_score_class_1', 'gml_score_class_2', 'gml_score_class_3']
     """
-    _check_roles(adata, patients, key=check_key_added(key, name="key"))
+    _check_roles(adata, patients, key=check_key_added(metric, name="metric"))
     if reference is not None:
         check_anndata(reference, name="reference")
-    check_n_points(n_points)
-    check_steps(max_iter, tol)
-    check_n_jobs(n_jobs)
-    seed, solver = check_seed(rng), resolve_exact(solver)
-    stick = yardstick(key, holders=(adata,) if reference is None else (reference, adata))
-    labelled_by(adata if reference is None else reference, stick, disease_key)
-    one, other = measure_against(
-        adata,
-        reference,
-        stick,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        use_rep=None,
-        layer=None,
-        solver=solver,
-        n_points=n_points,
-        seed=seed,
-        n_jobs=n_jobs,
-        labelled=reference is None,
-    )
-    asked = _find(patients, one.cohort)
-    known = one if other is None else other
+    exact = resolve_exact(solver)
+    work = Work.checked(solver=exact, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    steps = Steps(exact, max_iter, tol, work.n_jobs)
+    resolved = resolve_metric(metric, holders=(adata,) if reference is None else (reference, adata))
+    columns = Columns(patient_key, disease_key)
+    check_diseases(adata if reference is None else reference, resolved, columns)
+    alone = reference is None
+    query, other = measure_both(adata, reference, resolved, columns=columns, work=work, labelled=alone, design=alone)
+    asked = _find(patients, query.cohort)
+    known = query if other is None else other
     classes = known.cohort.classes
     if len(classes) < 2:
         msg = f"A score lies between two diseases, and there is only {str(classes[0])!r}."
         raise ValueError(msg)
-    settings: dict[str, Any] = {"solver": solver, "max_iter": max_iter, "tol": tol, "n_jobs": n_jobs}
-    typical = typical_patients(known, seed=seed, **settings)
+    typical = typical_patients(known, steps, seed=work.seed)
     scored = np.unique(asked)
-    left_out: LeftOut = {}
-    if other is None:
-        patient_key, disease = keys_of(adata, stick, patient_key=patient_key, disease_key=disease_key)
-        design = design_of(adata, one, stick, patient_key=patient_key, disease_key=disease)
-        left_out = _left_out(one, design.groups, scored, typical=typical, **settings)
-    solve: dict[str, Any] = {"ground": stick.ground(stick.power), "solver": solver, "n_jobs": n_jobs}
-    to, apart = _distances(one.clouds, scored, typical=typical, left_out=left_out, **solve)
+    left_out = _left_out(query, scored, typical=typical, steps=steps) if alone else {}
+    to, apart = _distances(query, scored, typical=typical, left_out=left_out, steps=steps)
     scores = _positions(to, apart)[np.searchsorted(scored, asked)]
-    names = Keys(key).scores(classes.tolist())
+    names = Keys(metric).scores(classes.tolist())
     write_all(patients, {("obs", name): column for name, column in zip(names, scores.T, strict=True)})
 
 
@@ -176,55 +157,45 @@ def _find(patients: AnnData, cohort: Cohort) -> NDArray[np.intp]:
     names = patients.obs_names.to_numpy(dtype=str)
     number: NDArray[np.intp] = np.minimum(np.searchsorted(cohort.patients, names), len(cohort) - 1)
     if (missing := names[cohort.patients[number] != names]).size:
-        some = ", ".join(repr(str(name)) for name in cohort.patients[:3])
+        named = ", ".join(repr(str(name)) for name in cohort.patients[:3])
         msg = (
             f"{missing.size} of the {len(names)} rows of `patients` are not patients of adata, e.g. "
-            f"{str(missing[0])!r}; its patients are {some}{', …' if len(cohort) > 3 else ''}. Pass what "
+            f"{str(missing[0])!r}; its patients are {named}{', …' if len(cohort) > 3 else ''}. Pass what "
             "`gml.tl.patient_distances` returned for these cells."
         )
         raise ValueError(msg)
     return number
 
 
-def _left_out(
-    one: Measured,
-    donors: NDArray[np.intp],
-    scored: NDArray[np.intp],
-    *,
-    typical: list[Barycenter],
-    solver: Exact,
-    max_iter: int,
-    tol: float,
-    n_jobs: int | None,
-) -> LeftOut:
+def _left_out(measured: Measured, scored: NDArray[np.intp], *, typical: list[Barycenter], steps: Steps) -> LeftOut:
     """Points of the typical patient of others, by patient and disease, for the diseases in which they have samples.
 
-    Others are those of other `donors`, shape (p,); `None` if there are none.
+    Others are those of other donors; `None` if there are none.
     """
-    labels = one.cohort.labels
-    found: LeftOut = {}
+    labels, donors = measured.cohort.labels, measured.cohort.design.groups
+    points: LeftOut = {}
     tasks = []
     for patient in scored[labels[scored] >= 0].tolist():
         own = donors == donors[patient]
         for disease in np.unique(labels[own & (labels >= 0)]).tolist():
-            found[patient, disease] = None
+            points[patient, disease] = None
             of_disease = labels == disease
             if (of_disease & ~own).any():
                 tasks.append((patient, disease, np.flatnonzero(of_disease & ~own), np.flatnonzero(of_disease & own)))
-    work = partial(_without, clouds=one.clouds, typical=typical, solver=solver, max_iter=max_iter, tol=tol)
+    without = partial(_without, clouds=measured.clouds, typical=typical, steps=steps)
     moving = []
-    typical_of_others = parallel(work, tasks, n_jobs=n_jobs, description="leaving patients out")
-    for (patient, disease, _, _), others in zip(tasks, typical_of_others, strict=True):
-        found[patient, disease] = others.z
-        if not others.converged:
-            moving.append(others.change)
+    typical_of_others = parallel(without, tasks, n_jobs=steps.n_jobs, description="leaving patients out")
+    for (patient, disease, _, _), center in zip(tasks, typical_of_others, strict=True):
+        points[patient, disease] = center.z
+        if not center.converged:
+            moving.append(center.change)
     if moving:
         warn(
             f"Without them, {len(moving)} of {len(tasks)} patients leave a typical patient that still moves after "
-            f"max_iter={max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where tol={tol:g} is "
-            "asked for. Raise `max_iter`, or `tol` if that is close enough."
+            f"max_iter={steps.max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where "
+            f"tol={steps.tol:g} is asked for. Raise `max_iter`, or `tol` if that is close enough."
         )
-    return found
+    return points
 
 
 def _without(
@@ -232,33 +203,29 @@ def _without(
     *,
     clouds: Clouds,
     typical: list[Barycenter],
-    solver: Exact,
-    max_iter: int,
-    tol: float,
+    steps: Steps,
 ) -> Barycenter:
     """The typical patient of the others of a disease, from that with a donor's own samples; runs on one worker."""
     _, disease, others, own = task
-    start = typical[disease].without(clouds, own)
-    return free_support_barycenter(clouds, others, start, solver=solver, max_iter=max_iter, tol=tol, n_jobs=1)
+    return steps.find(clouds, others, typical[disease].without(clouds, own), n_jobs=1)
 
 
 def _distances(
-    clouds: Clouds,
+    measured: Measured,
     scored: NDArray[np.intp],
     *,
     typical: list[Barycenter],
     left_out: LeftOut,
-    ground: Ground,
-    solver: Exact,
-    n_jobs: int | None,
+    steps: Steps,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of each patient to the typical patients, (p, c), and of these from each other, (p, c, c).
 
     Those of `left_out` take the place of the others; NaN where there is none.
     """
+    clouds, ground = measured.clouds, measured.metric.ground()
     p, c, first = len(scored), len(typical), len(clouds.start) - 1
     known = {which: z for which, z in left_out.items() if z is not None}
-    supports = [one.z for one in typical] + list(known.values())
+    supports = [center.z for center in typical] + list(known.values())
     everything = join([clouds, *(Clouds(z, np.full(len(z), 1 / len(z)), np.array([0, len(z)])) for z in supports)])
     number = np.tile(first + np.arange(c), (p, 1))  # of the typical patients of each patient
     place = {which: first + c + i for i, which in enumerate(known)}
@@ -269,7 +236,7 @@ def _distances(
     asked = np.sort(np.concatenate([to.reshape(-1, 2), apart.reshape(-1, 2)]), axis=1)
     is_there = (asked[:, 0] != MISSING) & (asked[:, 0] < asked[:, 1])
     pairs, which = np.unique(asked[is_there], axis=0, return_inverse=True)
-    solved = transport(everything, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs)
+    solved = transport(everything, pairs, ground=ground, solver=steps.solver, plans=False, n_jobs=steps.n_jobs)
     distances = np.where((asked == MISSING).any(axis=1), np.nan, 0.0)
     distances[is_there] = solved.distances[which.reshape(-1)] ** (1 / ground.power)
     return distances[: p * c].reshape(p, c), distances[p * c :].reshape(p, c, c)

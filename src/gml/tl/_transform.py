@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import BLOCK, check_anndata, check_key_added
-from gml._measure import Yardstick, check_key_is_free, embed_cells, features_of, store_metric
+from gml._anndata import BLOCK, Columns, check_anndata, check_key_added
+from gml._measure import check_key_is_free, embed_cells, features_of, resolve_metric, store_metric
 from gml._metric import GroundMetric
 from gml._mudata import takes_mudata
 
@@ -73,7 +73,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None 
     if not isinstance(metric, GroundMetric):
         msg = f"`metric` must be a GroundMetric, e.g. gml.get.metric(reference), got {type(metric).__name__}."
         raise TypeError(msg)
-    features = features_of(adata, Yardstick("GroundMetric", metric), gene_symbols=gene_symbols)
+    features = features_of(adata, resolve_metric(metric, holders=(adata,)), Columns(), gene_symbols=gene_symbols)
     check_key_is_free(adata, key_added, features.rep)
     blocks = np.split(np.arange(adata.n_obs), np.arange(BLOCK, adata.n_obs, BLOCK))
     features.check_finite(blocks, names=["`adata`"] * len(blocks))

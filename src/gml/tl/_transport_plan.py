@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from gml._anndata import check_anndata
-from gml._base import check_n_jobs, check_n_points, check_seed
-from gml._measure import PATIENT, compare_two, features_of, yardstick
+from gml._anndata import PATIENT, check_anndata
+from gml._cohort import Work
+from gml._measure import compare_two, resolve_metric
 from gml._mudata import takes_mudata
 from gml.solvers import resolve_exact
 
@@ -93,27 +93,16 @@ def transport_plan(
     True
     """
     check_anndata(adata)
-    settings = resolve_exact(solver)
-    check_n_points(n_points)
-    check_n_jobs(n_jobs)
-    seed = check_seed(rng)
-    stick = yardstick(metric, holders=(adata,))
-    compared = compare_two(
-        adata,
-        stick,
-        features_of(adata, stick),
-        names=(str(p), str(q)),
-        patient_key=patient_key,
-        n_points=n_points,
-        seed=seed,
-        n_jobs=n_jobs,
-    )
-    ((solved, pairs),) = compared.solve(stick, solver=settings, n_jobs=n_jobs)
+    exact = resolve_exact(solver)
+    work = Work.checked(solver=exact, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    resolved = resolve_metric(metric, holders=(adata,))
+    compared = compare_two(adata, resolved, (str(p), str(q)), patient_key=patient_key, work=work)
+    ((solved, pairs),) = compared.solve(solver=exact, n_jobs=work.n_jobs)
     points = compared.measured.points
     edges = sp.csr_array((solved.mass, (solved.source, solved.target)), shape=(len(points.x),) * 2)
     _check_size(points, solved.source, solved.target)
-    one, other = (_spreading(points, patient) for patient in (0, 1))
-    between = one @ edges @ other.T
+    of_first, of_second = (_spreading(points, patient) for patient in (0, 1))
+    between = of_first @ edges @ of_second.T
     plan = sp.csr_matrix(between if pairs.forward[0] else between.T)
     plan.sort_indices()
     return plan
@@ -134,10 +123,10 @@ def _check_size(points: Points, source: NDArray[np.intp], target: NDArray[np.int
 
 def _spreading(points: Points, patient: int) -> sp.csr_array[np.float64]:
     """Matrix that shares the mass of points among the cells of a patient, in the order of their rows, (cells, n)."""
-    mine = (points.start[patient] <= points.point_of_row) & (points.point_of_row < points.start[patient + 1])
-    mine = np.flatnonzero(mine)
-    mine = mine[np.argsort(points.rows[mine])]
-    point = points.point_of_row[mine]
-    shares = np.ones(len(mine)) if points.shares is None else points.shares[mine]
+    is_own = (points.start[patient] <= points.point_of_row) & (points.point_of_row < points.start[patient + 1])
+    cells = np.flatnonzero(is_own)
+    cells = cells[np.argsort(points.rows[cells])]
+    point = points.point_of_row[cells]
+    shares = np.ones(len(cells)) if points.shares is None else points.shares[cells]
     shares = shares / np.bincount(point, shares)[point]
-    return sp.csr_array((shares, (np.arange(len(mine)), point)), shape=(len(mine), len(points.x)))
+    return sp.csr_array((shares, (np.arange(len(cells)), point)), shape=(len(cells), len(points.x)))

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.model_selection import ParameterGrid
 
-from gml._anndata import check_anndata
-from gml._base import check_int, check_n_jobs, check_n_points, check_seed, parallel
+from gml._anndata import Columns, check_anndata
+from gml._base import check_int, check_n_points, parallel
+from gml._cohort import Work
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
-from gml._measure import check_distances_fit, read_splits, read_study, rescale
+from gml._measure import check_memory_of_distances, read_splits, read_study, rescale
 from gml._mudata import takes_mudata
-from gml._ot import on_support_of, represent, type_key
+from gml._ot import on_support_of, represent
 from gml.methods import Auto, Fixed, resolve_method
-from gml.solvers import resolve_solver
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -118,35 +118,31 @@ def tune(
     >>> gml.tl.learn_metric(adata, **table.attrs["best"])
     """
     check_anndata(adata)
-    check_n_jobs(n_jobs)
     check_int(n_inner_splits, name="n_inner_splits", low=2)
     candidates = _candidates(GRID if grid is None else grid)
-    solver = resolve_solver(solver)
-    seed = check_seed(rng)
-    cohort = read_study(
-        adata,
-        patient_key=patient_key,
-        disease_key=disease_key,
-        donor_key=donor_key,
-        batch_key=batch_key,
-        use_rep=use_rep,
-        layer=layer,
-        type_key=type_key(solver),
-    )
+    columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
+    work = Work.checked(solver=solver, rng=rng, n_jobs=n_jobs)
+    cohort = read_study(adata, columns, work)
     for candidate in candidates:
         if candidate.n_components is not None:
             check_int(candidate.n_components, name="n_components", high=len(cohort.features.names))
-    folds = read_splits(splits, cohort, seed=seed)
-    check_distances_fit(cohort)
+    folds = read_splits(splits, cohort, seed=work.seed)
+    check_memory_of_distances(cohort)
     sizes = dict.fromkeys(candidate.n_points for candidate in candidates)
-    points = {n_points: represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs) for n_points in sizes}
-    call: dict[str, Any] = {"candidates": candidates, "n_splits": n_inner_splits, "solver": solver, "seed": seed}
-    run = partial(_run_fold, points=points if cohort.features.modality is None else None, cohort=cohort, **call)
-    results, chosen = zip(*parallel(run, folds, n_jobs=n_jobs, description="tuning"), strict=True)
+    points = {n_points: represent(cohort, replace(work, n_points=n_points)) for n_points in sizes}
+    run = partial(
+        _run_fold,
+        points=points if cohort.features.modality is None else None,
+        cohort=cohort,
+        candidates=candidates,
+        n_splits=n_inner_splits,
+        work=work.sequential(),
+    )
+    results, chosen = zip(*parallel(run, folds, n_jobs=work.n_jobs, description="tuning"), strict=True)
     table = tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
     table["chosen"] = [candidates[chosen[split]].name for split in table["split"]]
-    points = {n_points: on_support_of(those, those, solver) for n_points, those in points.items()}
-    found, best = search(points, cohort.design, n_jobs=n_jobs, **call)
+    points = {n_points: on_support_of(those, those, work.solver) for n_points, those in points.items()}
+    found, best = search(points, cohort.design, candidates, n_splits=n_inner_splits, work=work)
     table.attrs["best"] = {
         "method": candidates[best].method,
         "n_components": candidates[best].n_components,
@@ -164,20 +160,20 @@ def _run_fold(
     cohort: Cohort,
     candidates: Sequence[Candidate],
     n_splits: int,
-    solver: Solver,
-    seed: int,
+    work: Work,
 ) -> tuple[list[Result], int]:
     """Choose on the training patients of a split, then score the choice on its test patients."""
     if points is None:
-        anew = partial(represent, rescale(cohort, fold.train), solver, seed=seed, n_jobs=1)
-        points = {n_points: anew(n_points=n_points) for n_points in {each.n_points for each in candidates}}
+        rescaled = rescale(cohort, fold.train)
+        sizes = {candidate.n_points for candidate in candidates}
+        points = {n_points: represent(rescaled, replace(work, n_points=n_points)) for n_points in sizes}
     train = {n_points: those.of(fold.train) for n_points, those in points.items()}
-    train = {n_points: on_support_of(those, those, solver) for n_points, those in train.items()}
+    train = {n_points: on_support_of(those, those, work.solver) for n_points, those in train.items()}
     part = cohort.design.of(fold.train)
-    _, best = search(train, part, candidates, n_splits=n_splits, solver=solver, seed=seed, n_jobs=1)
+    _, best = search(train, part, candidates, n_splits=n_splits, work=work)
     chosen = candidates[best]
     metrics = {"tuned": chosen.method, "euclidean": Fixed("euclidean")}
-    study = Study(cohort.design, len(cohort.classes), metrics, solver, seed, n_components=chosen.n_components)
+    study = Study(cohort.design, len(cohort.classes), metrics, work, n_components=chosen.n_components)
     return run_fold(fold, points[chosen.n_points], study), best
 
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import parallel
+from gml._ot._exact import solve_exact
+from gml._ot._graph import edge_weights, laplacian_product
+from gml._ot._pairwise import Transport
+from gml._ot._solution import PackedMoments, Slopes, packed
 from gml.solvers import Exact
 
 from ._bures import Roots, dense
-from ._exact import solve_exact
-from ._graph import edge_weights, laplacian_product
-from ._pairwise import Transport
-from ._solution import PackedMoments, Slopes, packed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Points
-
-    from ._clouds import Clouds, Ground
+    from gml._ot._clouds import Clouds, Ground
 
 BLOCK = 2**18  # numbers of an array of one block: some stay in the cache of a core; the same for any number of workers
 
@@ -132,7 +131,7 @@ class GaussianSolution:
         .. math:: \operatorname{E} \delta \delta^\top = (m - m')(m - m')^\top + \Sigma + \Sigma' - X - X^\top,
             \quad X = \operatorname{Cov}(x, x') = G K^\top G'^\top
 
-        where K is that of :mod:`gml._ot._bures`. Memory grows as pairs × r² / 2.
+        where K is that of :mod:`gml._ot._gaussian._bures`. Memory grows as pairs × r² / 2.
         """
         roots = self._roots()
         sigma = dense(np.asarray(points.covariances))

@@ -1,0 +1,98 @@
+"""The patient AnnData: what is known of each patient, and the distances between them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import anndata as ad
+import pandas as pd
+
+from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, average, colors_of, get_var, numeric_matrix
+from gml._base import check_memory
+from gml._cohort import constant_columns, patients_of_cells
+
+from ._mds import classical_mds
+from ._measure import distances_between, distances_within
+from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
+from ._params import params_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from gml._anndata import Columns
+    from gml._cohort import Cohort, Work
+    from gml._ot import Ground
+
+    from ._measure import Measured
+    from ._metric import ResolvedMetric
+
+
+def check_memory_of_patients(
+    query: AnnData, reference: AnnData | None, metric: ResolvedMetric, *, columns: Columns
+) -> None:
+    """Raise before the work if the distances cannot be held."""
+    holders = [query] if reference is None else [query, reference]
+    sizes = [len(patients_of_cells(cells, metric.columns(cells, columns).patient)[1]) for cells in holders]
+    n, m = sizes[0], sizes[-1]
+    check_memory(
+        3 * 8 * n * m,  # the distances, and the numbers of both patients of each
+        what=f"Distances between {n} and {m} patients",
+        advice="Pass `neighbors_only` for those to the nearest patients.",
+    )
+
+
+def patients_from(adata: AnnData, cohort: Cohort) -> AnnData:
+    """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
+    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
+    obs = obs.assign(**{N_CELLS: cohort.n_cells})
+    x = None
+    if adata.X is not None:
+        x = average(cohort.averaging(adata.n_obs), numeric_matrix(adata.X, name="adata.X"))
+    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
+    patients.uns |= colors_of(adata, obs.columns)
+    return patients
+
+
+def record_call(
+    patients: AnnData,
+    query: Measured,
+    columns: Columns,
+    *,
+    key_added: str,
+    ground: Ground,
+    work: Work,
+    more: Mapping[str, Any],
+) -> None:
+    """Noise floor and sketch error of the patients, and the arguments of the call, of which `more` are not shared."""
+    metric, features = query.metric, query.cohort.features
+    patients.obs[NOISE_FLOOR] = noise_floor(query, ground=ground, work=work)
+    learned = {} if metric.learned is None else metric.learned.params
+    params = params_of(columns, features, work, metric=metric) | {"metric_params": learned, "power": ground.power}
+    params |= dict(more) | ({} if features.match is None else features.match.params)
+    run = {"params": params, "sketch_error": sketch_error(query, ground=ground)}
+    if metric.learned is not None:
+        run["loss"] = metric.learned.loss
+    patients.uns[Keys(key_added).run] = run
+
+
+def store_distances(
+    patients: AnnData, query: Measured, reference: Measured | None, *, key_added: str, ground: Ground, work: Work
+) -> None:
+    """Solve and store all distances, and how an iterative solver ended; warns of those that mean little."""
+    keys = Keys(key_added)
+    run = patients.uns[keys.run]
+    if reference is None:
+        solved = distances_within(query, ground=ground, work=work)
+        patients.obsp[keys.distances] = solved.distances
+        patients.obsm[keys.mds] = classical_mds(solved.distances ** (1 / ground.power))
+        warn_of_sizes(solved.distances, patients.obs[NOISE_FLOOR].to_numpy(), query.cohort)
+        warn_of_sketch(solved.distances, run["sketch_error"], n_points=work.n_points)
+    else:
+        solved = distances_between(query, reference, ground=ground, work=work)
+        patients.obsm[keys.distances] = solved.distances
+        run["reference"] = reference.cohort.patients
+    if solved.convergence is not None:
+        run["convergence"] = asdict(solved.convergence)

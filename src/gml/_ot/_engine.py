@@ -1,0 +1,115 @@
+"""The contract of a solver: what a patient becomes, how pairs of patients are solved, and what the solver can do.
+
+Each kind of settings in :mod:`gml.solvers` has one engine, which its own module registers. Nothing else in gml asks
+which solver it is: what differs between solvers is an attribute or a method here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from gml._cohort import sketch
+from gml.solvers import solver_name
+
+from ._solution import Distances
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from gml._cohort import Cohort, Points, Work
+    from gml.solvers import Solver
+
+    from ._clouds import Clouds, Ground
+    from ._solution import Convergence, Solution
+
+S = TypeVar("S", bound="Solver")
+
+
+class Engine(Generic[S]):
+    """How one kind of solver works. A solver overrides `solve`, or `distances` if it serves no learning.
+
+    Each engine checks, before the work, whether what it will hold fits into memory.
+    """
+
+    reads_all_cells: ClassVar[bool] = False
+    """Whether `n_points` plays no part."""
+    any_ground: ClassVar[bool] = True
+    """Whether it takes ground metrics that are not Euclidean after a map."""
+    sparse_plans: ClassVar[bool] = False
+    """Whether its solution holds plans as edges; otherwise the moments of every pair take memory."""
+    learns: ClassVar[bool] = True
+    """Whether its solution has slopes and moments."""
+
+    def type_column(self, solver: S) -> str | None:
+        """The column of cell types that it reads."""
+        del solver
+        return None
+
+    def shares_support(self, solver: S) -> bool:
+        """Whether the points of some patients say where those of others lie."""
+        del solver
+        return False
+
+    def represent(self, solver: S, cohort: Cohort, work: Work) -> Points:
+        """Each patient by themselves, without a look at others."""
+        del solver
+        return sketch(cohort, None if self.reads_all_cells else work.n_points, seed=work.seed, n_jobs=work.n_jobs)
+
+    def place(self, solver: S, points: Points, source: Points) -> Points:
+        """The points on the support that the patients of `source` teach, if it is shared."""
+        del source, solver
+        return points
+
+    def distances(self, solver: S, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> Distances:
+        """Distances of `pairs`, shape (n_pairs, 2), alone."""
+        solution = self.solve(solver, clouds, pairs, ground=ground, work=work)
+        return Distances(solution.distances, solution.convergence)
+
+    def solve(
+        self,
+        solver: S,
+        clouds: Clouds,
+        pairs: NDArray[np.intp],
+        *,
+        ground: Ground,
+        work: Work,
+        components: NDArray[np.float64] | None = None,
+        description: str = "",
+    ) -> Solution:
+        """Distances of `pairs`, shape (n_pairs, 2), with slopes and moments.
+
+        `components` is the map that made the clouds, shape (k, r), if moments are asked for in the space before it.
+        """
+        del clouds, pairs, ground, work, components, description
+        msg = f"solver={solver_name(solver)!r} gives distances only; a metric is learned with solver='exact'."
+        raise ValueError(msg)
+
+    def advice(self, solver: S, convergence: Convergence) -> str:
+        """What a warning says if some pairs did not converge."""
+        del solver
+        return f"{convergence.n_open} of {convergence.n_pairs} pairs of patients did not converge."
+
+
+_ENGINES: dict[type[Solver], Engine[Any]] = {}
+
+
+def register(settings: type[S], engine: Engine[S]) -> None:
+    """Make `engine` the one of a kind of settings."""
+    _ENGINES[settings] = engine
+
+
+def engine_of(solver: Solver) -> Engine[Any]:
+    """The engine of a solver.
+
+    Raises
+    ------
+    TypeError
+        If none was registered.
+    """
+    engine = _ENGINES.get(type(solver))
+    if engine is None:
+        known = ", ".join(sorted(kind.__name__ for kind in _ENGINES))
+        msg = f"`solver` must be one that gml knows ({known}), got {solver!r}, for which no engine was registered."
+        raise TypeError(msg)
+    return engine
