@@ -26,19 +26,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ot
 import torch
-from gml._ot._represent import on_support_of, represent, type_key
 from scipy.stats import spearmanr
 
 from benchmarks._planted import seconds
 from benchmarks.bench_generalisation import DATA, real, simulated
+from gml._anndata import Columns
 from gml._anndata._features import find_features
+from gml._cohort import Work
 from gml._cohort._cohort import Cohort
 from gml._evaluate import learn_any, random_splits
 from gml._evaluate._fold import split_distances
 from gml._evaluate._intervals import corrected_error
 from gml._evaluate._readouts import READOUTS
 from gml._evaluate._scores import score
-from gml._ot import Clouds, Ground, all_pairs, distances_among, ground_cost, pair_distances
+from gml._ot import (
+    Clouds,
+    Ground,
+    all_pairs,
+    distances_among,
+    engine_of,
+    ground_cost,
+    on_support_of,
+    pair_distances,
+    represent,
+)
 from gml.methods import Spectral, Triplet
 from gml.solvers import Centroids, Exact, Gaussian, Partial, Sinkhorn, Sliced
 
@@ -87,11 +98,9 @@ def cohorts() -> dict[str, AnnData]:
 
 def points_of(adata: AnnData, solvers: Mapping[str, Solver]) -> tuple[Cohort, dict[str, Points]]:
     """The labelled patients, and what each solver makes of them."""
-    keys = {type_key(solver) for solver in solvers.values()} - {None}
-    cohort = Cohort.from_anndata(
-        adata, find_features(adata, use_rep=None, layer=None), disease_key="disease", type_key=next(iter(keys), None)
-    )
-    made = {name: represent(cohort, solver, n_points=N_POINTS, seed=0, n_jobs=None) for name, solver in solvers.items()}
+    keys = {engine_of(solver).type_column(solver) for solver in solvers.values()} - {None}
+    cohort = Cohort.from_anndata(adata, find_features(adata), Columns(cell_type=next(iter(keys), None)))
+    made = {name: represent(cohort, Work(solver, N_POINTS)) for name, solver in solvers.items()}
     return cohort, made
 
 
@@ -114,7 +123,7 @@ def compare_distances(name: str, adata: AnnData) -> None:
     truth = None
     for label, solver in solvers.items():
         clouds = Clouds.of(on_support_of(points[label], points[label], solver))
-        found = pair_distances(clouds, pairs, ground=Ground(), solver=solver, n_jobs=None)
+        found = pair_distances(clouds, pairs, ground=Ground(), work=Work(solver)).distances
         truth = found if truth is None else truth
         print(f"{label:<32}{spearmanr(found, truth)[0]:>18.3f}{np.median(found / truth):>14.3f}", flush=True)
 
@@ -143,7 +152,7 @@ def compare_accuracy(name: str, adata: AnnData, n_splits: int) -> None:
                 call: dict[str, Any] = {"n_components": None, "solver": solver, "seed": 0, "n_jobs": None}
                 components = learn_any(mine.of(fold.train), design.of(fold.train), method, **call)[0].components
             exact, own = (
-                split_distances(some, fold, components, power=1, solver=how)
+                split_distances(some, fold, components, power=1, work=Work(how, None, 0, None))
                 for some, how in ((points[EXACT], solvers[EXACT]), (mine, solver))
             )
             rows.append([accuracy(exact, fold), accuracy(own, fold)])

@@ -25,6 +25,7 @@ import torch
 from threadpoolctl import threadpool_info
 
 from benchmarks._planted import peak_memory, seconds
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
@@ -44,7 +45,7 @@ SIZES = [(20, 100), (60, 100)]
 N_FEATURES, N_COMPONENTS, REPEATS = 50, 5, 5
 
 
-class Work:
+class Problem:
     """Patients of Gaussian cells, half of each of two diseases."""
 
     def __init__(self, n_patients: int, n_cells: int) -> None:
@@ -76,11 +77,11 @@ class Work:
     def one_pass(self, n_jobs: int) -> None:
         comparison = compare(Design(self.labels))
         hinge = partial(triplet_loss, comparison=comparison, margin=1.0)
-        Objective(self.points, self.pairs, hinge, Triplet(), Exact(), n_jobs)(self.components)
+        Objective(self.points, self.pairs, hinge, Triplet(), Work(Exact(), None, 0, n_jobs))(self.components)
 
     def spectral(self, n_jobs: int) -> None:
         design, settings = Design(self.labels), Spectral(shrinkage=0.5)
-        fit_spectral(self.points, design, settings, n_components=2, solver=Exact(), n_jobs=n_jobs)
+        fit_spectral(self.points, design, settings, n_components=2, work=Work(Exact(), None, 0, n_jobs))
 
     def loop(self) -> None:
         components, clouds = self.tensors()
@@ -135,20 +136,20 @@ class Transport:
     rounds, repeat, number = 1, 3, 1
 
     def setup(self, size: tuple[int, int]) -> None:
-        self.work = Work(*size)
-        self.work.floor()
+        self.problem = Problem(*size)
+        self.problem.floor()
 
     def time_floor(self, size: tuple[int, int]) -> None:  # noqa: ARG002
-        self.work.floor()
+        self.problem.floor()
 
     def time_distances(self, size: tuple[int, int]) -> None:  # noqa: ARG002
-        self.work.distances(n_jobs=1)
+        self.problem.distances(n_jobs=1)
 
     def time_one_pass(self, size: tuple[int, int]) -> None:  # noqa: ARG002
-        self.work.one_pass(n_jobs=1)
+        self.problem.one_pass(n_jobs=1)
 
     def peakmem_one_pass(self, size: tuple[int, int]) -> None:  # noqa: ARG002
-        self.work.one_pass(n_jobs=1)
+        self.problem.one_pass(n_jobs=1)
 
 
 def main() -> None:
@@ -156,31 +157,31 @@ def main() -> None:
     threads = {pool["user_api"]: pool["num_threads"] for pool in threadpool_info()}
     print(f"{platform.machine()}, {os.cpu_count()} cores; threads: {threads}, torch {torch.get_num_threads()}")
     print(f"POT {ot.__version__}; {N_FEATURES} features, k = {N_COMPONENTS}; median of {REPEATS} repeats [range]")
-    work = Work(*SIZES[-1])
+    problem = Problem(*SIZES[-1])
     before = peak_memory()
-    work.one_pass(n_jobs=2)
+    problem.one_pass(n_jobs=2)
     growth = 1024 * (peak_memory() - before)
     print(f"memory that one training pass of {SIZES[-1][0]} × {SIZES[-1][1]} adds to its peak: {growth:.0f} MB\n")
     for size in SIZES:
-        work = Work(*size)
+        problem = Problem(*size)
         cases: dict[str, Callable[[], None]] = {
-            "POT on ready costs (floor)": work.floor,
-            "distances, 1 thread": partial(work.distances, n_jobs=1),
-            "distances, 2 threads": partial(work.distances, n_jobs=2),
-            "training pass, 1 thread": partial(work.one_pass, n_jobs=1),
-            "training pass, 2 threads": partial(work.one_pass, n_jobs=2),
-            "Spectral(shrinkage=0.5), 1 thread": partial(work.spectral, n_jobs=1),
-            "Spectral(shrinkage=0.5), 2 threads": partial(work.spectral, n_jobs=2),
-            "loop over pairs": work.loop,
+            "POT on ready costs (floor)": problem.floor,
+            "distances, 1 thread": partial(problem.distances, n_jobs=1),
+            "distances, 2 threads": partial(problem.distances, n_jobs=2),
+            "training pass, 1 thread": partial(problem.one_pass, n_jobs=1),
+            "training pass, 2 threads": partial(problem.one_pass, n_jobs=2),
+            "Spectral(shrinkage=0.5), 1 thread": partial(problem.spectral, n_jobs=1),
+            "Spectral(shrinkage=0.5), 2 threads": partial(problem.spectral, n_jobs=2),
+            "loop over pairs": problem.loop,
         }
         for function in cases.values():
             function()  # once, to load and warm up
         runs = [
             {name: seconds(function) for name, function in cases.items()}
-            | {"loop over triplets": work.seconds_per_triplets()}
+            | {"loop over triplets": problem.seconds_per_triplets()}
             for _ in range(REPEATS)
         ]
-        print(f"{size[0]} patients × {size[1]} cells, {len(work.pairs)} pairs")
+        print(f"{size[0]} patients × {size[1]} cells, {len(problem.pairs)} pairs")
         for name in runs[0]:
             parts = [f"  {name:<34} {statistics.median(run[name] for run in runs):8.3f} s"]
             parts += [

@@ -19,7 +19,7 @@ from anndata.experimental import read_lazy
 from scipy import sparse
 
 import gml
-from gml._anndata import _storage
+from gml._anndata import Columns, _storage
 from gml._anndata._storage import (
     column_moments,
     is_finite,
@@ -30,10 +30,11 @@ from gml._anndata._storage import (
     walk,
     walk_together,
 )
-from gml._cohort import _sketch
-from gml._measure._measure import CHECKED_CELLS, Yardstick, measure_against
+from gml._cohort import Work, _sketch
+from gml._measure import ResolvedMetric, measure_cells
+from gml._measure._features import CHECKED_CELLS
 from gml._measure._noise import sketch_error
-from gml.solvers import Exact
+from gml._ot import Ground
 
 pytestmark = pytest.mark.filterwarnings("ignore:Writing zarr v2 data:UserWarning", "ignore:zarr v3 autosharding")
 
@@ -392,11 +393,10 @@ def test_few_cells_of_every_patient_are_read_at_once(
 ) -> None:
     monkeypatch.setattr(_storage, "GROUP_BYTES", 2**20)
     adata = backed(cells, tmp_path)
-    stick = Yardstick("euclidean")
-    read = {"patient_key": "patient", "disease_key": "disease", "use_rep": "X", "layer": None}
-    one, _ = measure_against(adata, None, stick, solver=Exact(), n_points=8, seed=0, n_jobs=1, **read)
+    work = Work(n_points=8, n_jobs=1)
+    measured = measure_cells(adata, ResolvedMetric(), columns=Columns(use_rep="X"), work=work)
     reads.clear()
-    assert sketch_error(one, stick, ground=stick.ground(1)) > 0
+    assert sketch_error(measured, ground=Ground()) > 0
     assert len(reads) <= -(-adata.n_obs // BLOCK) + 2
     adata.file.close()
 

@@ -10,7 +10,9 @@ from anndata import AnnData
 from scipy.spatial.distance import cdist
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import find_features
+from gml._cohort import Work
 from gml._cohort._centroids import fit_centroids, share_support
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import Points
@@ -42,7 +44,7 @@ def adata() -> AnnData:
 
 def centroids_of(adata: AnnData) -> Points:
     features = find_features(adata, use_rep="X", layer=None)
-    return fit_centroids(Cohort.from_anndata(adata, features, type_key="cell_type"))
+    return fit_centroids(Cohort.from_anndata(adata, features, Columns(disease=None, cell_type="cell_type")))
 
 
 def by_hand(adata: AnnData, names: list[str], *, source: list[str] | None) -> np.ndarray:
@@ -133,7 +135,9 @@ def test_one_cost_matrix_gives_the_same_as_one_per_pair(adata: AnnData) -> None:
     assert shared.support is not None
     clouds = Clouds.of(shared)
     alone = Clouds(clouds.z, clouds.weights, clouds.start)
-    found = [solve(of, all_pairs(6), ground=Ground(), solver=SHARED, n_jobs=1).distances for of in (clouds, alone)]
+    found = [
+        solve(of, all_pairs(6), ground=Ground(), work=Work(SHARED, None, 0, 1)).distances for of in (clouds, alone)
+    ]
     np.testing.assert_array_equal(*found)
 
 
@@ -160,7 +164,7 @@ def test_gradient_by_finite_differences(adata: AnnData, power: int, shared: bool
     coefficients, components = rng.standard_normal(len(pairs)), rng.standard_normal((2, 3))
 
     def found(components: np.ndarray) -> gml._ot.Solution:
-        return solve(Clouds.of(points, components), pairs, ground=Ground(power), solver=SHARED, n_jobs=1)
+        return solve(Clouds.of(points, components), pairs, ground=Ground(power), work=Work(SHARED, None, 0, 1))
 
     slope = found(components).slopes(coefficients).of_map(points, components)
     for entry in np.ndindex(components.shape):

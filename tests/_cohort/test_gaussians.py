@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import Features, find_features
 from gml._cohort import _gaussians
 from gml._cohort._cohort import Cohort
@@ -274,7 +275,7 @@ def test_order_of_the_cells_does_not_matter(rng: np.random.Generator, solver: Ga
     expected = None
     for order in (np.arange(n), rng.permutation(n)):
         mixed = adata[order].copy()
-        points = fit(Cohort.from_anndata(mixed, find_features(mixed)), solver)
+        points = fit(Cohort.from_anndata(mixed, find_features(mixed), Columns(disease=None)), solver)
         assert points.x.dtype == points.covariances.dtype == np.float64
         expected = expected or points
         for name in ("x", "weights", "covariances", "point_of_row"):
@@ -342,7 +343,7 @@ def test_not_converging_warns(clouds: list[np.ndarray], monkeypatch: pytest.Monk
 def sketched() -> Cohort:
     cells = gml.datasets.gaussian_cohort(n_patients=6, n_cells=60)
     points = gml.pp.sketch(cells, n_points=8)
-    return Cohort.from_anndata(points, find_features(points))
+    return Cohort.from_anndata(points, find_features(points), Columns(disease=None))
 
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])

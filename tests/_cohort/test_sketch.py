@@ -10,6 +10,7 @@ import pytest
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from gml._anndata import Columns
 from gml._anndata._features import Features, find_features
 from gml._cohort import _sketch
 from gml._cohort._cohort import Cohort
@@ -152,7 +153,7 @@ def test_order_of_the_cells_does_not_matter(rng: np.random.Generator, dtype: typ
     expected = None
     for order in (np.arange(n), np.arange(n)[::-1], rng.permutation(n)):
         mixed = adata[order].copy()
-        points = make(Cohort.from_anndata(mixed, find_features(mixed)))
+        points = make(Cohort.from_anndata(mixed, find_features(mixed), Columns(disease=None)))
         names = mixed.obs_names.to_numpy()[points.rows]
         if expected is None:
             expected, expected_names = points, names

@@ -12,6 +12,7 @@ import pytest
 from anndata import AnnData
 
 import gml
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._evaluate import Candidate, Split, inner_folds, judge, pick, search
 from gml._evaluate._select import AUTO, TRIPLET
@@ -27,7 +28,7 @@ NAMES = [
     "spectral",
     "spectral + whitening",
 ]
-CALL: dict[str, Any] = {"solver": Exact(), "seed": 0, "n_jobs": 1}
+CALL: dict[str, Any] = {"work": Work(Exact(), None, 0, 1)}
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 from threadpoolctl import threadpool_info
 
 import gml
+from gml._anndata import Columns
+from gml._cohort import Work
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import Points
 from gml._evaluate import Composition
@@ -266,9 +268,7 @@ def typed_cohort(**kwargs: Any) -> AnnData:
 
 def test_composition_of_patients_by_loops() -> None:
     adata = typed_cohort()[np.random.default_rng(1).permutation(240)].copy()
-    cohort = read_study(
-        adata, patient_key="patient", disease_key="disease", donor_key=None, batch_key=None, use_rep=None, layer=None
-    )
+    cohort = read_study(adata, Columns(), Work())
     codes, names = pd.factorize(adata.obs["type"])
     found = read_composition(cohort, codes)
     for p, patient in enumerate(cohort.patients):
@@ -320,9 +320,7 @@ def genes() -> AnnData:
 
 
 def cohort_of(adata: AnnData) -> Cohort:
-    return read_study(
-        adata, patient_key="patient", disease_key="disease", donor_key=None, batch_key=None, use_rep="X", layer=None
-    )
+    return read_study(adata, Columns(use_rep="X"), Work())
 
 
 TRAIN = np.arange(8)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._evaluate import (
@@ -237,7 +238,7 @@ def test_folds_of_few(labels: list[int], n_folds: int) -> None:
 def test_cross_fit_learns_without_those_who_are_held_out(method: Any, n_components: int | None) -> None:
     points, design = cohort()
     teachers = np.arange(12) != 5  # who never teaches, but is measured
-    call: dict[str, Any] = {"n_components": n_components, "solver": Exact(), "seed": 3, "n_jobs": 1}
+    call: dict[str, Any] = {"n_components": n_components, "work": Work(Exact(), None, 3, 1)}
     found = cross_fit(points, design, method, teachers=teachers, **call)
     assert found is not None
     seen = []
@@ -262,9 +263,7 @@ def test_cross_fit_of_too_few(labels: list[int]) -> None:
         Spectral(),
         teachers=np.ones(3, dtype=bool),
         n_components=None,
-        solver=Exact(),
-        seed=0,
-        n_jobs=1,
+        work=Work(Exact(), None, 0, 1),
     )
     assert found is None
 
@@ -280,9 +279,7 @@ def test_folds_where_nothing_is_found_are_silent(method: Any) -> None:
         method,
         teachers=np.ones(12, dtype=bool),
         n_components=None,
-        solver=Exact(),
-        seed=0,
-        n_jobs=2,
+        work=Work(Exact(), None, 0, 2),
     )
     assert found is not None
     assert np.isfinite(found.min(axis=1)).all()

@@ -17,7 +17,7 @@ import gml
 from gml._cohort._design import Design
 from gml._genes._gene_reading import read_parts
 from gml._genes._relearn import labelled_patients, relearner_of, unlabelled_plans
-from gml._measure._measure import Yardstick
+from gml._measure import ResolvedMetric
 from gml._metric import (
     Relearner,
     Replicate,
@@ -51,11 +51,12 @@ def learned() -> AnnData:
 def study(adata: AnnData) -> tuple[Relearner, Design]:
     """All that :func:`rank_genes` makes before it draws."""
     metric = gml.get.metric(adata)
-    patients, points = labelled_patients(adata, Yardstick("gml", metric, adata), metric, n_jobs=1)
-    displacements = unlabelled_plans(patients, points, metric, rng=np.random.default_rng(0), n_jobs=1)
+    measured, work = labelled_patients(adata, ResolvedMetric("gml", metric, adata), n_jobs=1)
+    patients, points = measured.cohort, measured.points
+    displacements = unlabelled_plans(measured, work, rng=np.random.default_rng(0))
     axes = np.vstack([displacements.basis, metric.components])
     reading, _ = read_parts(adata, points, metric.gene_map, axes=axes, layer=None, gene_symbols=None, in_memory=True)
-    return relearner_of(metric, patients, points, displacements=displacements, reading=reading), patients.design
+    return relearner_of(metric, measured, displacements=displacements, reading=reading), patients.design
 
 
 # replicates

@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy.stats import spearmanr
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import find_features
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import sketch
@@ -164,7 +165,7 @@ def test_numbers_of_cells_and_a_learned_metric() -> None:
 
 def brute_force(adata: AnnData, n_points: int, components: np.ndarray, power: int) -> float:
     """Mean over patients of the mean over cells of the cost to the mean of the cells that share the point."""
-    cohort = Cohort.from_anndata(adata, find_features(adata))
+    cohort = Cohort.from_anndata(adata, find_features(adata), Columns(disease=None))
     points = sketch(cohort, n_points, seed=0, n_jobs=1)
     costs = []
     for p in range(len(cohort)):

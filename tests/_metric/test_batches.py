@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Fit, compare
@@ -57,12 +58,12 @@ def planted(n_patients: int, *, shift: float = 1.0, seed: int = 0) -> tuple[Poin
 
 def fit(points: Points, labels: np.ndarray, *, n_jobs: int = 1, seed: int = 3, **settings: object) -> Fit:
     design, settings = Design(labels), Triplet(**settings)
-    return fit_triplet(points, design, settings, n_components=2, solver=Exact(), seed=seed, n_jobs=n_jobs)
+    return fit_triplet(points, design, settings, n_components=2, work=Work(Exact(), None, seed, n_jobs))
 
 
 def lessons(points: Points, labels: np.ndarray, **settings: object) -> Lessons:
     design = Design(labels)
-    return Lessons(points, design, compare(design), Triplet(**settings), Exact(), 1)
+    return Lessons(points, design, compare(design), Triplet(**settings), Work(Exact(), None, 0, 1))
 
 
 # dealing
@@ -279,7 +280,7 @@ def test_stops_early_by_held_out_patients(settings: dict[str, object]) -> None:
 def test_the_map_of_the_best_pass_is_kept() -> None:
     points, labels = planted(40)
     settings = {"batch_size": 8, "max_iter": 8, "learning_rate": 0.7}
-    options = {"n_passes": 8, "n_components": 2, "solver": Exact(), "seed": 3, "n_jobs": 1}
+    options = {"n_passes": 8, "n_components": 2, "work": Work(Exact(), None, 3, 1)}
     descent = descend(points, Design(labels), settings=Triplet(**settings), **options)
     found = fit(points, labels, **settings)
     best = int(np.argmin(descent.loss))
@@ -291,7 +292,7 @@ def test_the_map_of_the_best_pass_is_kept() -> None:
 def test_batches_share_the_step_of_a_pass() -> None:
     """The first step of Adam is the learning rate in every entry, whatever the gradient."""
     points, labels = planted(40)
-    options = {"n_passes": 2, "n_components": 2, "solver": Exact(), "seed": 3, "n_jobs": 1}
+    options = {"n_passes": 2, "n_components": 2, "work": Work(Exact(), None, 3, 1)}
     for size in (None, 20, 8):
         settings = Triplet(batch_size=size, init="orthogonal", learning_rate=0.01)
         first, second = descend(points, Design(labels), settings=settings, **options).maps
@@ -310,7 +311,7 @@ def test_an_ordered_disease_in_batches() -> None:
     x[:, 4] += np.repeat(values, 8)
     design = Design(np.arange(40), values)
     settings = Triplet(target="ordered", batch_size=10, init="orthogonal", max_iter=10, learning_rate=0.1)
-    found = fit_triplet(replace(points, x=x), design, settings, n_components=2, solver=Exact(), seed=0, n_jobs=1)
+    found = fit_triplet(replace(points, x=x), design, settings, n_components=2, work=Work(Exact(), None, 0, 1))
     assert abs(np.linalg.svd(found.components)[2][0][4]) > 0.9
 
 

@@ -11,6 +11,7 @@ import pytest
 from anndata import AnnData
 
 import gml
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._metric import Displacements, compare
 from gml._metric._comparison import pair_weights
@@ -165,7 +166,7 @@ def test_scatters_of_a_design(reference: ModuleType, name: str) -> None:
     design = design_of(name)
     points = reference.random_points(np.random.default_rng(0), design.labels, 3)
     moments = reference.second_moments(points, np.eye(3))
-    displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+    displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     found = displacements.scatters(design, np.arange(len(design)), Spectral())
     for scatter, asked in zip(found, reference.comparison(*DESIGNS[name]), strict=True):
         expected = reference.weighted_moments(moments, reference.pair_weights(asked))
@@ -178,8 +179,8 @@ def test_scatters_of_some_patients(reference: ModuleType) -> None:
     points = reference.random_points(np.random.default_rng(0), design.labels, 3)
     some = np.array([6, 0, 1, 7, 3])
     part = design.of(some)
-    whole = Displacements.solve(points, solver=Exact(), n_jobs=1)
-    alone = Displacements.solve(points.of(some), solver=Exact(), n_jobs=1)
+    whole = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
+    alone = Displacements.solve(points.of(some), work=Work(Exact(), None, 0, 1))
     found = whole.scatters(part, some, Spectral())
     expected = alone.scatters(part, np.arange(5), Spectral())
     for one, two in zip(found, expected, strict=True):

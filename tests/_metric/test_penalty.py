@@ -11,6 +11,7 @@ import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import Lasso, MultiTaskLasso
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._metric import _descent, learn
 from gml._metric._descent import begin
@@ -235,7 +236,7 @@ def test_stationary_under_transport(reference: ModuleType, name: Penalty, power:
     rng = np.random.default_rng(1)
     points = reference.make_points([rng.standard_normal((2, 5)) + 2 * label * np.eye(5)[0] for label in LABELS])
     settings = Triplet(penalty=name, reg=0.2, power=power)
-    objective = Objective(points, all_pairs(len(LABELS)), soft_hinge(LABELS), settings, Exact(), 1)
+    objective = Objective(points, all_pairs(len(LABELS)), soft_hinge(LABELS), settings, Work(Exact(), None, 0, 1))
     components = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 5)))
     adam = torch.optim.Adam([components], lr=0.05, betas=(0.5, 0.999), eps=_descent._damping(settings, 10))
     for _ in range(700):
@@ -254,7 +255,7 @@ def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: Penalty) 
         points = reference.random_points(np.random.default_rng(seed), LABELS, 12, shift=3.0)
         settings = Triplet(penalty=name, reg=reg)
         run, other = (
-            begin(points, Design(LABELS), settings=settings, n_components=2, solver=Exact(), seed=0, n_jobs=1)
+            begin(points, Design(LABELS), settings=settings, n_components=2, work=Work(Exact(), None, 0, 1))
             for _ in range(2)
         )
         descent = run.passes(100)
@@ -280,7 +281,7 @@ def test_batches_make_zeros_too(reference: ModuleType, name: Penalty) -> None:
     labels = np.tile([0, 1], 8)
     points = reference.random_points(np.random.default_rng(1), labels, 8, shift=3.0)
     settings = Triplet(penalty=name, reg=0.3, max_iter=20, batch_size=8)
-    found = learn(points, Design(labels), settings, n_components=2, solver=Exact(), seed=0, n_jobs=1)
+    found = learn(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 0, 1))
     used = found.components.any(axis=0)
     assert used[0]
     assert 1 <= used.sum() < 8
@@ -289,7 +290,7 @@ def test_batches_make_zeros_too(reference: ModuleType, name: Penalty) -> None:
 def test_features_that_are_not_used_stay_so_in_the_canonical_basis(reference: ModuleType) -> None:
     points = reference.random_points(np.random.default_rng(1), LABELS, 8, shift=3.0)
     settings = Triplet(penalty="group_lasso", reg=0.2, max_iter=20)
-    call: dict[str, Any] = {"n_components": 3, "solver": Exact(), "seed": 0, "n_jobs": 1}
+    call: dict[str, Any] = {"n_components": 3, "work": Work(Exact(), None, 0, 1)}
     raw = fit_triplet(points, Design(LABELS), settings, **call).components
     found = learn(points, Design(LABELS), settings, **call).components
     used = raw.any(axis=0)
@@ -304,7 +305,7 @@ def test_l1_keeps_its_basis(reference: ModuleType) -> None:
     """A rotation would undo the zeros: rows are put in order, the largest entry of each positive, and no more."""
     points = reference.random_points(np.random.default_rng(1), LABELS, 8, shift=3.0)
     settings = Triplet(penalty="l1", reg=0.2, max_iter=20)
-    call: dict[str, Any] = {"n_components": 3, "solver": Exact(), "seed": 0, "n_jobs": 1}
+    call: dict[str, Any] = {"n_components": 3, "work": Work(Exact(), None, 0, 1)}
     raw = fit_triplet(points, Design(LABELS), settings, **call).components
     found = learn(points, Design(LABELS), settings, **call).components
     assert 0 < (found == 0).sum() < found.size
@@ -322,9 +323,7 @@ def test_a_penalty_that_leaves_nothing(reference: ModuleType, name: Penalty) -> 
             Design(LABELS),
             Triplet(penalty=name, reg=50.0, max_iter=5),
             n_components=2,
-            solver=Exact(),
-            seed=0,
-            n_jobs=1,
+            work=Work(Exact(), None, 0, 1),
         )
     np.testing.assert_array_equal(found.components, np.eye(3))
     assert found.loss.min() >= 1.0

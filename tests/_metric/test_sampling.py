@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
@@ -89,7 +90,7 @@ def test_pairs_that_are_solved(max_pairs: int | None, fewest: int, most: int, mo
     x, rows = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40)
     points = Points(x, np.full(40, 0.5), 2 * np.arange(21), rows, rows)
     method = Spectral(max_pairs=max_pairs)
-    fit_spectral(points, Design(np.arange(20) % 2), method, n_components=1, solver=Exact(), n_jobs=1)
+    fit_spectral(points, Design(np.arange(20) % 2), method, n_components=1, work=Work(Exact(), None, 0, 1))
     assert fewest <= len(solved) <= most
 
 
@@ -105,7 +106,7 @@ def test_a_sample_of_pairs_finds_what_all_pairs_find() -> None:
     found = []
     for max_pairs in (None, 700):
         fit = fit_spectral(
-            points, Design(labels), Spectral(max_pairs=max_pairs), n_components=1, solver=Exact(), n_jobs=1
+            points, Design(labels), Spectral(max_pairs=max_pairs), n_components=1, work=Work(Exact(), None, 0, 1)
         )
         found.append(fit.components[0] / np.linalg.norm(fit.components[0]))
     assert abs(found[0] @ found[1]) > 0.98

@@ -6,6 +6,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Displacements
@@ -28,7 +29,7 @@ def rng() -> np.random.Generator:
 
 
 def estimate(points: Points, labels: np.ndarray, settings: Spectral = AUTO) -> float:
-    displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+    displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     return displacements.shrinkage(Design(labels), np.arange(len(labels)), settings)
 
 
@@ -53,7 +54,7 @@ def test_it_is_what_the_fit_takes(reference: ModuleType, rng: np.random.Generato
     points = reference.random_points(rng, labels, 3)
     automatic, by_hand = (
         fit_spectral(
-            points, Design(labels), Spectral(shrinkage=s, whitening=1.0), n_components=2, solver=Exact(), n_jobs=1
+            points, Design(labels), Spectral(shrinkage=s, whitening=1.0), n_components=2, work=Work(Exact(), None, 0, 1)
         )
         for s in ("auto", reference.jackknife_shrinkage(points, labels))
     )
@@ -65,9 +66,9 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
     """The second round shrinks by what the plans under the first map tell."""
     labels = LABELS["few"]
     points = reference.random_points(rng, labels, 3)
-    first = fit_spectral(points, Design(labels), AUTO, n_components=3, solver=Exact(), n_jobs=1)
-    euclidean = Displacements.solve(points, solver=Exact(), n_jobs=1)
-    under = euclidean.under(first.components @ euclidean.basis.T, solver=Exact(), n_jobs=1)
+    first = fit_spectral(points, Design(labels), AUTO, n_components=3, work=Work(Exact(), None, 0, 1))
+    euclidean = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
+    under = euclidean.under(first.components @ euclidean.basis.T, work=Work(Exact(), None, 0, 1))
     shrinkage = under.shrinkage(Design(labels), np.arange(6), AUTO)
     within, between = (
         euclidean.basis.T @ scatter @ euclidean.basis for scatter in under.scatters(Design(labels), np.arange(6), AUTO)
@@ -76,7 +77,7 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
         within, between, points.x, shrinkage=shrinkage, weights=(1.0, 0.0, 0.0), n_directions=3
     )
     twice = replace(AUTO, rounds=2)
-    found = fit_spectral(points, Design(labels), twice, n_components=3, solver=Exact(), n_jobs=1)
+    found = fit_spectral(points, Design(labels), twice, n_components=3, work=Work(Exact(), None, 0, 1))
     assert len(found.loss) == 2
     np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
 
@@ -143,7 +144,7 @@ def test_one_feature_is_a_sphere(reference: ModuleType, rng: np.random.Generator
 def test_ordered_values_that_are_all_different(reference: ModuleType, rng: np.random.Generator) -> None:
     values = np.arange(48.0)
     points = reference.make_points(spread_along([3.0, 1.0, 1.0], 48, rng))
-    displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+    displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     design, settings = Design(np.arange(48), values), replace(AUTO, target="ordered")
     assert displacements.shrinkage(design, np.arange(48), settings) < 0.5
     two = np.arange(2)

@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Displacements, Fit, learn
@@ -43,7 +44,9 @@ def fit(
     n_jobs: int = 1,
 ) -> Fit:
     settings = Spectral(shrinkage=shrinkage, rounds=rounds)
-    return fit_spectral(points, Design(labels), settings, n_components=n_components, solver=Exact(), n_jobs=n_jobs)
+    return fit_spectral(
+        points, Design(labels), settings, n_components=n_components, work=Work(Exact(), None, 0, n_jobs)
+    )
 
 
 def rotation(d: int, rng: np.random.Generator) -> np.ndarray:
@@ -233,7 +236,7 @@ def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Genera
     """Pairs of one disease are the furthest apart."""
     points, labels = crossed(reference, rng, d)
     with pytest.warns(UserWarning, match=NOWHERE):
-        learned = learn(points, Design(labels), Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+        learned = learn(points, Design(labels), Spectral(), n_components=None, work=Work(Exact(), None, 0, 1))
     np.testing.assert_array_equal(learned.components, np.eye(d))
     found = fit(points, labels)
     assert found.components.shape == (0, d)
@@ -296,7 +299,7 @@ def test_learn_pads_with_zeros(reference: ModuleType) -> None:
     points = reference.make_points(list(map(np.array, clouds)))
     assert fit(points, labels).components.shape == (1, 2)
     for n_components, n_rows in [(None, 2), (2, 2), (1, 1)]:
-        found = learn(points, Design(labels), Spectral(), n_components=n_components, solver=Exact(), seed=0, n_jobs=1)
+        found = learn(points, Design(labels), Spectral(), n_components=n_components, work=Work(Exact(), None, 0, 1))
         assert found.components.shape == (n_rows, 2)
         assert not found.components[1:].any()
         check_same_metric(found.components, fit(points, labels).components)
@@ -308,7 +311,7 @@ def test_default_number_of_components(
 ) -> None:
     """As many as there are classes, at least two."""
     points = reference.random_points(rng, labels, 20)
-    found = learn(points, Design(labels), Spectral(), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    found = learn(points, Design(labels), Spectral(), n_components=None, work=Work(Exact(), None, 0, 1))
     assert found.components.shape == (expected, 20)
     check_same_metric(found.components, fit(points, labels, n_components=expected).components)
 
@@ -319,7 +322,7 @@ def test_default_number_of_components(
 @labelled
 def test_balanced_scatters(reference: ModuleType, rng: np.random.Generator, labels: np.ndarray) -> None:
     points = reference.random_points(rng, labels, 3)
-    displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+    displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     everyone, basis = np.arange(len(labels)), displacements.basis
     expected = reference.balanced_moments(reference.second_moments(points, np.eye(3)), labels)
     found = displacements.scatters(Design(labels), everyone, Spectral(balanced=True))
@@ -332,7 +335,7 @@ def test_balance_matters_only_with_different_sizes(reference: ModuleType, rng: n
         labels = LABELS[name]
         points = reference.random_points(rng, labels, 3)
         plain, balanced = (
-            fit_spectral(points, Design(labels), settings, n_components=2, solver=Exact(), n_jobs=1)
+            fit_spectral(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 0, 1))
             for settings in (Spectral(), Spectral(balanced=True))
         )
         assert np.allclose(plain.components, balanced.components, rtol=1e-9) == is_even
@@ -345,7 +348,7 @@ def test_patients_that_are_there_twice(reference: ModuleType, rng: np.random.Gen
     more = np.array([0, 1, 2, 3, 4, 5, 4, 5])
     betweens = []
     for patients in (np.arange(6), more):
-        displacements = Displacements.solve(points.of(patients), solver=Exact(), n_jobs=1)
+        displacements = Displacements.solve(points.of(patients), work=Work(Exact(), None, 0, 1))
         design = Design(labels[patients])
         _, between = displacements.scatters(design, np.arange(len(patients)), Spectral(balanced=True))
         betweens.append(displacements.basis.T @ between @ displacements.basis)
@@ -365,7 +368,7 @@ def fit_sum(
 ) -> Fit:
     excess, whitening, euclidean = weights
     settings = Spectral(excess=excess, whitening=whitening, euclidean=euclidean, **settings)
-    return fit_spectral(points, Design(labels), settings, n_components=n_components, solver=Exact(), n_jobs=1)
+    return fit_spectral(points, Design(labels), settings, n_components=n_components, work=Work(Exact(), None, 0, 1))
 
 
 @pytest.mark.parametrize("n_components", [None, 1, 2, 4])
@@ -463,7 +466,7 @@ def test_no_excess_leaves_the_other_parts(
     settings = Spectral(excess=1.0, whitening=weights[1], euclidean=weights[2])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = learn(points, Design(labels), settings, n_components=None, solver=Exact(), seed=0, n_jobs=1)
+        found = learn(points, Design(labels), settings, n_components=None, work=Work(Exact(), None, 0, 1))
     np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
     assert (found.spectrum < 1e-8).all()
 
@@ -491,7 +494,7 @@ def test_many_features_keep_fifty_axes(
 def test_euclidean_method(reference: ModuleType, rng: np.random.Generator, d: int) -> None:
     labels = np.arange(6) % 2
     points = reference.make_points([rng.standard_normal((15, d)) * np.geomspace(1, 3, d) for _ in labels])
-    found = learn(points, Design(labels), Fixed("euclidean"), n_components=None, solver=Exact(), seed=0, n_jobs=1)
+    found = learn(points, Design(labels), Fixed("euclidean"), n_components=None, work=Work(Exact(), None, 0, 1))
     assert found.loss.shape == (0,)
     if d <= 50:
         np.testing.assert_array_equal(found.components, np.eye(d))
@@ -513,7 +516,7 @@ def test_ordered_target(reference: ModuleType, rng: np.random.Generator, shrinka
     moments = reference.second_moments(points, np.eye(3))
     within, between = (reference.weighted_moments(moments, some) for some in reference.ordered_weights(values))
     settings = Spectral(target="ordered", shrinkage=shrinkage)
-    found = fit_spectral(points, design, settings, n_components=None, solver=Exact(), n_jobs=1)
+    found = fit_spectral(points, design, settings, n_components=None, work=Work(Exact(), None, 0, 1))
     expected = reference.sum_of_metrics(
         within, between, points.x, shrinkage=shrinkage, weights=(1.0, 0.0, 0.0), n_directions=2
     )
@@ -525,7 +528,7 @@ def test_two_ordered_classes_are_two_classes(reference: ModuleType, rng: np.rand
     points = reference.random_points(rng, labels, 3)
     design = Design(labels, 10.0 * labels)
     classes, ordered = (
-        fit_spectral(points, design, Spectral(target=target), n_components=None, solver=Exact(), n_jobs=1)
+        fit_spectral(points, design, Spectral(target=target), n_components=None, work=Work(Exact(), None, 0, 1))
         for target in ("classes", "ordered")
     )
     np.testing.assert_allclose(ordered.components, classes.components, rtol=1e-10)
@@ -547,15 +550,14 @@ def test_held_out_cells_do_not_shape_the_leading_axes(reference: ModuleType, rng
     maps = []
     for factor in (1.0, 5.0):
         points = reference.make_points([x * (factor if p > 5 else 1.0) for p, x in enumerate(clouds)])
-        displacements = Displacements.solve(points, solver=Exact(), n_jobs=1)
+        displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
         part = fit_displacements(
             displacements,
             Design(labels[train]),
             patients=train,
             settings=settings,
             n_components=None,
-            solver=Exact(),
-            n_jobs=1,
+            work=Work(Exact(), None, 0, 1),
         )
         maps.append(part.components)
     check_same_metric(maps[0], maps[1], rtol=1e-6)
@@ -591,6 +593,8 @@ def test_directions_of_thousands_of_genes_are_found_in_the_leading_ones() -> Non
     x = rng.standard_normal((20, 30, 900)) * np.linspace(2.0, 0.5, 900)
     x[:, :, 3] += 3.0 * labels[:, None]
     points = Points(x.reshape(600, 900), np.full(600, 1 / 30), 30 * np.arange(21), np.arange(600), np.arange(600))
-    found = fit_spectral(points, Design(labels), Spectral(), n_components=1, solver=Exact(), n_jobs=1).components[0]
+    found = fit_spectral(points, Design(labels), Spectral(), n_components=1, work=Work(Exact(), None, 0, 1)).components[
+        0
+    ]
     assert np.abs(found).argmax() == 3
     assert np.abs(found[3]) > 3 * np.sort(np.abs(found))[-2]

@@ -9,6 +9,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Fit, compare, learn
@@ -51,7 +52,7 @@ def by_class(labels: np.ndarray) -> Comparison:
 
 def fit(points: Points, labels: np.ndarray, n_components: int = 2, n_jobs: int = 1, **settings: object) -> Fit:
     return fit_triplet(
-        points, Design(labels), Triplet(**settings), n_components=n_components, solver=Exact(), seed=3, n_jobs=n_jobs
+        points, Design(labels), Triplet(**settings), n_components=n_components, work=Work(Exact(), None, 3, n_jobs)
     )
 
 
@@ -208,7 +209,7 @@ def test_gradient_of_the_ordered_loss(
     points = reference.random_points(rng, values, 3)
     hinge = partial(triplet_loss, comparison=compare(in_order(values), "ordered"), margin=1.0)
     settings = Triplet(target="ordered", power=power)
-    objective = Objective(points, all_pairs(len(values)), hinge, settings, Exact(), 1)
+    objective = Objective(points, all_pairs(len(values)), hinge, settings, Work(Exact(), None, 0, 1))
     components, step = rng.standard_normal((2, 3)), 1e-6
     loss, gradient = objective(components)
     value, _ = reference.penalty(components, "frobenius")
@@ -230,9 +231,7 @@ def test_learner_of_two_ordered_classes(reference: ModuleType, rng: np.random.Ge
             design,
             Triplet(target=target, init=init, max_iter=4),
             n_components=2,
-            solver=Exact(),
-            seed=0,
-            n_jobs=1,
+            work=Work(Exact(), None, 0, 1),
         )
         for target in ("classes", "ordered")
     )
@@ -254,7 +253,7 @@ def test_every_pass_of_the_published_learner(
     points = reference.random_points(rng, labels, 3)
     settings = Triplet(init=init, power=power, penalty=penalty, max_iter=N_PASSES, margin=2.0)
     expected, maps = reference.fit_triplet(points, labels, settings, n_components=2, seed=3, n_passes=N_PASSES)
-    found = fit_triplet(points, Design(labels), settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
+    found = fit_triplet(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 3, 1))
     np.testing.assert_allclose(found.loss, expected, rtol=1e-8)
     assert len(set(expected)) == N_PASSES
     best = maps[expected.argmin()]
@@ -273,7 +272,7 @@ def test_every_penalty_pass_by_pass(
     points = reference.random_points(rng, labels, 3)
     settings = Triplet(init=init, power=power, penalty=penalty, max_iter=N_PASSES, reg=0.7, learning_rate=0.2)
     expected, maps = reference.fit_triplet(points, labels, settings, n_components=2, seed=3, n_passes=N_PASSES)
-    found = fit_triplet(points, Design(labels), settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
+    found = fit_triplet(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 3, 1))
     np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
     best = maps[expected.argmin()]
     np.testing.assert_allclose(found.components.T @ found.components, best.T @ best, rtol=1e-7, atol=1e-9)
@@ -291,7 +290,7 @@ def test_every_pass_with_donors(
     settings = Triplet(init=init, power=power, n_triplets=n_triplets, max_iter=N_PASSES)
     options = {"n_components": 2, "seed": 3}
     expected, _ = reference.fit_triplet(points, labels, settings, donors=donors, n_passes=N_PASSES, **options)
-    found = fit_triplet(points, Design(labels, donors=donors), settings, solver=Exact(), n_jobs=1, **options)
+    found = fit_triplet(points, Design(labels, donors=donors), settings, n_components=2, work=Work(Exact(), None, 3, 1))
     np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
     without, _ = reference.fit_triplet(points, labels, settings, n_passes=1, **options)
     assert without[0] != pytest.approx(expected[0], rel=1e-3)
@@ -308,7 +307,7 @@ def test_every_pass_with_an_ordered_disease(
     settings = Triplet(init=init, power=power, target="ordered", max_iter=N_PASSES, margin=2.0)
     options = {"n_components": 2, "seed": 3}
     expected, _ = reference.fit_triplet(points, values, settings, n_passes=N_PASSES, **options)
-    found = fit_triplet(points, in_order(values), settings, solver=Exact(), n_jobs=1, **options)
+    found = fit_triplet(points, in_order(values), settings, n_components=2, work=Work(Exact(), None, 3, 1))
     np.testing.assert_allclose(found.loss, expected, rtol=1e-9)
     assert len(set(expected)) == N_PASSES
 
@@ -323,7 +322,7 @@ def test_every_pass_with_other_classes(
     points = reference.random_points(rng, labels, 3)
     settings = Triplet(init=init, n_triplets=n_triplets, max_iter=N_PASSES, learning_rate=0.02, reg=0.3)
     expected, _ = reference.fit_triplet(points, labels, settings, n_components=3, seed=3, n_passes=N_PASSES)
-    found = fit_triplet(points, Design(labels), settings, n_components=3, solver=Exact(), seed=3, n_jobs=1)
+    found = fit_triplet(points, Design(labels), settings, n_components=3, work=Work(Exact(), None, 3, 1))
     np.testing.assert_allclose(found.loss, expected, rtol=1e-8)
 
 
@@ -431,7 +430,7 @@ def test_patients_that_are_all_alike(
 def test_finds_the_feature_that_tells_diseases_apart(reference: ModuleType, rng: np.random.Generator) -> None:
     labels = LABELS["two"]
     points = reference.random_points(rng, labels, 4, shift=3.0)
-    found = learn(points, Design(labels), Triplet(), n_components=2, solver=Exact(), seed=0, n_jobs=1)
+    found = learn(points, Design(labels), Triplet(), n_components=2, work=Work(Exact(), None, 0, 1))
     weight = np.linalg.norm(found.components, axis=0)
     assert weight.argmax() == 0
     assert weight[0] > 2 * weight[1:].max()
@@ -443,7 +442,7 @@ def test_learn_gives_a_canonical_basis(reference: ModuleType, rng: np.random.Gen
     labels = LABELS["three"]
     points = reference.random_points(rng, labels, 4)
     raw = fit(points, labels, n_components=3, max_iter=3)
-    found = learn(points, Design(labels), Triplet(max_iter=3), n_components=3, solver=Exact(), seed=3, n_jobs=1)
+    found = learn(points, Design(labels), Triplet(max_iter=3), n_components=3, work=Work(Exact(), None, 3, 1))
     rows = found.components
     np.testing.assert_allclose(rows.T @ rows, raw.components.T @ raw.components, atol=1e-12)
     gram = rows @ rows.T
@@ -460,7 +459,7 @@ def test_number_of_components(
     labels = LABELS["pair"]
     points = reference.random_points(rng, labels, d)
     found = learn(
-        points, Design(labels), Triplet(max_iter=2), n_components=n_components, solver=Exact(), seed=0, n_jobs=1
+        points, Design(labels), Triplet(max_iter=2), n_components=n_components, work=Work(Exact(), None, 0, 1)
     )
     assert found.components.shape == (expected, d)
     assert np.linalg.matrix_rank(found.components) == expected
@@ -548,7 +547,7 @@ def test_stops_early_with_donors_that_give_every_disease(reference: ModuleType) 
     design = Design(labels, donors=donors)
     points = reference.random_points(np.random.default_rng(0), labels, 3)
     settings = Triplet(early_stopping=True, max_iter=n_passes, init="orthogonal", learning_rate=0.3)
-    found = fit_triplet(points, design, settings, n_components=2, solver=Exact(), seed=3, n_jobs=1)
+    found = fit_triplet(points, design, settings, n_components=2, work=Work(Exact(), None, 3, 1))
     held_out = [np.flatnonzero(fold).tolist() for fold in folds(design, 3)]
     options = {"donors": donors, "n_components": 2, "seed": 3, "n_passes": n_passes}
     losses = reference.held_out_losses(points, labels, settings, held_out, **options)

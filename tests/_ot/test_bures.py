@@ -8,12 +8,12 @@ import ot
 import pytest
 import scipy.linalg
 import torch
-from gml._ot._bures import Roots, dense
 
 from gml._cohort._sketch import Points
 from gml._ot import Clouds, Ground, all_pairs
-from gml._ot import _gaussian as module
 from gml._ot._gaussian import GaussianSolution, solve_gaussian
+from gml._ot._gaussian import _solution as module
+from gml._ot._gaussian._bures import Roots, dense
 
 SINGLE, MIXED = [1, 1, 1, 1], [1, 3, 2, 4]
 POWERS = [1, 2]

@@ -19,9 +19,11 @@ from anndata import AnnData
 from scipy.spatial.distance import cdist
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import find_features
 from gml._base import _ground
 from gml._base._ground import BOOLEAN, ESTIMATED, LEFT_OUT, NAMES, REAL
+from gml._cohort import Work
 from gml._cohort._cohort import Cohort
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points, sketch
@@ -221,7 +223,7 @@ def test_one_metric_for_all_pairs(name: str, power: int) -> None:
 def test_map_whitens_the_points(name: str) -> None:
     """Also points with weights, of a sketch."""
     adata = make((30, 50, 9), counts=False)
-    cohort = Cohort.from_anndata(adata, find_features(adata), patient_key="patient", disease_key=None)
+    cohort = Cohort.from_anndata(adata, find_features(adata), Columns(disease=None))
     points = sketch(cohort, 8, seed=0, n_jobs=1)
     assert len(points.x) == 24
     components = scaling(points, Fixed(name))
@@ -404,7 +406,7 @@ def split_distances(points: Points, metrics: dict[str, Fixed], monkeypatch: pyte
     found: dict[str, np.ndarray] = {}
     monkeypatch.setattr(_fold, "read_out", lambda name, values, **_: found.setdefault(name, values) is None or [])
     fold = Split(np.arange(n - 3), np.arange(n - 3, n))
-    run_fold(fold, points, Study(Design(np.arange(n) % 2), 2, metrics, Exact(), 0))
+    run_fold(fold, points, Study(Design(np.arange(n) % 2), 2, metrics, Work(Exact(), None, 0, 1)))
     return found
 
 
@@ -416,7 +418,7 @@ def test_no_leak_in_a_split(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     is_train = adata.obs["patient"].isin(train).to_numpy()
 
     def measured() -> np.ndarray:
-        cohort = Cohort.from_anndata(adata, find_features(adata), patient_key="patient", disease_key=None)
+        cohort = Cohort.from_anndata(adata, find_features(adata), Columns(disease=None))
         return split_distances(sketch(cohort, None, seed=0, n_jobs=1), {name: metric}, monkeypatch)[name]
 
     before = measured()

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gml._cohort import Work
 from gml._ot import Clouds, Ground, Nearest, _bounds, _nearest, all_pairs, distances_among, nearest_patients, transport
 from gml._ot._bounds import Centred, Leaning, coarse_bounds, dual_bounds, quantile_integrals
 from gml.solvers import Exact
@@ -62,7 +63,7 @@ def graded(p: int, k: int) -> Clouds:
 
 
 def brute(clouds: Clouds) -> np.ndarray:
-    distances = distances_among(clouds, ground=Ground(), solver=Exact(), n_jobs=1)
+    distances = distances_among(clouds, ground=Ground(), work=Work(Exact(), None, 0, 1))
     np.fill_diagonal(distances, np.inf)
     return distances
 

@@ -10,6 +10,7 @@ from anndata import AnnData
 from scipy.optimize import linprog
 
 import gml
+from gml._cohort import Work
 from gml._ot import Clouds, Ground, all_pairs, solve
 from gml._ot._exact import solve_exact
 from gml._ot._partial import solve_partial
@@ -93,11 +94,11 @@ def test_gradient_by_finite_differences(reference: ModuleType, rng: np.random.Ge
 
     def total(components: np.ndarray) -> float:
         clouds, ground = Clouds.of(points, components), Ground(power=power)
-        found = solve(clouds, pairs, ground=ground, solver=Partial(mass=0.7), n_jobs=1)
+        found = solve(clouds, pairs, ground=ground, work=Work(Partial(mass=0.7), None, 0, 1))
         return float(coefficients @ found.distances)
 
     clouds = Clouds.of(points, components)
-    found = solve(clouds, pairs, ground=Ground(power=power), solver=Partial(mass=0.7), n_jobs=1)
+    found = solve(clouds, pairs, ground=Ground(power=power), work=Work(Partial(mass=0.7), None, 0, 1))
     slope = found.slopes(coefficients).of_map(points, components)
     for entry in np.ndindex(components.shape):
         moved = np.zeros_like(components)

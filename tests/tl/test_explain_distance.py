@@ -19,6 +19,7 @@ from anndata.experimental import read_lazy
 from scipy.spatial.distance import cdist
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import find_features
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import sketch
@@ -231,7 +232,7 @@ def test_sketches_by_a_slow_loop(learned: AnnData) -> None:
     """Mixed points move no more mass to other types than their shares force."""
     p, q = "P02", "P03"
     features = find_features(learned, use_rep="X_pca")
-    cohort = Cohort.from_anndata(learned, features)
+    cohort = Cohort.from_anndata(learned, features, Columns(disease=None))
     points = sketch(cohort, 4, seed=0, n_jobs=1)
     types = sorted(set(learned.obs["cell_type"]))
     member = learned.obs["cell_type"].to_numpy()

@@ -249,7 +249,7 @@ def test_odd_classes_name_columns(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["disease"] = adata.obs["disease"].map({"disease_1": "a/b", "disease_2": "c d"})
     gml.tl.learn_metric(adata, method="spectral", key_added="other")
-    table = gml.tl.rank_genes(adata, key="other")
+    table = gml.tl.rank_genes(adata, metric="other")
     np.testing.assert_allclose(table["direction_a/b"], -table["direction_c d"])
 
 

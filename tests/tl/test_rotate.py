@@ -215,7 +215,7 @@ def distances(adata: AnnData, key: str, **options: Any) -> np.ndarray:
 def test_no_distance_changes(learned: AnnData, key: str, rotation: _rotation.Rotation) -> None:
     adata = learned.copy()
     before = gml.get.metric(adata, key=key)
-    assert gml.tl.rotate(adata, key=key, rotation=rotation) is None
+    assert gml.tl.rotate(adata, metric=key, rotation=rotation) is None
     after = gml.get.metric(adata, key=key)
     np.testing.assert_allclose(after.mahalanobis(), before.mahalanobis(), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(distances(adata, key), distances(learned, key), rtol=1e-10)
@@ -228,7 +228,7 @@ def test_no_distance_changes(learned: AnnData, key: str, rotation: _rotation.Rot
 @each_key
 def test_all_slots_hold_the_rotated_components(learned: AnnData, key: str) -> None:
     adata = learned.copy()
-    gml.tl.rotate(adata, key=key)
+    gml.tl.rotate(adata, metric=key)
     metric, before = gml.get.metric(adata, key=key), gml.get.metric(learned, key=key)
     assert not np.allclose(metric.components, before.components)
     loadings, former = (m.components.T if m.loadings is None else m.loadings for m in (metric, before))
@@ -247,8 +247,8 @@ def test_all_slots_hold_the_rotated_components(learned: AnnData, key: str) -> No
 @each_key
 def test_back_to_the_canonical_basis(learned: AnnData, key: str) -> None:
     adata = learned.copy()
-    gml.tl.rotate(adata, key=key)
-    gml.tl.rotate(adata, key=key, rotation="canonical")
+    gml.tl.rotate(adata, metric=key)
+    gml.tl.rotate(adata, metric=key, rotation="canonical")
     expected = gml.get.metric(learned, key=key).components
     np.testing.assert_allclose(gml.get.metric(adata, key=key).components, expected, atol=1e-9 * np.abs(expected).max())
     np.testing.assert_allclose(adata.obsm[f"X_{key}"], learned.obsm[f"X_{key}"], atol=1e-4)
@@ -257,12 +257,12 @@ def test_back_to_the_canonical_basis(learned: AnnData, key: str) -> None:
 @pytest.mark.slow
 def test_under_another_name(learned: AnnData) -> None:
     adata = learned.copy()
-    gml.tl.rotate(adata, key="pcs", key_added="simple")
+    gml.tl.rotate(adata, metric="pcs", key_added="simple")
     for slot, name in (("obsm", "X_pcs"), ("varm", "pcs")):
         np.testing.assert_array_equal(getattr(adata, slot)[name], getattr(learned, slot)[name])
     np.testing.assert_array_equal(adata.uns["pcs"]["components"], learned.uns["pcs"]["components"])
     np.testing.assert_allclose(distances(adata, "simple"), distances(learned, "pcs"), rtol=1e-10)
-    ranked, expected = (gml.tl.rank_genes(adata, key=key)["importance"] for key in ("simple", "pcs"))
+    ranked, expected = (gml.tl.rank_genes(adata, metric=key)["importance"] for key in ("simple", "pcs"))
     np.testing.assert_allclose(ranked, expected[ranked.index], atol=1e-9)
 
 
@@ -281,13 +281,13 @@ def test_rows_of_zeros_stay_last() -> None:
 @pytest.mark.slow
 def test_on_disk(learned: AnnData, tmp_path: Path) -> None:
     expected = learned.copy()
-    gml.tl.rotate(expected, key="pcs")
+    gml.tl.rotate(expected, metric="pcs")
     learned.copy().write_h5ad(tmp_path / "cells.h5ad")
     lazy, backed = read_lazy(tmp_path / "cells.h5ad"), ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     in_dask = learned.copy()
     in_dask.obsm["X_pcs"] = da.from_array(learned.obsm["X_pcs"], chunks=(37, 2))
     for adata in (lazy, backed, in_dask):
-        gml.tl.rotate(adata, key="pcs")
+        gml.tl.rotate(adata, metric="pcs")
         assert isinstance(adata.obsm["X_pcs"], np.ndarray if adata is backed else da.Array)
         np.testing.assert_allclose(np.asarray(adata.obsm["X_pcs"]), expected.obsm["X_pcs"], atol=1e-5)
         np.testing.assert_array_equal(np.asarray(adata.varm["pcs"]), expected.varm["pcs"])
@@ -311,7 +311,7 @@ def test_of_a_sketch_and_of_a_view() -> None:
     ("options", "error", "message"),
     [
         ({"rotation": "promax"}, ValueError, "`rotation` must be one of 'varimax', 'canonical', got 'promax'"),
-        ({"key": "absent"}, KeyError, r"has no 'absent'.*gml.tl.learn_metric"),
+        ({"metric": "absent"}, KeyError, r"has no 'absent'.*gml.tl.learn_metric"),
         ({"key_added": "PCs"}, ValueError, r"`key_added` must not be 'PCs'"),
         ({"key_added": "pca"}, ValueError, r"`key_added` must not be 'pca'.*obsm\['X_pca'\]"),
         ({"key_added": "a/b"}, ValueError, "without '/'"),
@@ -322,7 +322,7 @@ def test_bad_arguments_leave_everything_as_it_was(
 ) -> None:
     adata = learned.copy()
     with pytest.raises(error, match=message):
-        gml.tl.rotate(adata, **{"key": "pcs"} | options)
+        gml.tl.rotate(adata, **{"metric": "pcs"} | options)
     for slot in ("obsm", "varm"):
         assert getattr(adata, slot).keys() == getattr(learned, slot).keys()
     np.testing.assert_array_equal(adata.uns["pcs"]["components"], learned.uns["pcs"]["components"])
@@ -332,10 +332,10 @@ def test_cells_that_do_not_fit(learned: AnnData) -> None:
     adata = learned.copy()
     adata.obsm["X_pcs"] = adata.obsm["X_pcs"][:, :2]
     with pytest.raises(ValueError, match=r"obsm\['X_pcs'\] has 2 columns, but the metric 'pcs' has 3 components"):
-        gml.tl.rotate(adata, key="pcs")
+        gml.tl.rotate(adata, metric="pcs")
     del adata.obsm["X_pcs"]
     with pytest.raises(KeyError, match=r"no 'X_pcs'.*`gml.tl.transform`"):
-        gml.tl.rotate(adata, key="pcs")
+        gml.tl.rotate(adata, metric="pcs")
 
 
 # what is learned comes in the canonical basis

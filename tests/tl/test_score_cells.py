@@ -45,7 +45,7 @@ def by_patient(adata: AnnData, scores: pd.Series) -> pd.Series:
 @pytest.mark.parametrize(("key", "power"), [("gml", 1), ("squared", 2)])
 def test_every_cell_in_loops(cells: AnnData, key: str, power: int) -> None:
     adata = cells.copy()
-    gml.tl.score_cells(adata, key=key, n_points=None)
+    gml.tl.score_cells(adata, metric=key, n_points=None)
     z = adata.obsm["X_pca"].astype(float) @ adata.uns[key]["components"].T
     names = adata.obs["patient"].astype(str).to_numpy()
     label = adata.obs.groupby("patient", observed=True)["disease"].first().dropna().astype(str).to_dict()
@@ -72,7 +72,7 @@ def test_every_cell_in_loops(cells: AnnData, key: str, power: int) -> None:
 @pytest.mark.parametrize("key", ["gml", "squared"])
 def test_mean_of_a_patient_is_a_difference_of_distances(cells: AnnData, key: str, n_points: int | None) -> None:
     adata = cells.copy()
-    gml.tl.score_cells(adata, key=key, n_points=n_points)
+    gml.tl.score_cells(adata, metric=key, n_points=n_points)
     patients = gml.tl.patient_distances(adata, metric=key, n_points=n_points)
     labels, distances = patients.obs["disease"].astype(object).to_numpy(), patients.obsp["gml_distances"]
     means = by_patient(adata, adata.obs[f"{key}_score"])
@@ -229,8 +229,8 @@ def test_views_and_what_is_left_alone(cells: AnnData) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        ({"key": "other"}, KeyError, "has no 'other'"),
-        ({"key": None}, TypeError, "`key` must be a string"),
+        ({"metric": "other"}, KeyError, "has no 'other'"),
+        ({"metric": None}, TypeError, "`metric` must be a string"),
         ({"disease_key": "grade"}, KeyError, "has no 'grade'.*as `disease_key`"),
         ({"disease_key": "unknown"}, ValueError, "No patient has a disease"),
         ({"disease_key": "same"}, ValueError, r"need two diseases.*got 'all': 11 \(patients\)"),

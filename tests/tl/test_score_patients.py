@@ -176,7 +176,7 @@ COLUMNS = [f"gml_score_disease_{i}" for i in (1, 2, 3)]
 def test_bounds_and_own_disease(cells: AnnData, key: str) -> None:
     """The triangle inequality holds for the distance, so with power 2 the root is needed."""
     patients = gml.tl.patient_distances(cells, metric=key, key_added=key, **FAST)
-    gml.tl.score_patients(cells, patients, key=key, **FAST)
+    gml.tl.score_patients(cells, patients, metric=key, **FAST)
     scores = patients.obs[[f"{key}_score_disease_{i}" for i in (1, 2, 3)]].to_numpy()
     assert np.isfinite(scores).all()
     assert (np.abs(scores) <= 1 + 1e-9).all()
@@ -190,7 +190,7 @@ def test_bounds_and_own_disease(cells: AnnData, key: str) -> None:
 def test_in_loops_with_pot(cells: AnnData, key: str, power: int) -> None:
     """Typical patients by the tested kernel, everything else by POT."""
     patients = gml.tl.patient_distances(cells, metric=key, key_added=key, **FAST)
-    gml.tl.score_patients(cells, patients, key=key, tol=0, **FAST)
+    gml.tl.score_patients(cells, patients, metric=key, tol=0, **FAST)
     points = gml.pp.sketch(cells, use_rep="X_pca", n_points=8)
     names = [str(name) for name in patients.obs_names]
     z = {n: points[points.obs["patient"] == n].obsm["X_pca"] @ cells.uns[key]["components"].T for n in names}
@@ -231,7 +231,7 @@ def test_leaving_out_matters(cells: AnnData) -> None:
         adata.obs["group"] = adata.obs["patient"].astype(str).map(labels)
         for leave_out, found in scores.items():
             patients = gml.tl.patient_distances(adata, metric="plain", disease_key="group", n_points=4)
-            call: dict[str, Any] = {"key": "plain", "disease_key": "group", "n_points": 4}
+            call: dict[str, Any] = {"metric": "plain", "disease_key": "group", "n_points": 4}
             gml.tl.score_patients(adata, patients, reference=None if leave_out else adata, **call)
             own = np.where(
                 labels[patients.obs_names] == "a", patients.obs["plain_score_a"], patients.obs["plain_score_b"]
@@ -333,8 +333,8 @@ def rename(patients: AnnData) -> AnnData:
     [
         (rename, {}, ValueError, r"1 of the 12 rows of `patients` are not patients of adata, e.g. 'x'.*'P00', 'P01'"),
         (lambda _: None, {}, TypeError, "`patients` must be an AnnData, got NoneType"),
-        (None, {"key": "other"}, KeyError, "has no 'other'"),
-        (None, {"key": None}, TypeError, "`key` must be a string"),
+        (None, {"metric": "other"}, KeyError, "has no 'other'"),
+        (None, {"metric": None}, TypeError, "`metric` must be a string"),
         (None, {"disease_key": "grade"}, KeyError, "has no 'grade'"),
         (None, {"disease_key": "unknown"}, ValueError, "No patient has a disease"),
         (None, {"disease_key": "same"}, ValueError, "there is only 'all'"),

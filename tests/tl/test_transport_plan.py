@@ -11,6 +11,7 @@ from anndata import AnnData
 from scipy.spatial.distance import cdist
 
 import gml
+from gml._anndata import Columns
 from gml._anndata._features import find_features
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import sketch
@@ -73,7 +74,7 @@ def test_points_share_their_mass_evenly(learned: AnnData) -> None:
     one, other = rows_of(learned, p), rows_of(learned, q)
     np.testing.assert_allclose(plan.sum(axis=1), 1 / len(one))
     np.testing.assert_allclose(plan.sum(axis=0), 1 / len(other))
-    cohort = Cohort.from_anndata(learned, find_features(learned))
+    cohort = Cohort.from_anndata(learned, find_features(learned), Columns(disease=None))
     points = sketch(cohort, 5, seed=0, n_jobs=1)
     point = np.empty(learned.n_obs, dtype=int)
     point[points.rows] = points.point_of_row

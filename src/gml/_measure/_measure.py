@@ -88,7 +88,8 @@ def measure_both(
     """Patients of `query`, and those of `reference` if there is one, in one space.
 
     The diseases of `query` are read only if they are to be `labelled`, those of `reference` always; with `design` also
-    the donors and batches of the latter. `gene_symbols` is for the genes of `query`.
+    the donors and batches that the metric was learned with, of the latter if it is there. `gene_symbols` is for the
+    genes of `query`.
     """
     alone = reference is None
     if alone and metric.learned is None:
@@ -101,7 +102,7 @@ def measure_both(
             features = matched_features(features, query, of_reference, gene_symbols=gene_symbols)
         own = metric.columns(reference, columns, design=design)
         known = measure(read_cohort(reference, own, of_reference, work=work), metric, work)
-    own = metric.columns(query, columns)
+    own = metric.columns(query, columns, design=design and alone)
     own = own if labelled else own.unlabelled()
     return measure(read_cohort(query, own, features, work=work), metric, work, source=known), known
 

@@ -74,7 +74,7 @@ def rank_genes(
     ----------
     adata
         Cells × genes, or a :doc:`MuData </multimodal>`, after :func:`gml.tl.learn_metric`. Not modified.
-    key
+    metric
         The `key_added` of that call. Its settings are used again.
     by
         ``"parts"``, as above, or ``"correlation"`` for a representation without a map to genes, as of scVI: in place of

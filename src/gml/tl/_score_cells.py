@@ -8,7 +8,7 @@ import numpy as np
 
 from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added, write_all
 from gml._base import check_int
-from gml._cohort import Work
+from gml._cohort import Design, Work
 from gml._measure import check_diseases, measure_cells, resolve_metric
 from gml._metric import can_teach, learning_pairs
 from gml._mudata import takes_mudata
@@ -64,7 +64,7 @@ def score_cells(
         Cells × genes, or a :doc:`MuData </multimodal>`, with a learned metric, in memory or on disk, or a sketch of
         :func:`gml.pp.sketch`. Only the column below is written; where ``adata.obs`` lies on disk, it changes in memory
         only.
-    key
+    metric
         The `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, whose columns, features and power
         are used.
     patient_key, disease_key, solver
@@ -133,8 +133,9 @@ def _check_diseases(cohort: Cohort) -> None:
 def _draw_pairs(cohort: Cohort, max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
     """Pairs of patients of different donors that have a disease, `max_pairs` at most, shape (n_pairs, 2)."""
     known, donors = cohort.known, cohort.design.groups
+    everyone = Design(cohort.labels[known])
     rng = np.random.default_rng(seed)
-    pairs = known[learning_pairs(cohort.design.of(known), target="classes", max_pairs=max_pairs, rng=rng)]
+    pairs = known[learning_pairs(everyone, target="classes", max_pairs=max_pairs, rng=rng)]
     of_two_donors: NDArray[np.intp] = pairs[donors[pairs[:, 0]] != donors[pairs[:, 1]]]
     return of_two_donors
 

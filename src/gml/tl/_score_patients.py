@@ -71,7 +71,7 @@ def score_patients(
     patients
         Some or all of its patients, as :func:`gml.tl.patient_distances` returns them. Only the columns below are
         written.
-    key
+    metric
         The `key_added` of :func:`gml.tl.learn_metric`, whose columns, features and power are used.
     reference
         Other cells, with the metric that was learned on them: typical patients are theirs, patients of `adata` count
