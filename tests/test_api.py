@@ -33,7 +33,6 @@ POSITIONAL = {
     "gml.tl.score_patients": ["adata", "patients"],
     "gml.tl.enrich": ["table", "gene_sets"],
     "gml.pl.loss": ["adata"],
-    "gml.pl.penalty_path": ["table"],
     "gml.pl.rank_cell_types": ["table"],
     "gml.pl.rank_genes": ["table"],
     "gml.pl.transport_flow": ["table"],

@@ -859,10 +859,6 @@ BAD: dict[str, Row] = {
     "ranking by shares": (
         nothing, apply(gml.tl.rank_cell_types, solver="centroids"), ValueError, ["`solver`", "'centroids'", "'exact'"],
     ),
-    "path over PCs": (nothing, apply(gml.tl.penalty_path), ValueError, ["X_pca", "not genes", "use_rep='X'"]),
-    "path of no penalties": (nothing, apply(gml.tl.penalty_path, regs=[]), TypeError, ["`regs`", "[]"]),
-    "path that rewards": (nothing, apply(gml.tl.penalty_path, regs=[-1.0]), ValueError, ["`regs`", "above 0", "-1.0"]),
-    "path of the closed form": (nothing, apply(gml.tl.penalty_path, method=Spectral()), TypeError, ["Triplet"]),
     "no permutations": (
         nothing, apply(gml.tl.permutation_test, n_permutations=0), ValueError, ["`n_permutations`", "got 0"],
     ),
@@ -984,8 +980,6 @@ BAD: dict[str, Row] = {
     "flow of NaN": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
     "flow of an excess": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
     "flow of too little": (nothing, alone(gml.pl.transport_flow, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
-    "path of words": (nothing, alone(gml.pl.penalty_path, pd.DataFrame({0.1: ["x"]})), ValueError, ["0.1", "numbers"]),
-    "path of genes": (nothing, alone(gml.pl.penalty_path, RANKED), ValueError, ["penalties", "'importance'"]),
     "validation by no score": (
         nothing, alone(gml.pl.cross_validation, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
     ),

@@ -357,9 +357,6 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "barycenter": lambda mdata: gml.tl.barycenter(mdata, n_points=4, tol=0.1),
     "explain_distance": lambda mdata: gml.tl.explain_distance(mdata, "P00", "P01", by="gene"),
     "permutation_test": lambda mdata: gml.tl.permutation_test(mdata, n_permutations=3, n_points=4),
-    "penalty_path": lambda mdata: gml.tl.penalty_path(
-        mdata, use_rep="X", regs=[10.0], n_points=2, method=gml.methods.Triplet(max_iter=2)
-    ),
     "rank_cell_types": lambda mdata: gml.tl.rank_cell_types(
         _some(mdata, mdata.obs["cell_type"].isin(["type_1", "type_2"]).to_numpy()),
         splits=2,

@@ -138,12 +138,6 @@ def make_types() -> pd.DataFrame:
     return table
 
 
-def make_path() -> pd.DataFrame:
-    regs = np.array([0.01, 0.1, 1.0, 10.0])
-    norms = np.maximum(1 - regs / np.geomspace(20, 0.05, 10)[:, None], 0) * np.linspace(1, 2, 10)[:, None]
-    return pd.DataFrame(norms, index=names(10), columns=regs)
-
-
 def hide_letters(figure: Figure) -> None:
     """Leave shapes and colours: letters are tested elsewhere, and each version of matplotlib draws them in its way."""
     figure.draw_without_rendering()
@@ -167,7 +161,6 @@ DRAWN: dict[str, Callable[[Axes], Axes]] = {
     "patient_embedding_of_numbers": lambda ax: gml.pl.patient_embedding(make_patients(), color="age", ax=ax),
     "patient_heatmap": lambda ax: gml.pl.patient_heatmap(make_patients(), ax=ax),
     "patient_heatmap_with_strips": lambda ax: gml.pl.patient_heatmap(make_patients(), color=STRIPS, ax=ax),
-    "penalty_path": lambda ax: gml.pl.penalty_path(make_path(), n_genes=5, ax=ax),
     "rank_cell_types": lambda ax: gml.pl.rank_cell_types(make_types(), ax=ax),
     "rank_genes": lambda ax: gml.pl.rank_genes(make_ranking(), ax=ax),
     "score_patients": lambda ax: gml.pl.score_patients(make_patients(), ax=ax),

@@ -109,13 +109,6 @@ def make_scored(n: int = 12, *, diseases: tuple[str, ...] = ("x", "y/z")) -> Ann
     return patients
 
 
-def make_path(n: int = 20, *, regs: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)) -> pd.DataFrame:
-    """The lower the number of a gene, the stronger a penalty it bears; the last is never selected."""
-    limits = np.append(np.geomspace(20, 0.02, n - 1), 0.0)
-    norms = np.maximum(1 - np.array(regs) / np.maximum(limits, 1e-9)[:, None], 0) * np.linspace(1, 2, n)[:, None]
-    return pd.DataFrame(norms, index=[f"gene_{i}" for i in range(n)], columns=list(regs))
-
-
 DRAWN = {
     "rank_genes": lambda ax: gml.pl.rank_genes(make_ranking(), ax=ax),
     "loadings": lambda ax: gml.pl.loadings(make_cells(), ax=ax),
@@ -125,14 +118,12 @@ DRAWN = {
     "transport_flow": lambda ax: gml.pl.transport_flow(make_pairs(), ax=ax),
     "rank_cell_types": lambda ax: gml.pl.rank_cell_types(make_types(), ax=ax),
     "score_patients": lambda ax: gml.pl.score_patients(make_scored(), ax=ax),
-    "penalty_path": lambda ax: gml.pl.penalty_path(make_path(), ax=ax),
 }
 TABLES = {
     gml.pl.rank_genes: make_ranking,
     gml.pl.explain_distance: make_pairs,
     gml.pl.transport_flow: make_pairs,
     gml.pl.rank_cell_types: make_types,
-    gml.pl.penalty_path: make_path,
 }
 
 
@@ -777,68 +768,6 @@ def test_unknown_scores() -> None:
     assert not plt.get_fignums()
 
 
-# penalty_path
-
-
-def named_lines(ax: Axes) -> list[np.ndarray]:
-    return [np.asarray(line.get_ydata()) for line in ax.lines if line.get_marker() == "o"]
-
-
-def test_path_names_the_last_survivors() -> None:
-    table = make_path()
-    ax = gml.pl.penalty_path(table[table.columns[::-1]].sample(frac=1, random_state=0), n_genes=3)
-    assert [text.get_text() for text in ax.texts] == ["gene_0", "gene_1", "gene_2"]
-    falling = sorted(table.columns, reverse=True)
-    for number, line in enumerate(named_lines(ax)):
-        np.testing.assert_array_equal(line, table.loc[f"gene_{number}", falling])
-    assert ax.get_xscale() == "log"
-    assert ax.get_xlim() == (10, 0.01)
-    grey = segments(ax)
-    assert len(grey) == 16  # 20 genes but for three with names, and one that is never selected
-    np.testing.assert_array_equal(grey[0, :, 0], falling)
-    (above,) = ax.child_axes
-    counts = (table > 0).sum()
-    assert [label.get_text() for label in above.get_xticklabels()] == [str(counts[reg]) for reg in falling]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "1", "0.1", "0.01"]
-    check_layout(ax)
-
-
-@pytest.mark.parametrize("form", [list, dict])
-def test_path_knows_how_many_were_selected(form: type) -> None:
-    table = make_path()
-    counts = [17, 9, 5, 3]
-    table.attrs["n_selected"] = counts if form is list else dict(zip(table.columns, counts, strict=True))
-    (above,) = gml.pl.penalty_path(table, ax=fresh()).child_axes
-    assert [label.get_text() for label in above.get_xticklabels()] == ["3", "5", "9", "17"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("regs", [(0.1,), (0.0, 0.1, 1.0), (0.0,), tuple(np.geomspace(1e-4, 10, 40))])
-def test_path_of_any_penalties(regs: tuple[float, ...]) -> None:
-    table = make_path(regs=regs)
-    table.index = [f"{LONG} {i}" for i in range(20)]
-    ax = gml.pl.penalty_path(table, n_genes=15)
-    ax.figure.canvas.draw()
-    labels = [label.get_text() for label in ax.get_xticklabels()]
-    assert len(labels) <= 5
-    assert (labels[-1] == "0") == (min(regs) == 0)
-    check_layout(ax)
-
-
-def test_path_on_which_nothing_survives() -> None:
-    ax = gml.pl.penalty_path(0 * make_path())
-    assert not ax.texts
-    assert not segments(ax).size
-    check_layout(ax)
-
-
-def test_path_of_something_else() -> None:
-    with pytest.raises(ValueError, match=r"must be penalties.*got 'part'.*gml\.tl\.penalty_path"):
-        gml.pl.penalty_path(make_parts())
-    with pytest.raises(ValueError, match="got -1"):
-        gml.pl.penalty_path(make_path().rename(columns={10.0: -1.0}))
-
-
 # all of them
 
 
@@ -875,9 +804,8 @@ def test_tables_are_left_alone_and_checked(draw: Callable[..., Axes], make: Call
         draw(make_scored())
     with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got ndarray"):
         draw(table, ax=plt.subplots(1, 2)[1])
-    if draw is not gml.pl.penalty_path:
-        with pytest.raises(ValueError, match=r"no column '\w+'.*it holds 'nothing_of_use'.*what gml\.tl\.\w+"):
-            draw(pd.DataFrame({"nothing_of_use": [1.0]}))
+    with pytest.raises(ValueError, match=r"no column '\w+'.*it holds 'nothing_of_use'.*what gml\.tl\.\w+"):
+        draw(pd.DataFrame({"nothing_of_use": [1.0]}))
     with pytest.raises(ValueError, match="no rows to draw"):
         draw(table.iloc[:0])
 

@@ -8,7 +8,6 @@ from ._loadings import loadings
 from ._loss import loss
 from ._patient_embedding import patient_embedding
 from ._patient_heatmap import patient_heatmap
-from ._penalty_path import penalty_path
 from ._rank_cell_types import rank_cell_types
 from ._rank_genes import rank_genes
 from ._score_patients import score_patients
@@ -25,7 +24,6 @@ __all__ = [
     "loss",
     "patient_embedding",
     "patient_heatmap",
-    "penalty_path",
     "rank_cell_types",
     "rank_genes",
     "score_patients",

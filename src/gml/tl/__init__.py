@@ -6,7 +6,6 @@ from ._enrich import enrich
 from ._explain_distance import explain_distance
 from ._learn_metric import learn_metric
 from ._patient_distances import patient_distances
-from ._penalty_path import penalty_path
 from ._permutation_test import permutation_test
 from ._predict import predict
 from ._rank_cell_types import rank_cell_types
@@ -25,7 +24,6 @@ __all__ = [
     "explain_distance",
     "learn_metric",
     "patient_distances",
-    "penalty_path",
     "permutation_test",
     "predict",
     "rank_cell_types",
