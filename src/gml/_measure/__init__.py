@@ -1,6 +1,5 @@
 """Patients under a metric."""
 
-from ._composition import read_composition
 from ._groups import measure_groups, read_groups
 from ._mds import classical_mds
 from ._measure import (
@@ -22,7 +21,7 @@ from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 from ._pairs import compare_two
 from ._recompute import check_genes, refit_pca, rescale
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
-from ._study import check_distances_fit, read_splits, read_study
+from ._study import check_distances_fit, read_composition, read_splits, read_study
 from ._type_shares import TypeShares, read_types, warn_of_ties
 
 __all__ = [

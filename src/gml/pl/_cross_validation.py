@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Score: TypeAlias = Literal["balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari", "batch_accuracy"]
 
-_BASELINES = ("majority", "pseudobulk", "lda", "composition", "composition_ot")
+_BASELINES = ("majority", "pseudobulk", "lda", "composition")
 _MEANING = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Literal
 
 from gml._anndata import GENES, check_anndata
 from gml._base import check_choice, check_n_jobs, check_n_points, check_seed, parallel
-from gml._cohort import types_of_cells
 from gml._evaluate import Study, run_fold, tabulate
 from gml._measure import check_distances_fit, check_genes, read_composition, read_splits, read_study, refit_pca, rescale
 from gml._mudata import takes_mudata
@@ -73,7 +72,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         Column of ``adata.obs`` with the batch of each patient, which learning is kept from; the table then tells how
         well the distances predict it.
     cell_type_key
-        Column of ``adata.obs`` with cell types, for the baselines that compare compositions.
+        Column of ``adata.obs`` with cell types, for the baseline that compares compositions.
     refit
         ``"pca"``: highly variable genes (if they are marked, or with more than 2,000 genes) and PCA are computed anew
         on the training patients of every split. Starts from genes, which must be normalised.
@@ -109,8 +108,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
 
     The baselines are ``"majority"``, ``"pseudobulk"`` (logistic regression on the mean of each patient's cells),
     ``"lda"`` (optimal transport under a discriminant analysis of cells, each labelled like its patient), and with
-    `cell_type_key` ``"composition"`` (logistic regression on proportions of cell types) and ``"composition_ot"``
-    (optimal transport of proportions :cite:p:`Joodaki2024`).
+    `cell_type_key` ``"composition"`` (logistic regression on proportions of cell types).
 
     ``.attrs["predictions"]``
         DataFrame with one row per test patient: `split`, `metric`, `readout`, `patient`, `disease`, `predicted`.
@@ -149,8 +147,8 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         type_key=type_key(solver),
     )
     folds = read_splits(splits, cohort, seed=seed)
-    types = None if cell_type_key is None else types_of_cells(adata, cell_type_key)[0]
-    study = Study(cohort.design, len(cohort.classes), named, solver, seed)
+    composition = None if cell_type_key is None else read_composition(adata, cohort, cell_type_key)
+    study = Study(cohort.design, len(cohort.classes), named, solver, seed, composition=composition)
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort] | None = None
     if refit is not None:
         check_genes(cohort)
@@ -163,12 +161,10 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     check_distances_fit(cohort, n_kept=len(fixed))
     if retake is None:
         points = represent(cohort, solver, n_points=n_points, seed=seed, n_jobs=n_jobs)
-        composition = None if types is None else read_composition(cohort, types)
-        kept = _distances(points, fixed, solver=solver, n_jobs=n_jobs)
-        study = replace(study, composition=composition, fixed=kept)
+        study = replace(study, fixed=_distances(points, fixed, solver=solver, n_jobs=n_jobs))
         run = partial(run_fold, points=points, study=study)
     else:
-        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, n_points=n_points, types=types)
+        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, n_points=n_points)
     results = parallel(run, folds, n_jobs=n_jobs, description="cross-validating")
     return tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
 
@@ -208,10 +204,8 @@ def _run_anew(
     cohort: Cohort,
     study: Study,
     n_points: int | None,
-    types: NDArray[np.intp] | None,
 ) -> list[Result]:
     """One split on features that its training patients make anew."""
     retaken = retake(cohort, fold.train)
     points = represent(retaken, study.solver, n_points=n_points, seed=study.seed, n_jobs=1)
-    composition = None if types is None else read_composition(retaken, types)
-    return run_fold(fold, points, replace(study, composition=composition))
+    return run_fold(fold, points, study)
