@@ -933,8 +933,8 @@ BAD: dict[str, Row] = {
         nothing, alone(gml.datasets.cellxgene, "breast"), ValueError, ["`dataset_version_id`", "'breast'"],
     ),
     # plots
-    "cells against nothing": (nothing, apply(gml.pl.cells, components=(1, 9)), ValueError, ["`components`", "got 9"]),
-    "cells by no column": (nothing, apply(gml.pl.cells, color="x"), KeyError, ["'x'", "'disease'"]),
+    "cells against nothing": (nothing, apply(gml.pl.metric, components=(1, 9)), ValueError, ["`components`", "got 9"]),
+    "cells by no column": (nothing, apply(gml.pl.metric, color="x"), KeyError, ["'x'", "'disease'"]),
     "loadings of no genes": (nothing, apply(gml.pl.loadings, n_genes=0), ValueError, ["`n_genes`", "got 0"]),
     "loadings of a blind metric": (nothing, apply(gml.pl.loadings, key="blind"), KeyError, ["'blind'", "correlation"]),
     "loss of no metric": (nothing, apply(gml.pl.loss, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
@@ -977,14 +977,14 @@ BAD: dict[str, Row] = {
     "parts are words": (
         nothing, alone(gml.pl.explain_distance, FLOW.assign(part="x")), ValueError, ["'part'", "numbers"],
     ),
-    "flow of NaN": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
-    "flow of an excess": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
-    "flow of too little": (nothing, alone(gml.pl.transport_flow, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
+    "flow of NaN": (nothing, alone(gml.pl.transport_plan, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
+    "flow of an excess": (nothing, alone(gml.pl.transport_plan, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
+    "flow of too little": (nothing, alone(gml.pl.transport_plan, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
     "validation by no score": (
-        nothing, alone(gml.pl.cross_validation, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
+        nothing, alone(gml.pl.cross_validate, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
     ),
     "validation by no readout": (
-        nothing, alone(gml.pl.cross_validation, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
+        nothing, alone(gml.pl.cross_validate, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
     ),
     "confusion of a file": (nothing, alone(gml.pl.confusion_matrix, SCORES), ValueError, ["predictions", "CSV"]),
     "confusion of a word": (

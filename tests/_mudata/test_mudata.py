@@ -398,7 +398,7 @@ def test_writers_write_to_the_mudata(mdata: Any) -> None:
     np.testing.assert_allclose(patients.obsp["gml_distances"], before.obsp["gml_distances"], rtol=1e-6)
     gml.tl.score_patients(mdata, patients)
     assert np.isfinite(patients.obs["gml_score_disease_1"]).all()
-    for draw in (gml.pl.cells, gml.pl.loadings, gml.pl.loss, gml.pl.spectrum):
+    for draw in (gml.pl.metric, gml.pl.loadings, gml.pl.loss, gml.pl.spectrum):
         draw(mdata).figure.clear()
     assert gml.get.loadings(mdata).shape == (mdata.n_vars, 2)
 
