@@ -444,7 +444,11 @@ BAD: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "key": (lambda m: gml.tl.learn_metric(m, patient_key="donors"), KeyError, "no 'donors'.*'patient'"),
     "layer": (lambda m: gml.tl.learn_metric(m, layer="counts"), KeyError, "no 'counts'"),
     "layer of a rep": (lambda m: gml.tl.learn_metric(m, use_rep=BOTH, layer="counts"), KeyError, "no 'counts'"),
-    "refit": (lambda m: gml.tl.cross_validate(m, refit="pca"), ValueError, "refit='pca' works on one modality.*'rna'"),
+    "recompute": (
+        lambda m: gml.tl.cross_validate(m, recompute="pca"),
+        ValueError,
+        "recompute='pca' works on one modality.*'rna'",
+    ),
     "cells": (lambda m: gml.tl.learn_metric(_of_other_cells(m)), ValueError, r"7 of \d+ cells.*'prot'.*intersect_obs"),
     "no metric": (gml.tl.patient_distances, KeyError, r"no 'gml'.*gml\.tl\.learn_metric"),
     "other kind": (

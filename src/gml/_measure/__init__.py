@@ -19,7 +19,7 @@ from ._measure import (
 )
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 from ._pairs import compare_two
-from ._recompute import check_genes, refit_pca, rescale
+from ._recompute import check_genes, recompute_pca, rescale
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
 from ._study import check_distances_fit, read_composition, read_splits, read_study
 from ._type_shares import TypeShares, read_types, warn_of_ties
@@ -50,7 +50,7 @@ __all__ = [
     "read_splits",
     "read_study",
     "read_types",
-    "refit_pca",
+    "recompute_pca",
     "rescale",
     "scaled",
     "sketch_error",

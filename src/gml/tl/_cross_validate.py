@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal
 from gml._anndata import GENES, check_anndata
 from gml._base import check_choice, check_n_jobs, check_n_points, check_seed, parallel
 from gml._evaluate import Study, run_fold, tabulate
-from gml._measure import check_distances_fit, check_genes, read_composition, read_splits, read_study, refit_pca, rescale
+from gml._measure import (
+    check_distances_fit,
+    check_genes,
+    read_composition,
+    read_splits,
+    read_study,
+    recompute_pca,
+    rescale,
+)
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among, has_shared_support, represent, type_key
 from gml.methods import AnyMethod, Fixed, resolve_method
@@ -39,7 +47,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     cell_type_key: str | None = None,
     use_rep: UseRep = None,
     layer: str | None = None,
-    refit: Literal["pca"] | None = None,
+    recompute: Literal["pca"] | None = None,
     metrics: Sequence[str | AnyMethod] = ("euclidean", "spectral", "triplet"),
     solver: SolverName | Solver = "exact",
     n_points: int | None = 64,
@@ -52,7 +60,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     Patients are split, never cells. In every split the metric is learned again on the training patients; the others
     are classified by their distances to the training patients. Sketches are made per patient without labels, so
     nothing of a test patient reaches training. A representation such as PCA is taken as it is: if it was computed on
-    all cells, it has seen the test patients' cells, though not their labels; ``refit="pca"`` computes it anew in every
+    all cells, it has seen the test patients' cells, though not their labels; ``recompute="pca"`` computes it in every
     split. How modalities of a MuData are scaled is found on the training patients of every split, too. Patients without
     a disease (NaN) are left out.
 
@@ -73,7 +81,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         well the distances predict it.
     cell_type_key
         Column of ``adata.obs`` with cell types, for the baseline that compares compositions.
-    refit
+    recompute
         ``"pca"``: highly variable genes (if they are marked, or with more than 2,000 genes) and PCA are computed anew
         on the training patients of every split. Starts from genes, which must be normalised.
     metrics
@@ -134,15 +142,15 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     named = _name_metrics(metrics)
     solver = resolve_solver(solver)
     seed = check_seed(rng)
-    if refit is not None:
-        check_choice(refit, name="refit", choices=["pca"])
+    if recompute is not None:
+        check_choice(recompute, name="recompute", choices=["pca"])
     cohort = read_study(
         adata,
         patient_key=patient_key,
         disease_key=disease_key,
         donor_key=donor_key,
         batch_key=batch_key,
-        use_rep=GENES if refit is not None and use_rep is None else use_rep,
+        use_rep=GENES if recompute is not None and use_rep is None else use_rep,
         layer=layer,
         type_key=type_key(solver),
     )
@@ -150,9 +158,9 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     composition = None if cell_type_key is None else read_composition(adata, cohort, cell_type_key)
     study = Study(cohort.design, len(cohort.classes), named, solver, seed, composition=composition)
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort] | None = None
-    if refit is not None:
+    if recompute is not None:
         check_genes(cohort)
-        retake = partial(refit_pca, adata)
+        retake = partial(recompute_pca, adata)
     elif cohort.features.modality is not None:
         retake = rescale
     fixed: dict[str, Fixed] = {}  # those that take nothing from training patients
