@@ -852,7 +852,7 @@ BAD: dict[str, Row] = {
     "ranking of no types": (
         nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"],
     ),
-    "groups by no column": (nothing, measure(groupby="x"), KeyError, ["'x'", "'cell_type'", "`groupby`"]),
+    "groups by no column": (nothing, measure(cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"]),
     "ranking of unknown types": (
         set_obs("cell_type", np.nan, *ALL), apply(gml.tl.rank_cell_types), ValueError, ["no groups", "74 cells"],
     ),

@@ -40,7 +40,7 @@ def used_points(solver: Solver, n_points: int | None) -> int | None:
 
 def type_key(solver: Solver) -> str | None:
     """The column of cell types that a solver needs."""
-    return solver.groupby if isinstance(solver, Centroids) else None
+    return solver.cell_type_key if isinstance(solver, Centroids) else None
 
 
 def has_shared_support(solver: Solver) -> bool:

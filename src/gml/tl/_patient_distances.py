@@ -60,7 +60,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     *,
     metric: Metric = "gml",
     reference: AnnData | None = None,
-    groupby: str | None = None,
+    cell_type_key: str | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
     use_rep: UseRep = None,
@@ -95,11 +95,11 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         that the metric was learned on; an object goes through genes as in :func:`gml.tl.transform`.
     reference
         Other cells: distances are then from the patients of `adata` to those of `reference`, whose metric is used.
-    groupby
-        Column of ``adata.obs``, such as ``"cell_type"``: besides the distances over all cells also those over the
-        cells of each group alone, under the same metric, each patient being the distribution of their cells of this
-        group. How many cells of a group a patient has does not count then, only what they are like. Cells without a
-        group (NaN) count in the distances over all cells only.
+    cell_type_key
+        Column of ``adata.obs`` with cell types (or clusters): besides the distances over all cells also those over the
+        cells of each type alone, under the same metric, each patient being the distribution of their cells of this
+        type. How many cells of a type a patient has does not count then, only what they are like. Cells without a
+        type (NaN) count in the distances over all cells only.
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
@@ -120,7 +120,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
         tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
         and a learned metric, the Euclidean one, or one that is Euclidean after features are scaled (``"seuclidean"``,
-        ``"mahalanobis"``), without `reference` and `groupby`.
+        ``"mahalanobis"``), without `reference` and `cell_type_key`.
     key_added
         Name of the result.
     rng
@@ -157,14 +157,14 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
-    ``.obsp[f"{key_added}_{group}_distances"]``, ``.obsm[f"X_{key_added}_{group}_mds"]``
-        With `groupby` the same for every group of cells (a ``/`` in its name becomes ``_``), so that
-        ``f"{key_added}_{group}"`` is a `key` for :func:`gml.pp.neighbors` and :mod:`gml.pl`. Rows and columns of
-        patients without cells of the group are NaN. With `reference` ``.obsm[f"{key_added}_{group}_distances"]``, for
-        the groups of `adata`.
-    ``.uns[f"{key_added}_{group}"]``
-        `params` with `groupby` and `group`, `sketch_error`, and `n_cells` and `noise_floor` in this group, shapes
-        (p,), of the `patients` that are named there; with `reference` also its names.
+    ``.obsp[f"{key_added}_{cell_type}_distances"]``, ``.obsm[f"X_{key_added}_{cell_type}_mds"]``
+        With `cell_type_key` the same for every cell type (a ``/`` in its name becomes ``_``), so that
+        ``f"{key_added}_{cell_type}"`` is a `key` for :func:`gml.pp.neighbors` and :mod:`gml.pl`. Rows and columns of
+        patients without cells of the type are NaN. With `reference` ``.obsm[f"{key_added}_{cell_type}_distances"]``,
+        for the types of `adata`.
+    ``.uns[f"{key_added}_{cell_type}"]``
+        `params` with `cell_type_key` and `cell_type`, `sketch_error`, and `n_cells` and `noise_floor` in this type,
+        shapes (p,), of the `patients` that are named there; with `reference` also its names.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         adata,
         reference,
         metric=metric,
-        groupby=groupby,
+        cell_type_key=cell_type_key,
         patient_key=patient_key,
         disease_key=disease_key,
         use_rep=use_rep,
@@ -231,7 +231,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     n_jobs: int | None,
     labelled: bool = True,
     neighbors_only: int | None = None,
-    groupby: str | None = None,
+    cell_type_key: str | None = None,
 ) -> tuple[AnnData, Yardstick, Measured, Measured | None]:
     """The result of :func:`patient_distances`, what it was measured with, and the measured patients and reference."""
     check_anndata(adata)
@@ -247,11 +247,11 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
 
     stick = yardstick(metric, holders=(adata,) if reference is None else (reference, adata), estimated=True)
     ground = stick.ground(stick.power if power is None else power)
-    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
-    _check_solver(solver_settings, ground, groupby=groupby)
+    _check_neighbors_only(neighbors_only, ground, reference, cell_type_key=cell_type_key, solver=solver_settings)
+    _check_solver(solver_settings, ground, cell_type_key=cell_type_key)
     if neighbors_only is None:
         _check_fits(stick, adata, reference, patient_key=patient_key)
-    groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
+    groups = None if cell_type_key is None else read_groups(adata, reference, cell_type_key, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
         adata,
@@ -289,7 +289,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
         "solver_settings": asdict(solver_settings),
         "n_points": used_points(solver_settings, n_points),
         "neighbors_only": neighbors_only,
-        "groupby": groupby,
+        "cell_type_key": cell_type_key,
         "rng": seed,
     }
     if one.cohort.features.match is not None:
@@ -350,31 +350,31 @@ def _solve_all(
     return distances
 
 
-def _check_solver(solver: Solver, ground: Ground, *, groupby: str | None) -> None:
-    """Whether the solver is defined for the ground metric, and for each group of cells."""
+def _check_solver(solver: Solver, ground: Ground, *, cell_type_key: str | None) -> None:
+    """Whether the solver is defined for the ground metric, and for each cell type."""
     if isinstance(solver, Gaussian | Sliced) and ground.metric != "euclidean":
         msg = (
             f"solver={solver_name(solver)!r} is defined for the Euclidean and learned metrics only, got the metric "
             f"{ground.metric!r}; take solver='exact' or 'sinkhorn'."
         )
         raise ValueError(msg)
-    if isinstance(solver, Centroids) and groupby is not None:
+    if isinstance(solver, Centroids) and cell_type_key is not None:
         msg = (
-            f"`groupby` must be None with solver='centroids', got {groupby!r}: within one cell type there is nothing "
-            "left to transport; take solver='exact'."
+            f"`cell_type_key` must be None with solver='centroids', got {cell_type_key!r}: within one cell type there "
+            "is nothing left to transport; take solver='exact'."
         )
         raise ValueError(msg)
 
 
 def _check_neighbors_only(
-    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, groupby: str | None, solver: Solver
+    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, cell_type_key: str | None, solver: Solver
 ) -> None:
     """Whether the nearest patients can be found by lower bounds."""
     if neighbors_only is None:
         return
     check_int(neighbors_only, name="neighbors_only")
-    if reference is not None or groupby is not None:
-        asked = "groupby" if reference is None else "reference"
+    if reference is not None or cell_type_key is not None:
+        asked = "cell_type_key" if reference is None else "reference"
         msg = f"`neighbors_only` must be None with `{asked}`, got {neighbors_only}: all those distances are taken."
         raise ValueError(msg)
     if not isinstance(solver, Exact):

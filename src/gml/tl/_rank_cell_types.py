@@ -147,7 +147,7 @@ def rank_cell_types(
         msg = "`solver` must not be 'centroids': within one cell type there is nothing to transport; take 'exact'."
         raise ValueError(msg)
     seed = check_seed(rng)
-    codes, types = groups_of_cells(adata, cell_type_key, argument="cell_type_key")
+    codes, types = groups_of_cells(adata, cell_type_key)
     if ALL_CELLS in types:
         msg = f"adata.obs[{cell_type_key!r}] has a type {ALL_CELLS!r}, which is the name of all types; rename it."
         raise ValueError(msg)
