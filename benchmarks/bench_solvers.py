@@ -109,7 +109,7 @@ def usable(adata: AnnData) -> dict[str, Solver]:
     return {
         name: solver
         for name, solver in SOLVERS.items()
-        if not isinstance(solver, Centroids) or solver.groupby in adata.obs
+        if not isinstance(solver, Centroids) or solver.cell_type_key in adata.obs
     }
 
 

@@ -852,17 +852,13 @@ BAD: dict[str, Row] = {
     "ranking of no types": (
         nothing, apply(gml.tl.rank_cell_types, cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"],
     ),
-    "groups by no column": (nothing, measure(groupby="x"), KeyError, ["'x'", "'cell_type'", "`groupby`"]),
+    "groups by no column": (nothing, measure(cell_type_key="x"), KeyError, ["'x'", "'cell_type'", "`cell_type_key`"]),
     "ranking of unknown types": (
         set_obs("cell_type", np.nan, *ALL), apply(gml.tl.rank_cell_types), ValueError, ["no groups", "74 cells"],
     ),
     "ranking by shares": (
         nothing, apply(gml.tl.rank_cell_types, solver="centroids"), ValueError, ["`solver`", "'centroids'", "'exact'"],
     ),
-    "path over PCs": (nothing, apply(gml.tl.penalty_path), ValueError, ["X_pca", "not genes", "use_rep='X'"]),
-    "path of no penalties": (nothing, apply(gml.tl.penalty_path, regs=[]), TypeError, ["`regs`", "[]"]),
-    "path that rewards": (nothing, apply(gml.tl.penalty_path, regs=[-1.0]), ValueError, ["`regs`", "above 0", "-1.0"]),
-    "path of the closed form": (nothing, apply(gml.tl.penalty_path, method=Spectral()), TypeError, ["Triplet"]),
     "no permutations": (
         nothing, apply(gml.tl.permutation_test, n_permutations=0), ValueError, ["`n_permutations`", "got 0"],
     ),
@@ -937,8 +933,8 @@ BAD: dict[str, Row] = {
         nothing, alone(gml.datasets.cellxgene, "breast"), ValueError, ["`dataset_version_id`", "'breast'"],
     ),
     # plots
-    "cells against nothing": (nothing, apply(gml.pl.cells, components=(1, 9)), ValueError, ["`components`", "got 9"]),
-    "cells by no column": (nothing, apply(gml.pl.cells, color="x"), KeyError, ["'x'", "'disease'"]),
+    "cells against nothing": (nothing, apply(gml.pl.metric, components=(1, 9)), ValueError, ["`components`", "got 9"]),
+    "cells by no column": (nothing, apply(gml.pl.metric, color="x"), KeyError, ["'x'", "'disease'"]),
     "loadings of no genes": (nothing, apply(gml.pl.loadings, n_genes=0), ValueError, ["`n_genes`", "got 0"]),
     "loadings of a blind metric": (nothing, apply(gml.pl.loadings, key="blind"), KeyError, ["'blind'", "correlation"]),
     "loss of no metric": (nothing, apply(gml.pl.loss, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
@@ -981,16 +977,14 @@ BAD: dict[str, Row] = {
     "parts are words": (
         nothing, alone(gml.pl.explain_distance, FLOW.assign(part="x")), ValueError, ["'part'", "numbers"],
     ),
-    "flow of NaN": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
-    "flow of an excess": (nothing, alone(gml.pl.transport_flow, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
-    "flow of too little": (nothing, alone(gml.pl.transport_flow, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
-    "path of words": (nothing, alone(gml.pl.penalty_path, pd.DataFrame({0.1: ["x"]})), ValueError, ["0.1", "numbers"]),
-    "path of genes": (nothing, alone(gml.pl.penalty_path, RANKED), ValueError, ["penalties", "'importance'"]),
+    "flow of NaN": (nothing, alone(gml.pl.transport_plan, FLOW.assign(mass=np.nan)), ValueError, ["'mass'", "NaN"]),
+    "flow of an excess": (nothing, alone(gml.pl.transport_plan, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
+    "flow of too little": (nothing, alone(gml.pl.transport_plan, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
     "validation by no score": (
-        nothing, alone(gml.pl.cross_validation, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
+        nothing, alone(gml.pl.cross_validate, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
     ),
     "validation by no readout": (
-        nothing, alone(gml.pl.cross_validation, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
+        nothing, alone(gml.pl.cross_validate, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
     ),
     "confusion of a file": (nothing, alone(gml.pl.confusion_matrix, SCORES), ValueError, ["predictions", "CSV"]),
     "confusion of a word": (

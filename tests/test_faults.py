@@ -197,22 +197,6 @@ def test_early_stopping_does_not_take_the_last_map(adata: AnnData, monkeypatch: 
     np.testing.assert_array_equal(found.components, expected.components)
 
 
-def test_a_path_goes_on_from_the_best_map(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps, evaluate = [0], Objective.__call__
-
-    def broken_once(self: Objective, components: np.ndarray) -> tuple[float, np.ndarray]:
-        steps[0] += 1
-        loss, slope = evaluate(self, components)
-        return loss, slope * (np.nan if steps[0] == 3 else 1.0)
-
-    monkeypatch.setattr(Objective, "__call__", broken_once)
-    method = Triplet(penalty="group_lasso", max_iter=4)
-    with pytest.warns(UserWarning, match="stopped in pass 3"):
-        path = gml.tl.penalty_path(adata, method=method, regs=[1e-3, 1e-2], use_rep="X_pca")
-    assert np.isfinite(path.select_dtypes("number").to_numpy()).all()
-    assert steps[0] == 3 + 4
-
-
 @pytest.mark.parametrize("reg", [0.1, 1e308])
 def test_a_first_pass_without_a_loss_is_an_error(adata: AnnData, monkeypatch: pytest.MonkeyPatch, reg: float) -> None:
     if reg == 0.1:

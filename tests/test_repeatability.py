@@ -322,7 +322,7 @@ MEASURED: dict[str, dict[str, Any]] = {
     "euclidean": {"metric": None, "power": 2, "use_rep": "X", "layer": "logs"},
     "fixed": {"metric": gml.methods.Fixed("mahalanobis"), "n_points": None},
     "nearest": {"neighbors_only": 2},
-    "groups": {"groupby": "cell_type"},
+    "groups": {"cell_type_key": "cell_type"},
 }
 
 

@@ -70,7 +70,7 @@ def run(h5ad: Path | None, patient: str, disease: str, *, out: Path) -> None:
         "spectrum.png": gml.pl.spectrum(adata).figure,
     }
     if scores is not None:
-        figures["scores.png"] = gml.pl.cross_validation(scores).figure
+        figures["scores.png"] = gml.pl.cross_validate(scores).figure
     if gml.get.metric(adata).choice is not None:
         figures["choice.png"] = gml.pl.tune(adata).figure
     for name, figure in figures.items():

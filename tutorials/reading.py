@@ -24,10 +24,10 @@ def draw() -> plt.Figure:
     figure, axes = plt.subplots(2, 3, figsize=(15, 8), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)
     gml.pl.rank_genes(gml.tl.rank_genes(adata), ax=axes[0, 0])
-    gml.pl.cells(adata, ax=axes[0, 1])
+    gml.pl.metric(adata, ax=axes[0, 1])
     gml.pl.rank_cell_types(gml.tl.rank_cell_types(adata), ax=axes[0, 2])
     gml.pl.explain_distance(gml.tl.explain_distance(adata, **groups), ax=axes[1, 0])
-    gml.pl.transport_flow(gml.tl.explain_distance(adata, "P00", "P01"), ax=axes[1, 1])
+    gml.pl.transport_plan(gml.tl.explain_distance(adata, "P00", "P01"), ax=axes[1, 1])
     gml.pl.score_patients(patients, ax=axes[1, 2])
     return figure
 

@@ -72,8 +72,8 @@ class Triplet:
     Frobenius norm where all entries or columns are of one size. They make exact zeros, by a proximal step after each
     step of Adam: l1 of single entries, so components are stored as they were learned, without a rotation to orthogonal
     ones; the group lasso of whole features, so the metric reads few genes if it is learned on genes
-    (``use_rep="X"``). What stays at which `reg`, :func:`gml.tl.penalty_path` shows. A penalty that leaves nothing gives
-    a warning and the Euclidean metric."""
+    (``use_rep="X"``). Compare several `reg` with :func:`gml.tl.tune`. A penalty that leaves nothing gives a warning and
+    the Euclidean metric."""
     n_triplets: int | None = None
     """Triplets drawn per anchor: once, or with `batch_size` anew in every batch; `None` takes all."""
     batch_size: int | None = None

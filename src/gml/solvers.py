@@ -201,11 +201,11 @@ class Centroids(Solver):
     --------
     >>> import gml
     >>> adata = gml.datasets.simulated_cohort(n_patients=6, n_cells=40, n_genes=60)
-    >>> solver = gml.solvers.Centroids(groupby="cell_type")
+    >>> solver = gml.solvers.Centroids(cell_type_key="cell_type")
     >>> patients = gml.tl.patient_distances(adata, metric=None, solver=solver)
     """
 
-    groupby: str = "cell_type"
+    cell_type_key: str = "cell_type"
     """Column of ``adata.obs`` with the cell type or cluster of each cell."""
     per_patient: bool = False
     """Whether each patient has centroids of their own, so that also what cells of a type are like counts; otherwise
@@ -217,7 +217,7 @@ class Centroids(Solver):
 
     def __post_init__(self) -> None:
         """Check every field once."""
-        check_str(self.groupby, name="groupby")
+        check_str(self.cell_type_key, name="cell_type_key")
         check_choice(self.per_patient, name="per_patient", choices=[True, False])
         check_float(self.mass, name="mass", low_allowed=False, high=1.0)
         check_int(self.max_iter, name="max_iter")

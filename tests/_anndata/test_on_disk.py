@@ -159,7 +159,7 @@ CALLS: dict[str, Callable[[AnnData], Any]] = {
     "all_cells": lambda adata: gml.tl.patient_distances(adata, metric=None, n_points=None),
     "cross_validate": lambda adata: gml.tl.cross_validate(adata, cell_type_key="cell_type", **ONE_SPLIT),
     "permutation_test": lambda adata: gml.tl.permutation_test(adata, n_permutations=3, **FAST),
-    "refit": lambda adata: gml.tl.cross_validate(adata, refit="pca", **ONE_SPLIT),
+    "recompute": lambda adata: gml.tl.cross_validate(adata, recompute="pca", **ONE_SPLIT),
     "tune": lambda adata: gml.tl.tune(
         adata, grid={"method": ["spectral"], "n_points": [8]}, splits=1, n_inner_splits=2
     ),

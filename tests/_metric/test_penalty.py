@@ -7,16 +7,18 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import scanpy as sc
 import torch
 from scipy.optimize import minimize
 from sklearn.linear_model import Lasso, MultiTaskLasso
 
+import gml
 from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._metric import _descent, learn
 from gml._metric._descent import begin
 from gml._metric._objective import Objective
-from gml._metric._penalty import SPARSE, largest_slope, penalty, proximal
+from gml._metric._penalty import SPARSE, penalty, proximal
 from gml._metric._triplet import fit_triplet
 from gml._ot import all_pairs
 from gml.methods import Penalty, Triplet
@@ -145,7 +147,7 @@ def test_proximal_step_with_steps_of_very_different_length(reference: ModuleType
 @pytest.mark.parametrize("name", SPARSE)
 def test_nothing_is_left_from_the_largest_slope_on(name: Penalty) -> None:
     slope = np.random.default_rng(0).standard_normal((2, 5))
-    largest = largest_slope(slope, name)
+    largest = np.sqrt(10) * np.abs(slope).max() if name == "l1" else np.sqrt(5) * np.linalg.norm(slope, axis=0).max()
     steps = np.random.default_rng(1).uniform(0.1, 2.0, (2, 5))
     for factor, is_zero in ((1.001, True), (0.999, False)):
         moved = proximal(-steps * slope, name, reg=factor * largest, weights=1 / steps)
@@ -317,7 +319,7 @@ def test_l1_keeps_its_basis(reference: ModuleType) -> None:
 @pytest.mark.parametrize("name", SPARSE)
 def test_a_penalty_that_leaves_nothing(reference: ModuleType, name: Penalty) -> None:
     points = reference.random_points(np.random.default_rng(1), LABELS, 3)
-    with pytest.warns(UserWarning, match=rf"'{name}' with `reg` 50 leaves no feature.*gml.tl.penalty_path"):
+    with pytest.warns(UserWarning, match=rf"'{name}' with `reg` 50 leaves no feature.*gml.tl.tune"):
         found = learn(
             points,
             Design(LABELS),
@@ -327,3 +329,18 @@ def test_a_penalty_that_leaves_nothing(reference: ModuleType, name: Penalty) -> 
         )
     np.testing.assert_array_equal(found.components, np.eye(3))
     assert found.loss.min() >= 1.0
+
+
+@pytest.mark.slow
+def test_learn_metric_selects_genes() -> None:
+    """With the `reg` that is the default."""
+    adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=80, n_disease_genes=8, effect=3.0)
+    sc.pp.normalize_total(adata, target_sum=1e3)
+    sc.pp.log1p(adata)
+    gml.tl.learn_metric(adata, method=Triplet(penalty="group_lasso"), n_points=10, n_jobs=1)
+    used = adata.varm["gml"].any(axis=1)
+    assert 8 < used.sum() < 60
+    assert used[adata.var["disease_gene"]].mean() > 0.6
+    assert adata.uns["gml"]["loss"].min() < 1.0
+    gml.tl.rotate(adata)
+    np.testing.assert_array_equal(adata.varm["gml"].any(axis=1), used)

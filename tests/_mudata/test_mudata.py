@@ -357,9 +357,6 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "barycenter": lambda mdata: gml.tl.barycenter(mdata, n_points=4, tol=0.1),
     "explain_distance": lambda mdata: gml.tl.explain_distance(mdata, "P00", "P01", by="gene"),
     "permutation_test": lambda mdata: gml.tl.permutation_test(mdata, n_permutations=3, n_points=4),
-    "penalty_path": lambda mdata: gml.tl.penalty_path(
-        mdata, use_rep="X", regs=[10.0], n_points=2, method=gml.methods.Triplet(max_iter=2)
-    ),
     "rank_cell_types": lambda mdata: gml.tl.rank_cell_types(
         _some(mdata, mdata.obs["cell_type"].isin(["type_1", "type_2"]).to_numpy()),
         splits=2,
@@ -401,7 +398,7 @@ def test_writers_write_to_the_mudata(mdata: Any) -> None:
     np.testing.assert_allclose(patients.obsp["gml_distances"], before.obsp["gml_distances"], rtol=1e-6)
     gml.tl.score_patients(mdata, patients)
     assert np.isfinite(patients.obs["gml_score_disease_1"]).all()
-    for draw in (gml.pl.cells, gml.pl.loadings, gml.pl.loss, gml.pl.spectrum):
+    for draw in (gml.pl.metric, gml.pl.loadings, gml.pl.loss, gml.pl.spectrum):
         draw(mdata).figure.clear()
     assert gml.get.loadings(mdata).shape == (mdata.n_vars, 2)
 
@@ -447,7 +444,11 @@ BAD: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
     "key": (lambda m: gml.tl.learn_metric(m, patient_key="donors"), KeyError, "no 'donors'.*'patient'"),
     "layer": (lambda m: gml.tl.learn_metric(m, layer="counts"), KeyError, "no 'counts'"),
     "layer of a rep": (lambda m: gml.tl.learn_metric(m, use_rep=BOTH, layer="counts"), KeyError, "no 'counts'"),
-    "refit": (lambda m: gml.tl.cross_validate(m, refit="pca"), ValueError, "refit='pca' works on one modality.*'rna'"),
+    "recompute": (
+        lambda m: gml.tl.cross_validate(m, recompute="pca"),
+        ValueError,
+        "recompute='pca' works on one modality.*'rna'",
+    ),
     "cells": (lambda m: gml.tl.learn_metric(_of_other_cells(m)), ValueError, r"7 of \d+ cells.*'prot'.*intersect_obs"),
     "no metric": (gml.tl.patient_distances, KeyError, r"no 'gml'.*gml\.tl\.learn_metric"),
     "other kind": (

@@ -350,7 +350,7 @@ def test_groups_of_cells_share_the_metric_of_all_cells(name: str) -> None:
     adata = make((12, 9, 10), counts=False)
     adata.obs["type"] = np.resize(["a", "b"], adata.n_obs)
     metric = explicit(name, covariance(clouds(adata)))
-    patients = gml.tl.patient_distances(adata, metric=Fixed(name), groupby="type", n_points=None)
+    patients = gml.tl.patient_distances(adata, metric=Fixed(name), cell_type_key="type", n_points=None)
     for group in "ab":
         expected = slow_distances(adata[adata.obs["type"] == group], metric)
         np.testing.assert_allclose(patients.obsp[f"gml_{group}_distances"], expected, rtol=1e-9)
@@ -598,7 +598,7 @@ def test_settings_are_checked(call: Callable[[], Fixed], error: type[Exception],
 def test_results_can_be_stored(metric: Fixed, tmp_path: Path) -> None:
     adata = make(counts=False)
     adata.obs["type"] = np.resize(["a", "b"], adata.n_obs)
-    patients = gml.tl.patient_distances(adata, metric=metric, groupby="type")
+    patients = gml.tl.patient_distances(adata, metric=metric, cell_type_key="type")
     params = patients.uns["gml"]["params"]
     assert (params["metric"], params["metric_kind"], params["metric_params"]) == (metric.name, "fixed", {})
     patients.write_h5ad(tmp_path / "patients.h5ad")

@@ -312,7 +312,7 @@ def test_large_patients() -> None:
 @pytest.mark.slow
 def test_several_groups_of_cells(adata: AnnData) -> None:
     for solver in (Sinkhorn(), Gaussian(), Sliced()):
-        patients = gml.tl.patient_distances(adata, metric=None, solver=solver, groupby="cell_type")
+        patients = gml.tl.patient_distances(adata, metric=None, solver=solver, cell_type_key="cell_type")
         assert np.isfinite(patients.obsp["gml_NK_distances"]).all()
 
 
@@ -341,8 +341,8 @@ BAD = [
     (lambda: Gaussian(shrinkage=1.5), ValueError, "`shrinkage`.*at most 1"),
     (lambda: Sliced(n_projections=0), ValueError, "`n_projections`"),
     (lambda: Sliced(seed=-1), ValueError, "`seed`"),
-    (lambda: Centroids(groupby=""), ValueError, "`groupby`"),
-    (lambda: Centroids(groupby=3), TypeError, "`groupby`"),
+    (lambda: Centroids(cell_type_key=""), ValueError, "`cell_type_key`"),
+    (lambda: Centroids(cell_type_key=3), TypeError, "`cell_type_key`"),
     (lambda: Centroids(mass=2), ValueError, "`mass`"),
 ]
 

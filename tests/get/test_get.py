@@ -22,7 +22,7 @@ def cells() -> AnnData:
 
 @pytest.fixture(scope="module")
 def stored(cells: AnnData) -> AnnData:
-    return gml.tl.patient_distances(cells, groupby="cell_type", n_points=16)
+    return gml.tl.patient_distances(cells, cell_type_key="cell_type", n_points=16)
 
 
 @pytest.fixture

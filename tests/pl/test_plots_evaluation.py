@@ -88,7 +88,7 @@ def learned() -> AnnData:
 
 
 DRAWN = {
-    "cross_validation": lambda ax: gml.pl.cross_validation(make_table(), ax=ax),
+    "cross_validate": lambda ax: gml.pl.cross_validate(make_table(), ax=ax),
     "confusion_matrix": lambda ax: gml.pl.confusion_matrix(make_table(), ax=ax),
     "tune": lambda ax: gml.pl.tune(make_search(), ax=ax),
 }
@@ -147,7 +147,7 @@ def check_layout(ax: Axes) -> None:
 
 def test_scores_are_means_with_intervals() -> None:
     table = make_table()
-    ax = gml.pl.cross_validation(table)
+    ax = gml.pl.cross_validate(table)
     assert names(ax) == ["euclidean", "spectral", "majority", "pseudobulk", "lda"]
     expected = gml.get.scores(table).query("readout in ('knn', 'direct')").set_index("metric").loc[names(ax)]
     assert means(ax) == pytest.approx(dict(enumerate(expected["mean"])))
@@ -161,7 +161,7 @@ def test_scores_are_means_with_intervals() -> None:
 
 def test_splits_lie_behind_at_one_height() -> None:
     table = make_table()
-    ax = gml.pl.cross_validation(table, readout="svm", score="auroc")
+    ax = gml.pl.cross_validate(table, readout="svm", score="auroc")
     of_splits = table[table["readout"].isin(["svm", "direct"])]
     for number, (name, offsets) in enumerate(zip(names(ax), dots(ax), strict=True)):
         np.testing.assert_array_equal(offsets[:, 0], of_splits.loc[of_splits["metric"] == name, "auroc"])
@@ -173,7 +173,7 @@ def test_splits_lie_behind_at_one_height() -> None:
 def test_baselines_are_grey_and_below_a_line() -> None:
     table = make_table()
     table = table.sort_values("metric", key=lambda metric: metric != "lda", kind="stable")  # first in the table
-    ax = gml.pl.cross_validation(table)
+    ax = gml.pl.cross_validate(table)
     assert names(ax) == ["euclidean", "spectral", "lda", "majority", "pseudobulk"]
     assert mean_colors(ax) == [BLUE, BLUE, GREY, GREY, GREY]
     assert [label.get_color() for label in ax.get_yticklabels()] == ["black"] * 2 + ["0.4"] * 3
@@ -185,13 +185,13 @@ def test_baselines_are_grey_and_below_a_line() -> None:
 def test_no_line_without_two_sides(kept: str) -> None:
     table = make_table()
     of_metrics = table["metric"].isin(["euclidean", "spectral"])
-    ax = gml.pl.cross_validation(table[of_metrics if kept == "metrics" else ~of_metrics])
+    ax = gml.pl.cross_validate(table[of_metrics if kept == "metrics" else ~of_metrics])
     assert not [line for line in ax.lines if list(line.get_xdata()) == [0, 1]]
 
 
 def test_all_readouts_have_marks_and_a_legend() -> None:
     table = make_table()
-    ax = gml.pl.cross_validation(table, readout=None)
+    ax = gml.pl.cross_validate(table, readout=None)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [*ON_DISTANCES, "direct"]
     assert ax.get_legend().get_title().get_text() == "readout"
     expected = gml.get.scores(table).set_index(["metric", "readout"])["mean"]
@@ -222,7 +222,7 @@ def test_all_readouts_have_marks_and_a_legend() -> None:
     ],
 )
 def test_chance(score: str, classes: str, chance: list[float]) -> None:
-    ax = gml.pl.cross_validation(make_table(classes=tuple(classes)), score=score)
+    ax = gml.pl.cross_validate(make_table(classes=tuple(classes)), score=score)
     assert dashed(ax) == chance
     assert [text.get_text() for text in ax.texts] == ["chance"] * len(chance)
 
@@ -230,19 +230,19 @@ def test_chance(score: str, classes: str, chance: list[float]) -> None:
 def test_chance_is_not_guessed_without_predictions() -> None:
     table = make_table()
     table.attrs.clear()
-    assert dashed(gml.pl.cross_validation(table)) == []
-    assert dashed(gml.pl.cross_validation(table, score="auroc")) == [0.5]
+    assert dashed(gml.pl.cross_validate(table)) == []
+    assert dashed(gml.pl.cross_validate(table, score="auroc")) == [0.5]
 
 
 def test_metrics_without_the_score_are_left_out() -> None:
-    ax = gml.pl.cross_validation(make_table(), score="silhouette")
+    ax = gml.pl.cross_validate(make_table(), score="silhouette")
     assert names(ax) == ["euclidean", "spectral", "lda"]
     assert ax.get_xlabel() == "silhouette of held-out patients (mean, 95 % interval)"
     assert ax.get_xlim()[0] < 0
 
 
 def test_one_split_has_no_interval() -> None:
-    ax = gml.pl.cross_validation(make_table(n_splits=1))
+    ax = gml.pl.cross_validate(make_table(n_splits=1))
     ax.figure.canvas.draw()
     assert len(means(ax)) == 5
     assert not any(segment.size for segment in intervals(ax))
@@ -257,7 +257,7 @@ def test_one_split_has_no_interval() -> None:
     ],
 )
 def test_long_names_are_wrapped(metric: str, name: str) -> None:
-    ax = gml.pl.cross_validation(make_table((metric,)))
+    ax = gml.pl.cross_validate(make_table((metric,)))
     assert names(ax)[0] == name
     ax.figure.canvas.draw()
 
@@ -267,7 +267,7 @@ def test_long_names_are_wrapped(metric: str, name: str) -> None:
 def test_many_metrics_with_long_names(readout: str | None) -> None:
     settings = [Spectral(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
     longest = Spectral(shrinkage=0.25, rounds=3, excess=0.125, whitening=0.25, euclidean=0.5, target="ordered")
-    ax = gml.pl.cross_validation(make_table((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
+    ax = gml.pl.cross_validate(make_table((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
     found = names(ax)
     assert len(set(found)) == len(found) == 15
     assert max(len(line) for name in found for line in name.split("\n")) <= 34
@@ -276,7 +276,7 @@ def test_many_metrics_with_long_names(readout: str | None) -> None:
     check_layout(ax)
 
 
-@pytest.mark.parametrize("draw", [gml.pl.cross_validation, gml.pl.tune])
+@pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.tune])
 def test_names_shrink_in_small_axes(draw: Callable[..., Axes]) -> None:
     table = (
         make_search(12) if draw is gml.pl.tune else make_table(tuple(repr(Spectral(shrinkage=i / 9)) for i in range(9)))
@@ -398,7 +398,7 @@ def test_tune_result_is_drawn() -> None:
     grid = {"method": ["spectral"], "shrinkage": [0.1, 0.5]}
     table = gml.tl.tune(adata, grid=grid, splits=2, n_inner_splits=2)
     assert names(gml.pl.tune(table)) == ["Spectral(shrinkage=0.1)", "Spectral()"]
-    assert names(gml.pl.cross_validation(table))[:2] == ["tuned", "euclidean"]
+    assert names(gml.pl.cross_validate(table))[:2] == ["tuned", "euclidean"]
     assert gml.pl.confusion_matrix(table).get_title() == "tuned, knn"
 
 
@@ -466,7 +466,7 @@ def test_new_figure_has_a_layout(draw: Callable[[Axes | None], Axes]) -> None:
     assert figure.get_constrained_layout()
 
 
-@pytest.mark.parametrize("draw", [gml.pl.cross_validation, gml.pl.confusion_matrix, gml.pl.tune])
+@pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.confusion_matrix, gml.pl.tune])
 def test_table_is_left_alone(draw: Callable[..., Axes]) -> None:
     table = make_search()
     before = table.copy()
@@ -492,17 +492,17 @@ def test_cells_are_left_alone(learned: AnnData) -> None:
 
 def test_score_that_is_missing_everywhere() -> None:
     with pytest.raises(ValueError, match="`table` has no 'ari' to draw: it is missing"):
-        gml.pl.cross_validation(make_table(), score="ari")
+        gml.pl.cross_validate(make_table(), score="ari")
     assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize("score", ["accuracy", "batch_accuracy"])
 def test_unknown_score(score: str) -> None:
     with pytest.raises(ValueError, match=rf"`score` must be one of 'balanced_accuracy', .*got '{score}'"):
-        gml.pl.cross_validation(make_table(), score=score)
+        gml.pl.cross_validate(make_table(), score=score)
 
 
-@pytest.mark.parametrize("draw", [gml.pl.cross_validation, gml.pl.confusion_matrix])
+@pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.confusion_matrix])
 def test_unknown_readout(draw: Callable[..., Axes]) -> None:
     with pytest.raises(ValueError, match=r"`readout` must be one of 'knn', 'energy', 'svm', 'logistic'.*, got 'tree'"):
         draw(make_table(), readout="tree")
@@ -529,7 +529,7 @@ def test_table_from_a_file_has_no_predictions(tmp_path: object) -> None:
     table = pd.read_csv(f"{tmp_path}/table.csv")
     with pytest.raises(ValueError, match=r"no predictions of patients .*CSV; pass what gml\.tl\.cross_validate"):
         gml.pl.confusion_matrix(table)
-    assert len(means(gml.pl.cross_validation(table))) == 5
+    assert len(means(gml.pl.cross_validate(table))) == 5
 
 
 def test_table_without_a_search() -> None:
@@ -550,7 +550,7 @@ def test_missing_metric(draw: Callable[..., Axes], learned: AnnData) -> None:
 
 
 def test_wrong_types(learned: AnnData) -> None:
-    for draw in (gml.pl.cross_validation, gml.pl.confusion_matrix):
+    for draw in (gml.pl.cross_validate, gml.pl.confusion_matrix):
         with pytest.raises(
             TypeError, match=r"`table` must be a DataFrame from gml\.tl\.cross_validate .*, got AnnData"
         ):
@@ -560,7 +560,7 @@ def test_wrong_types(learned: AnnData) -> None:
     with pytest.raises(TypeError, match="`adata` must be an AnnData, got DataFrame"):
         gml.pl.spectrum(make_table())
     table = make_search()
-    for draw, data in ((gml.pl.cross_validation, table), (gml.pl.confusion_matrix, table), (gml.pl.tune, table)):
+    for draw, data in ((gml.pl.cross_validate, table), (gml.pl.confusion_matrix, table), (gml.pl.tune, table)):
         with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got ndarray"):
             draw(data, ax=plt.subplots(1, 2)[1])
     with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got str"):
@@ -569,4 +569,4 @@ def test_wrong_types(learned: AnnData) -> None:
 
 def test_table_of_something_else() -> None:
     with pytest.raises(ValueError, match="no column 'metric', 'n_test'"):
-        gml.pl.cross_validation(make_table().drop(columns=["metric", "n_test"]))
+        gml.pl.cross_validate(make_table().drop(columns=["metric", "n_test"]))

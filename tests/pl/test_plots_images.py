@@ -138,12 +138,6 @@ def make_types() -> pd.DataFrame:
     return table
 
 
-def make_path() -> pd.DataFrame:
-    regs = np.array([0.01, 0.1, 1.0, 10.0])
-    norms = np.maximum(1 - regs / np.geomspace(20, 0.05, 10)[:, None], 0) * np.linspace(1, 2, 10)[:, None]
-    return pd.DataFrame(norms, index=names(10), columns=regs)
-
-
 def hide_letters(figure: Figure) -> None:
     """Leave shapes and colours: letters are tested elsewhere, and each version of matplotlib draws them in its way."""
     figure.draw_without_rendering()
@@ -156,23 +150,22 @@ def hide_letters(figure: Figure) -> None:
 
 STRIPS = ["sex", "age"]
 DRAWN: dict[str, Callable[[Axes], Axes]] = {
-    "cells": lambda ax: gml.pl.cells(make_cells(), color="disease", ax=ax),
     "confusion_matrix": lambda ax: gml.pl.confusion_matrix(make_scores(), ax=ax),
-    "cross_validation": lambda ax: gml.pl.cross_validation(make_scores(), ax=ax),
+    "cross_validate": lambda ax: gml.pl.cross_validate(make_scores(), ax=ax),
     "explain_distance": lambda ax: gml.pl.explain_distance(make_pairs(), ax=ax),
     "explain_distance_by_gene": lambda ax: gml.pl.explain_distance(make_parts(), ax=ax),
     "loadings": lambda ax: gml.pl.loadings(make_cells(), ax=ax),
     "loss": lambda ax: gml.pl.loss(make_patients(), ax=ax),
+    "metric": lambda ax: gml.pl.metric(make_cells(), color="disease", ax=ax),
     "patient_embedding": lambda ax: gml.pl.patient_embedding(make_patients(), ax=ax),
     "patient_embedding_of_numbers": lambda ax: gml.pl.patient_embedding(make_patients(), color="age", ax=ax),
     "patient_heatmap": lambda ax: gml.pl.patient_heatmap(make_patients(), ax=ax),
     "patient_heatmap_with_strips": lambda ax: gml.pl.patient_heatmap(make_patients(), color=STRIPS, ax=ax),
-    "penalty_path": lambda ax: gml.pl.penalty_path(make_path(), n_genes=5, ax=ax),
     "rank_cell_types": lambda ax: gml.pl.rank_cell_types(make_types(), ax=ax),
     "rank_genes": lambda ax: gml.pl.rank_genes(make_ranking(), ax=ax),
     "score_patients": lambda ax: gml.pl.score_patients(make_patients(), ax=ax),
     "spectrum": lambda ax: gml.pl.spectrum(make_learned(), ax=ax),
-    "transport_flow": lambda ax: gml.pl.transport_flow(make_pairs(), ax=ax),
+    "transport_plan": lambda ax: gml.pl.transport_plan(make_pairs(), ax=ax),
     "tune": lambda ax: gml.pl.tune(make_scores(), ax=ax),
 }
 

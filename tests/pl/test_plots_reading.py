@@ -1,4 +1,4 @@
-"""Plots that read a metric: genes, cells, parts of distances, cell types, scores and penalties."""
+"""Plots that read a metric: genes, cells, parts of distances, cell types and scores."""
 
 from collections.abc import Callable, Iterator
 from itertools import combinations, pairwise
@@ -109,30 +109,21 @@ def make_scored(n: int = 12, *, diseases: tuple[str, ...] = ("x", "y/z")) -> Ann
     return patients
 
 
-def make_path(n: int = 20, *, regs: tuple[float, ...] = (0.01, 0.1, 1.0, 10.0)) -> pd.DataFrame:
-    """The lower the number of a gene, the stronger a penalty it bears; the last is never selected."""
-    limits = np.append(np.geomspace(20, 0.02, n - 1), 0.0)
-    norms = np.maximum(1 - np.array(regs) / np.maximum(limits, 1e-9)[:, None], 0) * np.linspace(1, 2, n)[:, None]
-    return pd.DataFrame(norms, index=[f"gene_{i}" for i in range(n)], columns=list(regs))
-
-
 DRAWN = {
     "rank_genes": lambda ax: gml.pl.rank_genes(make_ranking(), ax=ax),
     "loadings": lambda ax: gml.pl.loadings(make_cells(), ax=ax),
-    "cells": lambda ax: gml.pl.cells(make_cells(), ax=ax),
+    "metric": lambda ax: gml.pl.metric(make_cells(), ax=ax),
     "explain_types": lambda ax: gml.pl.explain_distance(make_pairs(), ax=ax),
     "explain_genes": lambda ax: gml.pl.explain_distance(make_parts(), ax=ax),
-    "transport_flow": lambda ax: gml.pl.transport_flow(make_pairs(), ax=ax),
+    "transport_plan": lambda ax: gml.pl.transport_plan(make_pairs(), ax=ax),
     "rank_cell_types": lambda ax: gml.pl.rank_cell_types(make_types(), ax=ax),
     "score_patients": lambda ax: gml.pl.score_patients(make_scored(), ax=ax),
-    "penalty_path": lambda ax: gml.pl.penalty_path(make_path(), ax=ax),
 }
 TABLES = {
     gml.pl.rank_genes: make_ranking,
     gml.pl.explain_distance: make_pairs,
-    gml.pl.transport_flow: make_pairs,
+    gml.pl.transport_plan: make_pairs,
     gml.pl.rank_cell_types: make_types,
-    gml.pl.penalty_path: make_path,
 }
 
 
@@ -333,7 +324,7 @@ def test_missing_loadings() -> None:
     assert not plt.get_fignums()
 
 
-# cells
+# metric
 
 
 def arrows(ax: Axes) -> dict[str, np.ndarray]:
@@ -345,14 +336,14 @@ def arrows(ax: Axes) -> dict[str, np.ndarray]:
 
 def test_cells_are_where_they_are_and_mixed() -> None:
     adata = make_cells()
-    ax = gml.pl.cells(adata, components=(3, 1), ax=fresh())
+    ax = gml.pl.metric(adata, components=(3, 1), ax=fresh())
     (points,) = dots(ax)
     expected = adata.obsm["X_gml"][:, [2, 0]]
     assert not np.array_equal(points, expected)
     order = [int(np.flatnonzero((expected == point).all(axis=1))[0]) for point in points]
     assert sorted(order) == list(range(60))
     np.testing.assert_array_equal(
-        points, dots(gml.pl.cells(adata, components=(3, 1), ax=fresh()))[0]
+        points, dots(gml.pl.metric(adata, components=(3, 1), ax=fresh()))[0]
     )  # the same each time
     colors = [to_hex(color) for color in ax.collections[0].get_facecolors()]
     assert colors == [FIRST if disease == "x" else SECOND for disease in adata.obs["disease"].iloc[order]]
@@ -364,7 +355,7 @@ def test_cells_are_where_they_are_and_mixed() -> None:
 
 def test_arrows_are_the_longest_genes() -> None:
     adata = make_cells(lengths=(1.0, 1.0, 9.0))
-    found = arrows(gml.pl.cells(adata, n_genes=4, ax=fresh()))
+    found = arrows(gml.pl.metric(adata, n_genes=4, ax=fresh()))
     loadings = pd.DataFrame(adata.varm["gml"][:, :2], index=adata.var_names)
     length = (loadings**2).sum(axis=1) ** 0.5
     assert list(found) == length.sort_values(ascending=False).index[:4].tolist()
@@ -376,7 +367,7 @@ def test_arrows_are_the_longest_genes() -> None:
 def test_arrows_start_at_the_mean_and_fit_in() -> None:
     adata = make_cells()
     adata.var_names = [f"gene number {i}" for i in range(20)]
-    ax = gml.pl.cells(adata)
+    ax = gml.pl.metric(adata)
     starts = [text.xyann for text in ax.texts if not text.get_text()]
     np.testing.assert_allclose(starts, np.tile(adata.obsm["X_gml"][:, :2].mean(axis=0), (8, 1)))
     ax.figure.canvas.draw()
@@ -393,11 +384,11 @@ def test_no_arrows(how: str) -> None:
         del adata.varm["gml"]
     if how == "no loadings in these components":
         adata.varm["gml"][:, :2] = 0
-    assert not gml.pl.cells(adata, n_genes=0 if how == "none asked for" else 5, ax=fresh()).texts
+    assert not gml.pl.metric(adata, n_genes=0 if how == "none asked for" else 5, ax=fresh()).texts
 
 
 def test_points_get_smaller_and_fainter() -> None:
-    few, many = (gml.pl.cells(make_cells(n), n_genes=0, ax=fresh()).collections[0] for n in (100, 20_000))
+    few, many = (gml.pl.metric(make_cells(n), n_genes=0, ax=fresh()).collections[0] for n in (100, 20_000))
     assert few.get_sizes()[0] > 2 * many.get_sizes()[0]
     assert few.get_alpha() > many.get_alpha() >= 0.2
     assert len(many.get_offsets()) == 20_000
@@ -406,7 +397,7 @@ def test_points_get_smaller_and_fainter() -> None:
 @pytest.mark.parametrize("color", ["age", "gene_3"])
 def test_cells_colored_by_numbers(color: str) -> None:
     adata = make_cells()
-    ax = gml.pl.cells(adata, color=color, ax=fresh())
+    ax = gml.pl.metric(adata, color=color, ax=fresh())
     (bar,) = ax.child_axes
     assert bar.get_ylabel() == color
     assert legends(ax) == {}
@@ -415,7 +406,7 @@ def test_cells_colored_by_numbers(color: str) -> None:
 def test_flat_clouds_get_flat_axes() -> None:
     adata = make_cells()
     adata.obsm["X_gml"][:, 1] *= 0.1
-    low, high = (gml.pl.cells(adata, components=chosen).get_window_extent() for chosen in ((1, 2), (2, 1)))
+    low, high = (gml.pl.metric(adata, components=chosen).get_window_extent() for chosen in ((1, 2), (2, 1)))
     assert low.height < 0.6 * low.width
     assert high.height > low.height
 
@@ -423,7 +414,7 @@ def test_flat_clouds_get_flat_axes() -> None:
 def test_cells_without_a_disease() -> None:
     adata = make_cells()
     adata.uns["gml"]["params"]["disease_key"] = None
-    assert {to_hex(color) for color in gml.pl.cells(adata, ax=fresh()).collections[0].get_facecolors()} == {BLUE}
+    assert {to_hex(color) for color in gml.pl.metric(adata, ax=fresh()).collections[0].get_facecolors()} == {BLUE}
 
 
 @pytest.mark.slow
@@ -432,8 +423,10 @@ def test_cells_that_were_read_lazily(tmp_path: object) -> None:
     adata = make_cells()
     adata.write_zarr(f"{tmp_path}/cells.zarr")
     lazy = ad.experimental.read_lazy(f"{tmp_path}/cells.zarr")
-    here, there = gml.pl.cells(adata, ax=fresh()), gml.pl.cells(lazy, ax=fresh())
-    of_gene = [gml.pl.cells(data, color="gene_3", ax=fresh()).collections[0].get_facecolors() for data in (adata, lazy)]
+    here, there = gml.pl.metric(adata, ax=fresh()), gml.pl.metric(lazy, ax=fresh())
+    of_gene = [
+        gml.pl.metric(data, color="gene_3", ax=fresh()).collections[0].get_facecolors() for data in (adata, lazy)
+    ]
     np.testing.assert_array_equal(*of_gene)
     np.testing.assert_allclose(dots(there)[0], dots(here)[0])
     assert legends(there) == legends(here)
@@ -453,17 +446,17 @@ def test_cells_that_were_read_lazily(tmp_path: object) -> None:
 )
 def test_unknown_components(components: object, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        gml.pl.cells(make_cells(), components=components)
+        gml.pl.metric(make_cells(), components=components)
     assert not plt.get_fignums()
 
 
 def test_cells_that_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="has 1 component, and two are drawn"):
-        gml.pl.cells(make_cells(k=1))
+        gml.pl.metric(make_cells(k=1))
     with pytest.raises(KeyError, match=r"no 'X_other'.*gml\.tl\.learn_metric"):
-        gml.pl.cells(make_cells(), key="other")
+        gml.pl.metric(make_cells(), key="other")
     with pytest.raises(KeyError, match=r"no 'stage'.*'disease'"):
-        gml.pl.cells(make_cells(), color="stage")
+        gml.pl.metric(make_cells(), color="stage")
 
 
 # explain_distance
@@ -583,7 +576,7 @@ def test_waterfall_of_a_whole_below_zero() -> None:
     check_layout(ax)
 
 
-# transport_flow
+# transport_plan
 
 
 def bands(ax: Axes) -> list[PathPatch]:
@@ -592,7 +585,7 @@ def bands(ax: Axes) -> list[PathPatch]:
 
 def test_flow_leads_from_bar_to_bar() -> None:
     table = make_pairs()
-    ax = gml.pl.transport_flow(table, min_share=0.0)
+    ax = gml.pl.transport_plan(table, min_share=0.0)
     mass = table.set_index(["source", "target"])["mass"].unstack()  # noqa: PD010 (nothing to aggregate)
     types = (mass.sum(axis=0) + mass.sum(axis=1)).sort_values(ascending=False).index
     mass = mass.loc[types, types]
@@ -623,7 +616,7 @@ def test_flow_leads_from_bar_to_bar() -> None:
 def test_small_flows_are_left_out_and_bars_stay() -> None:
     table = make_pairs()
     least = float(table["mass"].median())
-    ax = gml.pl.transport_flow(table, min_share=least, ax=fresh())
+    ax = gml.pl.transport_plan(table, min_share=least, ax=fresh())
     assert len(bands(ax)) == (table["mass"] >= least).sum() == 5
     assert sum(patch.get_height() for patch in ax.patches if isinstance(patch, Rectangle)) == pytest.approx(2)
 
@@ -631,24 +624,24 @@ def test_small_flows_are_left_out_and_bars_stay() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 30])
 def test_flow_between_any_number_of_types(n: int) -> None:
-    ax = gml.pl.transport_flow(make_pairs(tuple(f"{i} {LONG}" for i in range(n))), min_share=0.001)
+    ax = gml.pl.transport_plan(make_pairs(tuple(f"{i} {LONG}" for i in range(n))), min_share=0.001)
     assert len(ax.texts) == 2 * n + 2
     check_layout(ax)
 
 
 def test_an_excess_does_not_flow() -> None:
     with pytest.raises(ValueError, match=r"excess, whose mass has two signs.*excess=False"):
-        gml.pl.transport_flow(make_pairs(excess=True))
+        gml.pl.transport_plan(make_pairs(excess=True))
     table = make_pairs()
     table.attrs.clear()
-    gml.pl.transport_flow(table)
+    gml.pl.transport_plan(table)
     table.loc[0, "mass"] = -0.1
     with pytest.raises(ValueError, match="mass has two signs"):
-        gml.pl.transport_flow(table)
+        gml.pl.transport_plan(table)
     with pytest.raises(ValueError, match=r"no column 'source', 'target', 'mass'.*gml\.tl\.explain_distance.*cell_type"):
-        gml.pl.transport_flow(make_parts())
+        gml.pl.transport_plan(make_parts())
     with pytest.raises(ValueError, match=r"`min_share` must be .*at most 1, got 2"):
-        gml.pl.transport_flow(make_pairs(), min_share=2)
+        gml.pl.transport_plan(make_pairs(), min_share=2)
 
 
 # rank_cell_types
@@ -777,68 +770,6 @@ def test_unknown_scores() -> None:
     assert not plt.get_fignums()
 
 
-# penalty_path
-
-
-def named_lines(ax: Axes) -> list[np.ndarray]:
-    return [np.asarray(line.get_ydata()) for line in ax.lines if line.get_marker() == "o"]
-
-
-def test_path_names_the_last_survivors() -> None:
-    table = make_path()
-    ax = gml.pl.penalty_path(table[table.columns[::-1]].sample(frac=1, random_state=0), n_genes=3)
-    assert [text.get_text() for text in ax.texts] == ["gene_0", "gene_1", "gene_2"]
-    falling = sorted(table.columns, reverse=True)
-    for number, line in enumerate(named_lines(ax)):
-        np.testing.assert_array_equal(line, table.loc[f"gene_{number}", falling])
-    assert ax.get_xscale() == "log"
-    assert ax.get_xlim() == (10, 0.01)
-    grey = segments(ax)
-    assert len(grey) == 16  # 20 genes but for three with names, and one that is never selected
-    np.testing.assert_array_equal(grey[0, :, 0], falling)
-    (above,) = ax.child_axes
-    counts = (table > 0).sum()
-    assert [label.get_text() for label in above.get_xticklabels()] == [str(counts[reg]) for reg in falling]
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["10", "1", "0.1", "0.01"]
-    check_layout(ax)
-
-
-@pytest.mark.parametrize("form", [list, dict])
-def test_path_knows_how_many_were_selected(form: type) -> None:
-    table = make_path()
-    counts = [17, 9, 5, 3]
-    table.attrs["n_selected"] = counts if form is list else dict(zip(table.columns, counts, strict=True))
-    (above,) = gml.pl.penalty_path(table, ax=fresh()).child_axes
-    assert [label.get_text() for label in above.get_xticklabels()] == ["3", "5", "9", "17"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("regs", [(0.1,), (0.0, 0.1, 1.0), (0.0,), tuple(np.geomspace(1e-4, 10, 40))])
-def test_path_of_any_penalties(regs: tuple[float, ...]) -> None:
-    table = make_path(regs=regs)
-    table.index = [f"{LONG} {i}" for i in range(20)]
-    ax = gml.pl.penalty_path(table, n_genes=15)
-    ax.figure.canvas.draw()
-    labels = [label.get_text() for label in ax.get_xticklabels()]
-    assert len(labels) <= 5
-    assert (labels[-1] == "0") == (min(regs) == 0)
-    check_layout(ax)
-
-
-def test_path_on_which_nothing_survives() -> None:
-    ax = gml.pl.penalty_path(0 * make_path())
-    assert not ax.texts
-    assert not segments(ax).size
-    check_layout(ax)
-
-
-def test_path_of_something_else() -> None:
-    with pytest.raises(ValueError, match=r"must be penalties.*got 'part'.*gml\.tl\.penalty_path"):
-        gml.pl.penalty_path(make_parts())
-    with pytest.raises(ValueError, match="got -1"):
-        gml.pl.penalty_path(make_path().rename(columns={10.0: -1.0}))
-
-
 # all of them
 
 
@@ -875,9 +806,8 @@ def test_tables_are_left_alone_and_checked(draw: Callable[..., Axes], make: Call
         draw(make_scored())
     with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got ndarray"):
         draw(table, ax=plt.subplots(1, 2)[1])
-    if draw is not gml.pl.penalty_path:
-        with pytest.raises(ValueError, match=r"no column '\w+'.*it holds 'nothing_of_use'.*what gml\.tl\.\w+"):
-            draw(pd.DataFrame({"nothing_of_use": [1.0]}))
+    with pytest.raises(ValueError, match=r"no column '\w+'.*it holds 'nothing_of_use'.*what gml\.tl\.\w+"):
+        draw(pd.DataFrame({"nothing_of_use": [1.0]}))
     with pytest.raises(ValueError, match="no rows to draw"):
         draw(table.iloc[:0])
 
@@ -889,11 +819,11 @@ def test_names_with_dollars() -> None:
     patients = make_scored(diseases=("$\\a$", "$\\b$"))
     types = ("$\\a$", "$\\b$")
     for ax in (
-        gml.pl.cells(adata, ax=fresh()),
+        gml.pl.metric(adata, ax=fresh()),
         gml.pl.loadings(adata, ax=fresh()),
         gml.pl.score_patients(patients, ax=fresh()),
         gml.pl.explain_distance(make_pairs(types), ax=fresh()),
-        gml.pl.transport_flow(make_pairs(types), ax=fresh()),
+        gml.pl.transport_plan(make_pairs(types), ax=fresh()),
         gml.pl.rank_cell_types(make_types(types), ax=fresh()),
         gml.pl.rank_genes(make_ranking(types), by="direction_$\\a$", ax=fresh()),
     ):
@@ -903,7 +833,7 @@ def test_names_with_dollars() -> None:
 def test_anndata_is_left_alone() -> None:
     adata, patients = make_cells(), make_scored()
     copies = adata.copy(), patients.copy()
-    gml.pl.cells(adata)
+    gml.pl.metric(adata)
     gml.pl.loadings(adata)
     gml.pl.score_patients(patients)
     for data, copy in zip((adata, patients), copies, strict=True):
@@ -911,7 +841,7 @@ def test_anndata_is_left_alone() -> None:
         assert list(data.uns) == list(copy.uns)
     np.testing.assert_array_equal(adata.obsm["X_gml"], copies[0].obsm["X_gml"])
     np.testing.assert_array_equal(adata.varm["gml"], copies[0].varm["gml"])
-    for draw in (gml.pl.cells, gml.pl.loadings, gml.pl.score_patients):
+    for draw in (gml.pl.metric, gml.pl.loadings, gml.pl.score_patients):
         with pytest.raises(TypeError, match="must be an AnnData, got DataFrame"):
             draw(patients.obs)
 
@@ -923,4 +853,4 @@ def test_results_of_the_tools_are_drawn() -> None:
     assert names(gml.pl.rank_genes(table, ax=fresh()))[0] == table.index[0] == "signal"
     assert "signal" in names(gml.pl.loadings(adata, ax=fresh()))
     if adata.obsm["X_gml"].shape[1] > 1:
-        assert "signal" in arrows(gml.pl.cells(adata, ax=fresh()))
+        assert "signal" in arrows(gml.pl.metric(adata, ax=fresh()))

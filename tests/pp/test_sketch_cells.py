@@ -215,8 +215,8 @@ def test_impossible_weights(points: AnnData, bad: float) -> None:
 
 @pytest.mark.parametrize(
     "call",
-    [gml.pp.equalize_cells, lambda adata: gml.tl.cross_validate(adata, refit="pca")],
-    ids=["equalize_cells", "refit"],
+    [gml.pp.equalize_cells, lambda adata: gml.tl.cross_validate(adata, recompute="pca")],
+    ids=["equalize_cells", "recompute"],
 )
 def test_what_needs_cells(points: AnnData, call: Callable[[AnnData], Any]) -> None:
     with pytest.raises(ValueError, match=r"a sketch of gml\.pp\.sketch.*pass the cells"):

@@ -131,9 +131,8 @@ def test_baselines_of_cell_types(cells: AnnData) -> None:
     found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode")
     readouts = found.groupby("metric")["readout"].agg(set)
     assert readouts["composition"] == {"direct"}
-    assert readouts["composition_ot"] == set(READOUTS)
     mean = found.groupby("metric")["balanced_accuracy"].mean()
-    assert (mean[["composition", "composition_ot"]] <= 0.5).all()  # the modes are equally frequent everywhere
+    assert mean["composition"] <= 0.5  # the modes are equally frequent everywhere
     with pytest.raises(KeyError, match="`cell_type_key`"):
         gml.tl.cross_validate(cells, metrics=["euclidean"], splits=1, cell_type_key="type")
 

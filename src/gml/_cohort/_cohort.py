@@ -165,7 +165,7 @@ class Cohort:
         weights, counts = _weights(adata, patient_of_cell, len(patients))
         types = None
         if columns.cell_type is not None:
-            types = types_of_cells(adata, columns.cell_type, argument="solver=Centroids(groupby=…)")
+            types = types_of_cells(adata, columns.cell_type, argument="solver=Centroids(cell_type_key=…)")
         design = Design(labels, values, donors, batches)
         cohort = cls(features, patients, rows, classes, design, weights, counts, types)
         if finite:
@@ -193,13 +193,12 @@ def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp
     return codes, names
 
 
-def groups_of_cells(adata: AnnData, key: str, *, argument: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Group (cell type) of each cell, shape (n,), as a position in the sorted names of groups, which come second.
 
-    Cells without one (NaN) have -1; nobody has to know the type of every cell. `argument` is how the column was asked
-    for, for messages.
+    Cells without one (NaN) have -1; nobody has to know the type of every cell.
     """
-    hint = f"Pass a column that names the cell type of each cell as `{argument}`."
+    hint = "Pass a column that names the cell type of each cell as `cell_type_key`."
     codes, names = sorted_codes(get_column(adata, key, hint=hint))
     if not len(names):
         msg = f"adata.obs[{key!r}] names no groups of cells: all {len(codes)} cells have NaN there."

@@ -1,7 +1,6 @@
 """Judging distances between patients on patients that were held out."""
 
 from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
-from ._composition import Composition
 from ._fold import Result, Study, run_fold
 from ._knn import knn_probabilities
 from ._permutation import STATISTICS, anosim, mantel, permanova, permute
@@ -14,7 +13,6 @@ __all__ = [
     "STATISTICS",
     "Calibration",
     "Candidate",
-    "Composition",
     "Predictions",
     "Result",
     "Split",

@@ -13,7 +13,6 @@ from gml._ot import Clouds, Ground, all_pairs, distances_among, on_support_of
 from gml.methods import Fixed
 
 from ._baselines import lda_components, logistic_scores, majority_scores
-from ._composition import Composition, composition_distances
 from ._readouts import READOUTS
 from ._scores import balanced_accuracy, score
 from ._select import learn_any
@@ -40,7 +39,8 @@ class Study:
     metrics: Mapping[str, AnyMethod]
     work: Work
     n_components: int | None = None
-    composition: Composition | None = None
+    composition: NDArray[np.float64] | None = None
+    """Share of each cell type in each patient, shape (p, t)."""
     fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Distances that need no training, shape (p, p), by the name of the metric; those that miss are computed."""
 
@@ -136,7 +136,7 @@ def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.f
     add("majority", majority_scores(labels, len(test), n_classes), 0.0)
     features = {"pseudobulk": means}
     if study.composition is not None:
-        features["composition"] = study.composition.proportions
+        features["composition"] = study.composition
     for name, x in features.items():
         began = time.perf_counter()
         scores = logistic_scores(x[train], labels, x[test], n_classes=n_classes)
@@ -145,8 +145,4 @@ def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.f
     components = lda_components(points.of(train), labels)
     seconds = time.perf_counter() - began
     distances = split_distances(points, fold, components, power=1, work=study.work)
-    results += read_out("lda", distances, fold=fold, study=study, seconds=seconds)
-    if study.composition is not None:
-        distances = composition_distances(study.composition, train)
-        results += read_out("composition_ot", distances, fold=fold, study=study, seconds=0.0)
-    return results
+    return results + read_out("lda", distances, fold=fold, study=study, seconds=seconds)

@@ -1,6 +1,5 @@
 """Patients under a metric, and what is made of their distances."""
 
-from ._composition import read_composition
 from ._features import features_of
 from ._groups import measure_groups, read_groups
 from ._mds import classical_mds
@@ -10,9 +9,9 @@ from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 from ._pairs import compare_two
 from ._params import params_of
 from ._patients import check_memory_of_patients, patients_from, record_call, store_distances
-from ._recompute import check_genes, refit_pca, rescale
+from ._recompute import check_genes, recompute_pca, rescale
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
-from ._study import check_memory_of_distances, read_splits, read_study
+from ._study import check_memory_of_distances, read_composition, read_splits, read_study
 from ._type_shares import TypeShares, read_types, warn_of_ties
 from ._typical import Steps, check_diseases, typical_patients
 
@@ -46,8 +45,8 @@ __all__ = [
     "read_splits",
     "read_study",
     "read_types",
+    "recompute_pca",
     "record_call",
-    "refit_pca",
     "rescale",
     "resolve_metric",
     "sketch_error",

@@ -1,4 +1,4 @@
-"""Distances between patients once more for the cells of each group, such as a cell type.
+"""Distances between patients once more for the cells of each group: a cell type, or a cluster.
 
 The metric stays the same and the cells are read where they lie; patients are sketched anew on the cells of the group.
 """
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SKETCHED = "its points have no cell types, which `groupby` needs"
+SKETCHED = "its points have no cell types, which `cell_type_key` needs"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +59,8 @@ class Groups:
         if not len(self.of_reference) and n_patients.max() < min(2, len(cohort)):
             msg = (
                 f"Every group of adata.obs[{self.column!r}] has cells of one patient only, e.g. "
-                f"{str(self.names[0])!r}, so there is nothing to compare; pass a column of cell types as `groupby`."
+                f"{str(self.names[0])!r}, so there is nothing to compare; pass a column of cell types as "
+                "`cell_type_key`."
             )
             raise ValueError(msg)
         for name, key in zip(self.names, self.keys, strict=True):
@@ -71,36 +72,36 @@ class Groups:
                 raise ValueError(msg)
 
 
-def read_groups(adata: AnnData, reference: AnnData | None, groupby: str, *, key_added: str) -> Groups:
+def read_groups(adata: AnnData, reference: AnnData | None, cell_type_key: str, *, key_added: str) -> Groups:
     """The groups of the cells of `adata`, and the same groups in `reference`."""
     check_no_sketch(adata, why=SKETCHED)
-    codes, names = groups_of_cells(adata, groupby, argument="groupby")
+    codes, names = groups_of_cells(adata, cell_type_key)
     keys: dict[str, str] = {}
     for name in names.tolist():
         key = f"{key_added}_{name.replace('/', '_')}"
         if key in keys:
             msg = (
-                f"The groups {keys[key]!r} and {name!r} of adata.obs[{groupby!r}] would both be stored under {key!r} "
-                "('/' becomes '_', as h5ad and zarr nest keys at '/'); rename one of them."
+                f"The groups {keys[key]!r} and {name!r} of adata.obs[{cell_type_key!r}] would both be stored under "
+                f"{key!r} ('/' becomes '_', as h5ad and zarr nest keys at '/'); rename one of them."
             )
             raise ValueError(msg)
         keys[key] = name
     of_reference = np.empty(0, dtype=np.intp)
     if reference is not None:
         check_no_sketch(reference, why=SKETCHED)
-        other_codes, other_names = groups_of_cells(reference, groupby, argument="groupby")
+        other_codes, other_names = groups_of_cells(reference, cell_type_key)
         position = {name: number for number, name in enumerate(names.tolist())}
         places = np.array([position.get(name, -1) for name in other_names.tolist()] + [-1], dtype=np.intp)
         if (places < 0).all():
             msg = (
-                f"No group of adata.obs[{groupby!r}] is in reference.obs[{groupby!r}]: {str(names[0])!r}, … and "
-                f"{str(other_names[0])!r}, …; name them alike."
+                f"No group of adata.obs[{cell_type_key!r}] is in reference.obs[{cell_type_key!r}]: "
+                f"{str(names[0])!r}, … and {str(other_names[0])!r}, …; name them alike."
             )
             raise ValueError(msg)
         of_reference = places[other_codes]
         if missing := sorted(set(names.tolist()) - set(other_names.tolist())):
             logger.info("no cells of the reference are in %s", ", ".join(map(repr, missing)))
-    return Groups(groupby, names, codes, of_reference, tuple(keys))
+    return Groups(cell_type_key, names, codes, of_reference, tuple(keys))
 
 
 def measure_groups(
@@ -122,7 +123,7 @@ def measure_groups(
         rows = np.searchsorted(query.cohort.patients, part.cohort.patients)
         floor = noise_floor(part, ground=ground, work=work)
         error = sketch_error(part, ground=ground)
-        run: dict[str, Any] = {"params": {**params, "group": name}, "sketch_error": error}
+        run: dict[str, Any] = {"params": {**params, "cell_type": name}, "sketch_error": error}
         run[N_CELLS] = _spread(part.cohort.n_cells, rows, p, missing=0)
         run[NOISE_FLOOR] = _spread(floor, rows, p)
         run["patients"] = query.cohort.patients

@@ -35,17 +35,19 @@ def check_genes(cohort: Cohort) -> None:
     """Whether there are genes to compute PCs from."""
     features = cohort.features
     if features.rep != GENES:
-        msg = f"refit='pca' starts from genes and cannot be used with use_rep={features.rep!r}; leave `use_rep` out."
+        msg = (
+            f"recompute='pca' starts from genes and cannot be used with use_rep={features.rep!r}; leave `use_rep` out."
+        )
         raise ValueError(msg)
     if features.matrix.shape[1] < 2:
-        msg = "refit='pca' needs at least two genes in adata.X or in the layer."
+        msg = "recompute='pca' needs at least two genes in adata.X or in the layer."
         raise ValueError(msg)
     if cohort.weights is not None:
-        msg = "refit='pca' needs cells, but adata is a sketch of gml.pp.sketch: leave `refit` out, or pass the cells."
+        msg = "recompute='pca' needs cells, but adata is a sketch of gml.pp.sketch: leave it out, or pass the cells."
         raise ValueError(msg)
 
 
-def refit_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
+def recompute_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
     """The cohort on principal components of the cells of some patients.
 
     With marked highly variable genes, or more than 2,000 genes, as many highly variable ones (or 2,000) are selected

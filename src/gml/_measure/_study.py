@@ -10,6 +10,7 @@ import numpy as np
 
 from gml._anndata import find_features
 from gml._base import check_int, check_memory
+from gml._cohort import types_of_cells
 from gml._evaluate import Split, named_splits, random_splits
 from gml._metric import can_teach, check_design
 
@@ -17,6 +18,7 @@ from ._measure import read_cohort
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from gml._anndata import Columns
     from gml._cohort import Cohort, Work
@@ -40,6 +42,14 @@ def read_study(
         cohort = cohort.of(known)
     check_design(cohort.design, cohort.classes, method=method)
     return cohort
+
+
+def read_composition(adata: AnnData, cohort: Cohort, cell_type_key: str) -> NDArray[np.float64]:
+    """Share of each cell type in each patient, shape (p, t)."""
+    codes, names = types_of_cells(adata, cell_type_key)
+    return np.array(
+        [np.bincount(codes[rows], cohort.shares(patient), len(names)) for patient, rows in enumerate(cohort.rows)]
+    )
 
 
 def check_memory_of_distances(cohort: Cohort, *, n_kept: int = 0) -> None:

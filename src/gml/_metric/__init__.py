@@ -4,8 +4,7 @@ from ._comparison import compare
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
-from ._learn import DEFAULT_K, can_teach, check_design, euclidean, finish, learn
-from ._penalty import SPARSE
+from ._learn import can_teach, check_design, euclidean, finish, learn
 from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
 from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
@@ -15,9 +14,7 @@ from ._scaling import scaling
 from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
-    "DEFAULT_K",
     "MAX_PAIRS",
-    "SPARSE",
     "Correlations",
     "Displacements",
     "Fit",

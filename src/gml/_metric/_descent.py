@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,6 @@ TOLERANCE = 1e-3
 EPSILON = 1e-8  # of Adam
 MEMORY = 0.9  # of Adam for earlier slopes
 SHORT_MEMORY = 0.5  # with a proximal step, which a slope of triplets that are long fulfilled would work against
-ALL_HINGES = 1e6  # a margin that no difference of distances reaches
 RUNAWAY = 1e12  # an entry of a map that has lost its way; patients are about 1 apart at the start
 
 
@@ -54,7 +53,7 @@ class Descent:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A descent that is under way; more passes go on where the last one ended, under the same or another penalty."""
+    """A descent that is under way."""
 
     lessons: Lessons
     objectives: list[Objective]
@@ -65,15 +64,8 @@ class Run:
     adam: torch.optim.Adam
     rng: np.random.Generator
 
-    def under(self, reg: float) -> None:
-        """Go on with this weight of the penalty."""
-        settings = replace(self.lessons.settings, reg=reg)
-        self.lessons = replace(self.lessons, settings=settings)
-        self.objectives = [replace(objective, settings=settings) for objective in self.objectives]
-        self.adam.param_groups[0]["eps"] = _damping(settings, self.components.numel())
-
     def passes(self, n_passes: int) -> Descent:
-        """Go on until nothing improves, or the loss is of no use, for so many passes at most."""
+        """Steps until nothing improves, or the loss is of no use, for so many passes at most."""
         maps: list[NDArray[np.float64]] = []
         history: list[float] = []
         lessons, rate, broke_off = self.lessons, self.lessons.settings.learning_rate, False
@@ -87,7 +79,7 @@ class Run:
                 before = self.components.numpy().copy()
                 losses.append(_step(objective, self.components, self.adam))
             if broke_off := not np.isfinite(losses).all():
-                self._turn_back(maps, history)
+                self._tell_end(history)
                 break
             maps.append(before)
             history.append(float(np.mean(losses)))
@@ -95,11 +87,10 @@ class Run:
             if _is_done(history, noisy=lessons.in_batches):
                 break
         warn_of(worst(lessons.ended), lessons.work.solver)
-        lessons.ended.clear()
         return Descent(maps, history, self.scale, broke_off)
 
-    def _turn_back(self, maps: list[NDArray[np.float64]], history: list[float]) -> None:
-        """Say that the loss is of no use, and go back to the best map, from where other passes may begin."""
+    def _tell_end(self, history: list[float]) -> None:
+        """Warn that the next loss is of no use; raise if it is the first."""
         settings = self.lessons.settings
         advice = f"lower `learning_rate` ({settings.learning_rate:g}) or `reg` ({settings.reg:g})"
         if not history:
@@ -108,23 +99,10 @@ class Run:
                 "the features to a common scale, e.g. with `sc.pp.scale`."
             )
             raise ValueError(msg)
-        best = int(np.argmin(history))
         warn(
             f"Learning stopped in pass {len(history) + 1}, whose loss is NaN or without bounds; the map of pass "
-            f"{best + 1}, which has the lowest loss, is kept. To go on, {advice}."
+            f"{int(np.argmin(history)) + 1}, which has the lowest loss, is kept. To go on, {advice}."
         )
-        self.components.copy_(torch.from_numpy(maps[best]))
-        self.adam.state.clear()
-
-    def slope_near_zero(self) -> NDArray[np.float64]:
-        """Slope of the loss without penalty where all distances are smaller than the margin, shape (k, d).
-
-        It is taken along the present map. With power 1 it does not depend on the length of that map, so it is the slope
-        next to L = 0.
-        """
-        settings = replace(self.lessons.settings, reg=0.0, margin=ALL_HINGES)
-        objectives = replace(self.lessons, settings=settings).draw(np.random.default_rng(0))
-        return np.asarray(np.mean([objective(self.components.numpy())[1] for objective in objectives], axis=0))
 
 
 def begin(

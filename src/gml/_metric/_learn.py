@@ -88,7 +88,7 @@ def learn(
             "is no metric to learn; the Euclidean one is kept."
             if isinstance(method, Spectral)
             else f"The penalty {method.penalty!r} with `reg` {method.reg:g} leaves no feature, so there is no metric; "
-            "the Euclidean one is kept. Lower `reg`: gml.tl.penalty_path shows what it selects."
+            "the Euclidean one is kept. Lower `reg`; gml.tl.tune compares several."
         )
         return Fit(euclidean(points).components, fit.loss, fit.spectrum)
     return finish(fit, n_components=n_components, rotated=not (isinstance(method, Triplet) and method.penalty == "l1"))

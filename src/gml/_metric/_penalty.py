@@ -65,12 +65,6 @@ def proximal(
     return moved
 
 
-def largest_slope(slope: NDArray[np.float64], name: Penalty) -> float:
-    """The `reg` from which on L = 0 stays 0, if this is the slope of the loss there, shape (k, d)."""
-    parts = np.abs(slope) if name == "l1" else np.linalg.norm(slope, axis=0)
-    return float(parts.max()) / _share(slope, name)
-
-
 def _share(components: NDArray[np.float64], name: Penalty) -> float:
     """Weight of one entry, or of one column, in the penalty."""
     k, d = components.shape

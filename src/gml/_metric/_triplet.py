@@ -43,14 +43,14 @@ def fit_triplet(
     descent_of = partial(descend, settings=settings, n_components=n_components, work=work)
     if not settings.early_stopping:
         descent = descent_of(points, design, n_passes=settings.max_iter)
-        fit = best_of(descent, settings)
+        fit = _best_of(descent, settings)
         if fit.components.any() and not descent.broke_off:
             _warn_of_no_gain(descent.loss, settings)
         return fit
     n_passes = best_number_of_passes(points, design, descent_of, settings=settings, work=work)
     descent = descent_of(points, design, n_passes=n_passes)
     if descent.broke_off:
-        return best_of(descent, settings)
+        return _best_of(descent, settings)
     return Fit(descent.maps[-1] / descent.scale, np.array(descent.loss))
 
 
@@ -63,7 +63,7 @@ def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
         )
 
 
-def best_of(descent: Descent, settings: Triplet) -> Fit:
+def _best_of(descent: Descent, settings: Triplet) -> Fit:
     """The map of the pass with the lowest loss, or L = 0 if that is better and the penalty can reach it."""
     best = int(np.argmin(descent.loss))
     logger.debug("triplet: %d passes, loss %.4g -> %.4g", len(descent.loss), descent.loss[0], descent.loss[best])

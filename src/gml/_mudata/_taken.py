@@ -85,9 +85,9 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
         metric = None if home is None else read_metric(home, metric)
     if not isinstance(metric, GroundMetric):
         taken = _asked(holders[-1], use_rep, layer)
-        if given.get("refit") is not None and (len(taken.parts) > 1 or taken.is_shared):
+        if given.get("recompute") is not None and (len(taken.parts) > 1 or taken.is_shared):
             first = next(iter(holders[0].mod))
-            msg = f"refit={given['refit']!r} works on one modality; choose it, e.g. use_rep={first!r}."
+            msg = f"recompute={given['recompute']!r} works on one modality; choose it, e.g. use_rep={first!r}."
             raise ValueError(msg)
         return taken
     if metric.modalities is None:

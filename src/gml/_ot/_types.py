@@ -21,7 +21,7 @@ class CentroidEngine(PlanEngine[Centroids]):
 
     def type_column(self, solver: Centroids) -> str | None:
         """The column that the settings name."""
-        return solver.groupby
+        return solver.cell_type_key
 
     def shares_support(self, solver: Centroids) -> bool:
         """Whether patients have no centroids of their own."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from gml._anndata import GENES, Columns, check_anndata
 from gml._base import check_choice, parallel
-from gml._cohort import Work, types_of_cells
+from gml._cohort import Work
 from gml._evaluate import Study, run_fold, tabulate
 from gml._measure import (
     check_genes,
@@ -17,7 +17,7 @@ from gml._measure import (
     read_composition,
     read_splits,
     read_study,
-    refit_pca,
+    recompute_pca,
     rescale,
 )
 from gml._mudata import takes_mudata
@@ -47,7 +47,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     cell_type_key: str | None = None,
     use_rep: UseRep = None,
     layer: str | None = None,
-    refit: Literal["pca"] | None = None,
+    recompute: Literal["pca"] | None = None,
     metrics: Sequence[str | AnyMethod] = ("euclidean", "spectral", "triplet"),
     solver: SolverName | Solver = "exact",
     n_points: int | None = 64,
@@ -60,7 +60,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     Patients are split, never cells. In every split the metric is learned again on the training patients; the others
     are classified by their distances to the training patients. Sketches are made per patient without labels, so
     nothing of a test patient reaches training. A representation such as PCA is taken as it is: if it was computed on
-    all cells, it has seen the test patients' cells, though not their labels; ``refit="pca"`` computes it anew in every
+    all cells, it has seen the test patients' cells, though not their labels; ``recompute="pca"`` computes it in every
     split. How modalities of a MuData are scaled is found on the training patients of every split, too. Patients without
     a disease (NaN) are left out.
 
@@ -80,8 +80,8 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         Column of ``adata.obs`` with the batch of each patient, which learning is kept from; the table then tells how
         well the distances predict it.
     cell_type_key
-        Column of ``adata.obs`` with cell types, for the baselines that compare compositions.
-    refit
+        Column of ``adata.obs`` with cell types, for the baseline that compares compositions.
+    recompute
         ``"pca"``: highly variable genes (if they are marked, or with more than 2,000 genes) and PCA are computed anew
         on the training patients of every split. Starts from genes, which must be normalised.
     metrics
@@ -116,8 +116,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
 
     The baselines are ``"majority"``, ``"pseudobulk"`` (logistic regression on the mean of each patient's cells),
     ``"lda"`` (optimal transport under a discriminant analysis of cells, each labelled like its patient), and with
-    `cell_type_key` ``"composition"`` (logistic regression on proportions of cell types) and ``"composition_ot"``
-    (optimal transport of proportions :cite:p:`Joodaki2024`).
+    `cell_type_key` ``"composition"`` (logistic regression on proportions of cell types).
 
     ``.attrs["predictions"]``
         DataFrame with one row per test patient: `split`, `metric`, `readout`, `patient`, `disease`, `predicted`.
@@ -140,18 +139,18 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     check_anndata(adata)
     named = _name_metrics(metrics)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
-    if refit is not None:
-        check_choice(refit, name="refit", choices=["pca"])
-    rep = GENES if refit is not None and use_rep is None else use_rep
+    if recompute is not None:
+        check_choice(recompute, name="recompute", choices=["pca"])
+    rep = GENES if recompute is not None and use_rep is None else use_rep
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=rep, layer=layer)
     cohort = read_study(adata, columns, work)
     folds = read_splits(splits, cohort, seed=work.seed)
-    types = None if cell_type_key is None else types_of_cells(adata, cell_type_key)[0]
-    study = Study(cohort.design, len(cohort.classes), named, work.sequential())
+    composition = None if cell_type_key is None else read_composition(adata, cohort, cell_type_key)
+    study = Study(cohort.design, len(cohort.classes), named, work.sequential(), composition=composition)
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort] | None = None
-    if refit is not None:
+    if recompute is not None:
         check_genes(cohort)
-        retake = partial(refit_pca, adata)
+        retake = partial(recompute_pca, adata)
     elif cohort.features.modality is not None:
         retake = rescale
     fixed: dict[str, Fixed] = {}  # those that take nothing from training patients
@@ -160,12 +159,10 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     check_memory_of_distances(cohort, n_kept=len(fixed))
     if retake is None:
         points = represent(cohort, work)
-        composition = None if types is None else read_composition(cohort, types)
-        kept = _distances(points, fixed, work=work)
-        study = replace(study, composition=composition, fixed=kept)
+        study = replace(study, fixed=_distances(points, fixed, work=work))
         run = partial(run_fold, points=points, study=study)
     else:
-        run = partial(_run_anew, retake=retake, cohort=cohort, study=study, types=types)
+        run = partial(_run_anew, retake=retake, cohort=cohort, study=study)
     results = parallel(run, folds, n_jobs=work.n_jobs, description="cross-validating")
     return tabulate(folds, results, patients=cohort.patients, labels=cohort.labels, classes=cohort.classes)
 
@@ -202,10 +199,7 @@ def _run_anew(
     retake: Callable[[Cohort, NDArray[np.intp]], Cohort],
     cohort: Cohort,
     study: Study,
-    types: NDArray[np.intp] | None,
 ) -> list[Result]:
     """One split on features that its training patients make anew."""
     retaken = retake(cohort, fold.train)
-    points = represent(retaken, study.work)
-    composition = None if types is None else read_composition(retaken, types)
-    return run_fold(fold, points, replace(study, composition=composition))
+    return run_fold(fold, represent(retaken, study.work), study)

@@ -38,7 +38,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     *,
     metric: Metric = "gml",
     reference: AnnData | None = None,
-    groupby: str | None = None,
+    cell_type_key: str | None = None,
     patient_key: str = PATIENT,
     disease_key: str = DISEASE,
     use_rep: UseRep = None,
@@ -73,11 +73,11 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         that the metric was learned on; an object goes through genes as in :func:`gml.tl.transform`.
     reference
         Other cells: distances are then from the patients of `adata` to those of `reference`, whose metric is used.
-    groupby
-        Column of ``adata.obs``, such as ``"cell_type"``: besides the distances over all cells also those over the
-        cells of each group alone, under the same metric, each patient being the distribution of their cells of this
-        group. How many cells of a group a patient has does not count then, only what they are like. Cells without a
-        group (NaN) count in the distances over all cells only.
+    cell_type_key
+        Column of ``adata.obs`` with cell types (or clusters): besides the distances over all cells also those over the
+        cells of each type alone, under the same metric, each patient being the distribution of their cells of this
+        type. How many cells of a type a patient has does not count then, only what they are like. Cells without a
+        type (NaN) count in the distances over all cells only.
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
@@ -98,7 +98,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
         tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
         and a learned metric, the Euclidean one, or one that is Euclidean after features are scaled (``"seuclidean"``,
-        ``"mahalanobis"``), without `reference` and `groupby`.
+        ``"mahalanobis"``), without `reference` and `cell_type_key`.
     key_added
         Name of the result.
     rng
@@ -135,14 +135,14 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     ``.obsm[key_added + "_distances"]``, ``.uns[key_added]["reference"]``
         With `reference` these take the place of `.obsp` and MDS: distances (p, p_reference), and the names of the
         reference patients in the order of the columns.
-    ``.obsp[f"{key_added}_{group}_distances"]``, ``.obsm[f"X_{key_added}_{group}_mds"]``
-        With `groupby` the same for every group of cells (a ``/`` in its name becomes ``_``), so that
-        ``f"{key_added}_{group}"`` is a `key` for :func:`gml.pp.neighbors` and :mod:`gml.pl`. Rows and columns of
-        patients without cells of the group are NaN. With `reference` ``.obsm[f"{key_added}_{group}_distances"]``, for
-        the groups of `adata`.
-    ``.uns[f"{key_added}_{group}"]``
-        `params` with `groupby` and `group`, `sketch_error`, and `n_cells` and `noise_floor` in this group, shapes
-        (p,), of the `patients` that are named there; with `reference` also its names.
+    ``.obsp[f"{key_added}_{cell_type}_distances"]``, ``.obsm[f"X_{key_added}_{cell_type}_mds"]``
+        With `cell_type_key` the same for every cell type (a ``/`` in its name becomes ``_``), so that
+        ``f"{key_added}_{cell_type}"`` is a `key` for :func:`gml.pp.neighbors` and :mod:`gml.pl`. Rows and columns of
+        patients without cells of the type are NaN. With `reference` ``.obsm[f"{key_added}_{cell_type}_distances"]``,
+        for the types of `adata`.
+    ``.uns[f"{key_added}_{cell_type}"]``
+        `params` with `cell_type_key` and `cell_type`, `sketch_error`, and `n_cells` and `noise_floor` in this type,
+        shapes (p,), of the `patients` that are named there; with `reference` also its names.
 
     Raises
     ------
@@ -181,20 +181,20 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     holders = (adata,) if reference is None else (reference, adata)
     resolved = resolve_metric(metric, holders=holders, estimated=True)
     ground = resolved.ground(power)
-    _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=work.solver)
+    _check_neighbors_only(neighbors_only, ground, reference, cell_type_key=cell_type_key, solver=work.solver)
     check_ground(work.solver, ground)
-    if groupby is not None:
+    if cell_type_key is not None:
         check_types_apart(work.solver)
     if neighbors_only is None:
         check_memory_of_patients(adata, reference, resolved, columns=columns)
-    groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
+    groups = None if cell_type_key is None else read_groups(adata, reference, cell_type_key, key_added=key_added)
 
     query, known = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)
     patients = patients_from(adata, query.cohort)
     if groups is not None:
         groups.check(patients, query.cohort)
     own = resolved.columns(adata, columns)
-    more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "groupby": groupby}
+    more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "cell_type_key": cell_type_key}
     record_call(patients, query, own, key_added=key_added, ground=ground, work=work, more=more)
     if neighbors_only is None:
         store_distances(patients, query, known, key_added=key_added, ground=ground, work=work)
@@ -207,14 +207,14 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
 
 
 def _check_neighbors_only(
-    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, groupby: str | None, solver: Solver
+    neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, cell_type_key: str | None, solver: Solver
 ) -> None:
     """Whether the nearest patients can be found by lower bounds."""
     if neighbors_only is None:
         return
     check_int(neighbors_only, name="neighbors_only")
-    if reference is not None or groupby is not None:
-        asked = "groupby" if reference is None else "reference"
+    if reference is not None or cell_type_key is not None:
+        asked = "cell_type_key" if reference is None else "reference"
         msg = f"`neighbors_only` must be None with `{asked}`, got {neighbors_only}: all those distances are taken."
         raise ValueError(msg)
     if not isinstance(solver, Exact):

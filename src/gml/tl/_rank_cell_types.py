@@ -145,7 +145,7 @@ def rank_cell_types(
     resolve_method(method)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
     check_types_apart(work.solver)
-    codes, types = groups_of_cells(adata, cell_type_key, argument="cell_type_key")
+    codes, types = groups_of_cells(adata, cell_type_key)
     if ALL_CELLS in types:
         msg = f"adata.obs[{cell_type_key!r}] has a type {ALL_CELLS!r}, which is the name of all types; rename it."
         raise ValueError(msg)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Score: TypeAlias = Literal["balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari", "batch_accuracy"]
 
-_BASELINES = ("majority", "pseudobulk", "lda", "composition", "composition_ot")
+_BASELINES = ("majority", "pseudobulk", "lda", "composition")
 _MEANING = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -38,7 +38,7 @@ _COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe
 _FILLED = 0.8  # of the height of a row
 
 
-def cross_validation(
+def cross_validate(
     table: pd.DataFrame,
     *,
     score: Score = "balanced_accuracy",
@@ -80,7 +80,7 @@ def cross_validation(
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
     >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=3)
-    >>> ax = gml.pl.cross_validation(table)
+    >>> ax = gml.pl.cross_validate(table)
     >>> [name.get_text() for name in ax.get_yticklabels()]
     ['euclidean', 'spectral', 'majority', 'pseudobulk', 'lda']
     """

@@ -53,7 +53,7 @@ def adata(learned: AnnData) -> AnnData:
 @pytest.fixture(scope="module")
 def measured(learned: AnnData) -> AnnData:
     """Patients of all cells and of each type; read only."""
-    return gml.tl.patient_distances(learned, groupby="cell_type")
+    return gml.tl.patient_distances(learned, cell_type_key="cell_type")
 
 
 def same(one: Any, other: Any) -> None:
@@ -99,7 +99,7 @@ CALLS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", [*CALLS, "object"])
 def test_a_group_is_as_its_cells_alone(learned: AnnData, name: str) -> None:
     call = {"metric": gml.get.metric(learned), "n_points": 4} if name == "object" else CALLS[name]
-    patients = gml.tl.patient_distances(learned, groupby="cell_type", **call)
+    patients = gml.tl.patient_distances(learned, cell_type_key="cell_type", **call)
     for group in TYPES:
         check_group(patients, learned[learned.obs["cell_type"] == group], f"gml_{group}", **call)
     assert not np.isnan(patients.obsp["gml_distances"]).any()
@@ -111,14 +111,14 @@ def test_groups_leave_the_distances_over_all_cells(learned: AnnData, measured: A
     pd.testing.assert_frame_equal(plain.obs, measured.obs)
     same(plain.obsp["gml_distances"], measured.obsp["gml_distances"])
     same(plain.obsm["X_gml_mds"], measured.obsm["X_gml_mds"])
-    assert plain.uns["gml"]["params"] | {"groupby": "cell_type"} == measured.uns["gml"]["params"]
+    assert plain.uns["gml"]["params"] | {"cell_type_key": "cell_type"} == measured.uns["gml"]["params"]
     for group in TYPES:
-        assert measured.uns[f"gml_{group}"]["params"] == measured.uns["gml"]["params"] | {"group": group}
+        assert measured.uns[f"gml_{group}"]["params"] == measured.uns["gml"]["params"] | {"cell_type": group}
 
 
 def test_agrees_with_pot(learned: AnnData) -> None:
     """One pair after the other, from the cells in the learned space."""
-    patients = gml.tl.patient_distances(learned, groupby="cell_type", n_points=None)
+    patients = gml.tl.patient_distances(learned, cell_type_key="cell_type", n_points=None)
     z = learned.obsm["X_pca"].astype(np.float64) @ gml.get.metric(learned).components.T
     of_patient, of_type = (learned.obs[key].to_numpy(dtype=str) for key in ("patient", "cell_type"))
     for group in TYPES:
@@ -136,7 +136,7 @@ def test_agrees_with_pot(learned: AnnData) -> None:
 def test_one_group_of_all_cells(learned: AnnData) -> None:
     adata = learned.copy()
     adata.obs["group"] = "all"
-    patients = gml.tl.patient_distances(adata, groupby="group", n_points=5)
+    patients = gml.tl.patient_distances(adata, cell_type_key="group", n_points=5)
     same(patients.obsp["gml_all_distances"], patients.obsp["gml_distances"])
     same(patients.obsm["X_gml_all_mds"], patients.obsm["X_gml_mds"])
     same(patients.uns["gml_all"]["noise_floor"], patients.obs["noise_floor"])
@@ -146,7 +146,7 @@ def test_a_group_of_one_patient(adata: AnnData) -> None:
     labels = adata.obs["cell_type"].to_numpy(dtype=object)
     labels[np.flatnonzero(adata.obs["patient"] == "P03")[:2]] = "rare"
     adata.obs["cell_type"] = labels
-    patients = gml.tl.patient_distances(adata, groupby="cell_type")
+    patients = gml.tl.patient_distances(adata, cell_type_key="cell_type")
     assert np.isfinite(patients.obsp["gml_rare_distances"]).sum() == 1
     assert patients.obsp["gml_rare_distances"][3, 3] == 0
     assert patients.uns["gml_rare"]["n_cells"].tolist() == [0, 0, 0, 2, 0, 0, 0, 0]
@@ -158,7 +158,7 @@ def test_a_group_of_one_patient(adata: AnnData) -> None:
 def test_order_of_cells_and_workers_do_not_matter(learned: AnnData, n_jobs: int) -> None:
     shuffled = learned[np.random.default_rng(1).permutation(learned.n_obs)]
     one, two = (
-        gml.tl.patient_distances(each, groupby="cell_type", n_points=4, n_jobs=jobs)
+        gml.tl.patient_distances(each, cell_type_key="cell_type", n_points=4, n_jobs=jobs)
         for each, jobs in ((learned, None), (shuffled, n_jobs))
     )
     for slot in one.obsp:
@@ -181,7 +181,7 @@ def test_cells_are_read_a_few_times_and_never_copied(adata: AnnData, monkeypatch
     monkeypatch.setattr(AnnData, "copy", None)
     gml.tl.patient_distances(adata, n_points=4)
     once = n_read
-    gml.tl.patient_distances(adata, groupby="cell_type", n_points=4)
+    gml.tl.patient_distances(adata, cell_type_key="cell_type", n_points=4)
     assert once <= 3 * adata.n_obs
     assert n_read - once <= 2 * once
 
@@ -207,25 +207,25 @@ def test_odd_groups(learned: AnnData, values: list[Any], names: list[str], as_ca
     if as_category:
         column = column.astype("category").cat.add_categories(["unused"])
     adata.obs["group"] = column
-    patients = gml.tl.patient_distances(adata, groupby="group", n_points=4)
+    patients = gml.tl.patient_distances(adata, cell_type_key="group", n_points=4)
     assert set(patients.uns) == {"gml", *(f"gml_{name}" for name in names)}
     for value, name in zip(values, names, strict=True):
         check_group(patients, adata[adata.obs["group"] == value], f"gml_{name}", n_points=4)
-        assert patients.uns[f"gml_{name}"]["params"]["group"] == str(value)
+        assert patients.uns[f"gml_{name}"]["params"]["cell_type"] == str(value)
 
 
 def test_groups_that_cannot_be_told_apart(adata: AnnData) -> None:
     before = adata.copy()
     adata.obs["slash"] = adata.obs["cell_type"].map({"type_1": "a/b", "type_2": "a_b", "type_3": "c"})
     with pytest.raises(ValueError, match=r"'a/b' and 'a_b' of adata\.obs\['slash'\].*under 'gml_a_b'.*rename"):
-        gml.tl.patient_distances(adata, groupby="slash")
+        gml.tl.patient_distances(adata, cell_type_key="slash")
     adata.obs["mixed"] = pd.Series([1, "1"] * adata.n_obs, dtype=object)[: adata.n_obs].to_numpy()
     with pytest.raises(ValueError, match=r"adata\.obs\['mixed'\].*differ only in their type: '1' as int and str"):
-        gml.tl.patient_distances(adata, groupby="mixed")
+        gml.tl.patient_distances(adata, cell_type_key="mixed")
     adata.uns["disease_colors"] = ["#000000", "#ffffff"]
     adata.obs["odd"] = "colors"
     with pytest.raises(ValueError, match=r"'colors' of adata\.obs\['odd'\].*uns\['disease_colors'\].*`key_added`"):
-        gml.tl.patient_distances(adata, groupby="odd", key_added="disease")
+        gml.tl.patient_distances(adata, cell_type_key="odd", key_added="disease")
     assert adata.uns.keys() == before.uns.keys() | {"disease_colors"}
     assert adata.obsm.keys() == before.obsm.keys()
 
@@ -235,28 +235,28 @@ def test_cells_without_a_group(learned: AnnData, caplog: pytest.LogCaptureFixtur
     adata = learned.copy()
     adata.obs.loc[adata.obs_names[:50], "cell_type"] = np.nan
     with caplog.at_level("INFO", logger="gml"):
-        patients = gml.tl.patient_distances(adata, groupby="cell_type", n_points=4)
+        patients = gml.tl.patient_distances(adata, cell_type_key="cell_type", n_points=4)
     assert f"50 of {adata.n_obs} cells have NaN in adata.obs['cell_type']" in caplog.text
     for group in TYPES:
         check_group(patients, adata[adata.obs["cell_type"] == group], f"gml_{group}", n_points=4)
     assert patients.obs["n_cells"].sum() == adata.n_obs
     adata.obs["cell_type"] = np.nan
     with pytest.raises(ValueError, match=rf"'cell_type'\] names no groups of cells: all {adata.n_obs} cells have NaN"):
-        gml.tl.patient_distances(adata, groupby="cell_type")
+        gml.tl.patient_distances(adata, cell_type_key="cell_type")
 
 
 def test_what_is_refused(adata: AnnData) -> None:
     with pytest.raises(KeyError, match=r"adata\.obs has no 'leiden'; it holds .*'cell_type'.*names the cell type"):
-        gml.tl.patient_distances(adata, groupby="leiden")
-    with pytest.raises(ValueError, match="`neighbors_only` must be None with `groupby`, got 3"):
-        gml.tl.patient_distances(adata, groupby="cell_type", neighbors_only=3)
+        gml.tl.patient_distances(adata, cell_type_key="leiden")
+    with pytest.raises(ValueError, match="`neighbors_only` must be None with `cell_type_key`, got 3"):
+        gml.tl.patient_distances(adata, cell_type_key="cell_type", neighbors_only=3)
     with pytest.raises(ValueError, match=r"'patient'\] has cells of one patient only, e\.g\. 'P00'.*cell types"):
-        gml.tl.patient_distances(adata, groupby="patient")
+        gml.tl.patient_distances(adata, cell_type_key="patient")
     points = gml.pp.sketch(adata, n_points=4)
     with pytest.raises(ValueError, match=r"sketch of gml\.pp\.sketch, and its points have no cell types.*the cells"):
-        gml.tl.patient_distances(points, metric=None, groupby="cell_type")
+        gml.tl.patient_distances(points, metric=None, cell_type_key="cell_type")
     with pytest.raises(ValueError, match="its points have no cell types"):
-        gml.tl.patient_distances(adata, reference=points, groupby="cell_type")
+        gml.tl.patient_distances(adata, reference=points, cell_type_key="cell_type")
 
 
 # against a reference
@@ -268,7 +268,7 @@ def test_reference(learned: AnnData, call: dict[str, Any]) -> None:
     """As from the cells of the group alone, in both; NaN where one side has none."""
     new = learned.obs["patient"].isin(["P01", "P04"]).to_numpy()
     query, reference = learned[new], learned[~new]
-    patients = gml.tl.patient_distances(query, reference=reference, groupby="cell_type", n_points=5, **call)
+    patients = gml.tl.patient_distances(query, reference=reference, cell_type_key="cell_type", n_points=5, **call)
     assert not len(patients.obsp)
     assert patients.uns["gml_type_1"]["reference"].tolist() == ["P00", "P02", "P03", "P05", "P06", "P07"]
     for group in TYPES:
@@ -290,13 +290,13 @@ def test_groups_that_a_reference_lacks(learned: AnnData, caplog: pytest.LogCaptu
     query, reference = learned[new].copy(), learned[~new].copy()
     reference = reference[reference.obs["cell_type"] != "type_1"].copy()
     with caplog.at_level("INFO", logger="gml"):
-        patients = gml.tl.patient_distances(query, reference=reference, groupby="cell_type")
+        patients = gml.tl.patient_distances(query, reference=reference, cell_type_key="cell_type")
     assert "no cells of the reference are in 'type_1'" in caplog.text
     assert np.isnan(patients.obsm["gml_type_1_distances"]).all()
     assert np.isfinite(patients.obsm["gml_type_3_distances"][1, 1:]).all()
     reference.obs["cell_type"] = "B"
     with pytest.raises(ValueError, match=r"No group of adata\.obs.*is in reference\.obs.*'type_1', … and 'B', …"):
-        gml.tl.patient_distances(query, reference=reference, groupby="cell_type")
+        gml.tl.patient_distances(query, reference=reference, cell_type_key="cell_type")
 
 
 # what comes next
@@ -375,7 +375,9 @@ def test_nobody_to_draw(measured: AnnData, plot: Any) -> None:
 def test_survives_the_disk(learned: AnnData, tmp_path: Path, form: str, against: bool) -> None:
     adata = learned.copy()
     adata.obs["cell_type"] = adata.obs["cell_type"].astype(str) + "/é (+)"
-    patients = gml.tl.patient_distances(adata, groupby="cell_type", reference=adata if against else None, n_points=4)
+    patients = gml.tl.patient_distances(
+        adata, cell_type_key="cell_type", reference=adata if against else None, n_points=4
+    )
     if form == "h5ad":
         patients.write_h5ad(tmp_path / "p.h5ad")
         read = ad.read_h5ad(tmp_path / "p.h5ad")
@@ -396,7 +398,7 @@ def test_survives_the_disk(learned: AnnData, tmp_path: Path, form: str, against:
 @pytest.mark.slow
 @pytest.mark.parametrize("use_rep", ["X", "X_pca"])
 def test_cells_on_disk(learned: AnnData, tmp_path: Path, use_rep: str) -> None:
-    call: dict[str, Any] = {"metric": None, "use_rep": use_rep, "groupby": "cell_type", "n_points": 4}
+    call: dict[str, Any] = {"metric": None, "use_rep": use_rep, "cell_type_key": "cell_type", "n_points": 4}
     expected = gml.tl.patient_distances(learned, **call)
     learned.copy().write_h5ad(tmp_path / "c.h5ad")
     backed = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
@@ -428,7 +430,7 @@ def test_groups_whose_distances_are_noise_are_named_once() -> None:
     few = np.linspace(3, 60, 14).round().astype(int)
     adata = cohort_of({"a": few, "b": np.full(14, 30), "c": few[::-1]})
     with pytest.warns(UserWarning, match="follow the noise of few cells") as caught:
-        gml.tl.patient_distances(adata, metric=None, groupby="cell_type")
+        gml.tl.patient_distances(adata, metric=None, cell_type_key="cell_type")
     messages = [str(each.message) for each in caught]
     assert len(messages) == 1
     assert messages[0].startswith("In 2 of 3 groups of adata.obs['cell_type'], 'a', 'c', distances between patients")
@@ -440,7 +442,7 @@ def test_groups_whose_distances_are_noise_are_named_once() -> None:
 def test_groups_of_too_few_points_are_named_once() -> None:
     adata = cohort_of({name: np.full(14, 30) for name in "abcdefg"})
     with pytest.warns(UserWarning, match="With n_points=1") as caught:
-        gml.tl.patient_distances(adata, metric=None, groupby="cell_type", n_points=1)
+        gml.tl.patient_distances(adata, metric=None, cell_type_key="cell_type", n_points=1)
     messages = [str(each.message) for each in caught]
     assert len(messages) == 2  # of all cells, and of the groups
     assert "cells of 7 of 7 groups of adata.obs['cell_type'], 'a', 'b', 'c', 'd', 'e', …, lie far" in messages[1]
@@ -449,4 +451,4 @@ def test_groups_of_too_few_points_are_named_once() -> None:
 @pytest.mark.filterwarnings("error")
 def test_quiet_groups() -> None:
     adata = cohort_of({name: np.full(14, 30) for name in "ab"})
-    gml.tl.patient_distances(adata, metric=None, groupby="cell_type")
+    gml.tl.patient_distances(adata, metric=None, cell_type_key="cell_type")

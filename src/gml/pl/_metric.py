@@ -25,7 +25,7 @@ _LONGEST = 16  # characters
 _ON_ARROW = np.linspace(0, 1, 9)[:, None, None]  # places that names of genes keep away from
 
 
-def cells(
+def metric(
     adata: AnnData,
     *,
     key: str = "gml",
@@ -76,7 +76,7 @@ def cells(
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
     >>> gml.tl.learn_metric(adata, method="spectral")
-    >>> ax = gml.pl.cells(adata, n_genes=3)
+    >>> ax = gml.pl.metric(adata, n_genes=3)
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('component 1', 'component 2')
     """

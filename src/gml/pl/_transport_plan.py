@@ -34,11 +34,12 @@ _LINK = 0.07  # width between a bar and its name, of the axes
 _ROUNDING = 1e-12
 
 
-def transport_flow(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | None = None) -> Axes:
+def transport_plan(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | None = None) -> Axes:
     """How mass moves from the cell types of one patient (left) to those of another (right).
 
     Bars are proportions of cell types, bands the mass that optimal transport moves from one to another: faint within a
-    cell type, strong between cell types, in the colour of the cell type from which they come.
+    cell type, strong between cell types, in the colour of the cell type from which they come. From cell to cell the
+    plan is in :func:`gml.tl.transport_plan`.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def transport_flow(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | N
     >>> import gml
     >>> adata = gml.datasets.simulated_cohort(n_patients=4, n_cells=30, n_genes=60, n_cell_types=2)
     >>> table = gml.tl.explain_distance(adata, "P00", "P01", metric=None)
-    >>> ax = gml.pl.transport_flow(table)
+    >>> ax = gml.pl.transport_plan(table)
     >>> [text.get_text() for text in ax.texts if text.get_text() in {"P00", "P01"}]
     ['P00', 'P01']
     """
