@@ -9,8 +9,8 @@ import numpy as np
 
 from gml._cohort import Cohort, sketch
 from gml._measure import DISEASE, PATIENT, features_of, keys_of
-from gml._metric import MAX_PAIRS, Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
-from gml.methods import Spectral
+from gml._metric import Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
+from gml.methods import MAX_PAIRS, Spectral
 from gml.solvers import READ_ALL, Exact, solver_name
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from ._path import fit_path
 from ._penalty import SPARSE
 from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
-from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
+from ._resample import Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
 from ._rotation import Rotation, new_basis, with_signs
 from ._sampling import learning_pairs, random_pairs
 from ._scaling import scaling
@@ -17,7 +17,6 @@ from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
     "DEFAULT_K",
-    "MAX_PAIRS",
     "SPARSE",
     "Correlations",
     "Displacements",

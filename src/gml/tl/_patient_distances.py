@@ -250,7 +250,7 @@ def compare_patients(  # noqa: PLR0913 (all arguments of two public functions)
     _check_neighbors_only(neighbors_only, ground, reference, groupby=groupby, solver=solver_settings)
     _check_solver(solver_settings, ground, groupby=groupby)
     if neighbors_only is None:
-        _check_fits(stick, adata, reference, patient_key=patient_key)
+        _check_distances_fit(stick, adata, reference, patient_key=patient_key)
     groups = None if groupby is None else read_groups(adata, reference, groupby, key_added=key_added)
     settings: dict[str, Any] = {"n_points": n_points, "seed": seed, "n_jobs": n_jobs}
     one, other = measure_against(
@@ -388,7 +388,7 @@ def _check_neighbors_only(
         raise ValueError(msg)
 
 
-def _check_fits(stick: Yardstick, adata: AnnData, reference: AnnData | None, *, patient_key: str) -> None:
+def _check_distances_fit(stick: Yardstick, adata: AnnData, reference: AnnData | None, *, patient_key: str) -> None:
     """Raise before the work if the distances cannot be held."""
     holders = [adata] if reference is None else [adata, reference]
     sizes = [len(patients_of_cells(some, stick.key_for(some, patient_key, default=PATIENT))[1]) for some in holders]
