@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib as mpl
@@ -15,7 +16,7 @@ import scanpy as sc
 from anndata import AnnData
 
 import gml
-from gml.datasets import _kuppe22
+from gml.datasets._cellxgene import COHORTS
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tutorials"
@@ -105,9 +106,9 @@ def stand_in() -> AnnData:
 @pytest.mark.filterwarnings("ignore:The set_bad function:PendingDeprecationWarning")  # of scanpy
 def test_kuppe22_on_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served = stand_in()
-    served.write_h5ad(tmp_path / f"{_kuppe22._VERSION}.h5ad")
+    served.write_h5ad(tmp_path / f"{COHORTS['kuppe22'].version}.h5ad")
     monkeypatch.setenv("GML_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(_kuppe22, "_SHAPE", served.shape)
+    monkeypatch.setitem(COHORTS, "kuppe22", replace(COHORTS["kuppe22"], shape=served.shape))
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     with mpl.rc_context({"backend": "agg"}):

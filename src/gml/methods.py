@@ -25,6 +25,8 @@ Init: TypeAlias = Literal["spectral", "orthogonal", "uniform"]
 Power: TypeAlias = Literal[1, 2]
 Target: TypeAlias = Literal["classes", "ordered"]
 
+MAX_PAIRS = 20_000  # of patients, that are transported at most by default
+
 
 def _changed_fields(settings: Triplet | Spectral | Auto) -> str:
     """``Spectral(shrinkage=0.3)``: what differs from the defaults, as scikit-learn does."""
@@ -81,7 +83,7 @@ class Triplet:
     about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p patients
     then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is too rare
     to be in all of them."""
-    max_pairs: int | None = 20_000
+    max_pairs: int | None = MAX_PAIRS
     """Pairs of patients that are transported per step at most; `None` takes all. With more, every patient draws the
     same number of patients of the same and of other diseases. It holds for held-out patients (`early_stopping`) too."""
     max_iter: int = 30
@@ -167,7 +169,7 @@ class Spectral:
     """Weight of the Euclidean metric."""
     balanced: bool = False
     """Whether every disease, and every pair of diseases, counts the same, however many patients it has."""
-    max_pairs: int | None = 20_000
+    max_pairs: int | None = MAX_PAIRS
     """Pairs of patients that are transported at most; `None` takes all. With more, every patient draws the same number
     of patients of the same and of other diseases."""
     target: Target = "classes"

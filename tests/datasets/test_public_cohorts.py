@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import gml
-from gml.datasets import _download, _kumar23, _kuppe22, _published
+from gml.datasets import _cellxgene, _download
 
 VERSION = "01234567-89ab-cdef-0123-456789abcdef"
 N_PATIENTS, N_CELLS, N_GENES = 6, 20, 40
@@ -90,7 +90,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.start()
     state.url = f"http://127.0.0.1:{httpd.server_port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_published, "BASE_URL", state.url)
+    monkeypatch.setattr(_cellxgene, "BASE_URL", state.url)
     monkeypatch.setattr(_download, "WAIT", 0.0)
     monkeypatch.setattr(_download, "_BLOCK", 1000)
     yield state
@@ -194,8 +194,8 @@ def test_columns_genes_and_counts(server: Server, body: bytes, cache: Path) -> N
 
 def test_kuppe_and_kumar(server: Server, body: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.body = body
-    for module in (_kuppe22, _kumar23):
-        monkeypatch.setattr(module, "_SHAPE", (N_PATIENTS * N_CELLS, N_GENES))
+    for name, cohort in _cellxgene.COHORTS.items():
+        monkeypatch.setitem(_cellxgene.COHORTS, name, replace(cohort, shape=(N_PATIENTS * N_CELLS, N_GENES)))
     original = published_form().obs
     heart = gml.datasets.kuppe22(cache_dir=cache).obs
     assert heart["patient"].tolist() == original["sample"].tolist()
@@ -395,7 +395,7 @@ def test_offline_says_where_to_put_the_file(cache: Path, body: bytes, monkeypatc
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(_published, "BASE_URL", url)
+    monkeypatch.setattr(_cellxgene, "BASE_URL", url)
     with pytest.raises(ConnectionError) as caught:
         load(cache)
     message = str(caught.value)
@@ -633,12 +633,12 @@ def test_folder_of_the_system(server: Server, body: bytes, tmp_path: Path, monke
 
 @pytest.mark.parametrize("url", ["http://datasets.example.org", "ftp://127.0.0.1", "http://127.0.0.1.example.org"])
 def test_https_alone(cache: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    monkeypatch.setattr(_published, "BASE_URL", url)
+    monkeypatch.setattr(_cellxgene, "BASE_URL", url)
     with pytest.raises(ValueError, match="over https alone, got"):
         load(cache)
 
 
 def test_the_published_place() -> None:
-    assert _published.BASE_URL == "https://datasets.cellxgene.cziscience.com"
-    assert _kuppe22._SHAPE == (191_795, 28_975)
-    assert _kumar23._SHAPE == (714_331, 33_145)
+    assert _cellxgene.BASE_URL == "https://datasets.cellxgene.cziscience.com"
+    shapes = {name: cohort.shape for name, cohort in _cellxgene.COHORTS.items()}
+    assert shapes == {"kumar23": (714_331, 33_145), "kuppe22": (191_795, 28_975)}

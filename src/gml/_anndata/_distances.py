@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from ._slots import DISTANCES_FIRST, Keys, get_matrix
+from ._storage import is_sparse
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -19,8 +19,7 @@ ROUNDING = 1e-6  # of the largest distance, by which the two triangles may diffe
 def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
     """Whether more is known than the distances to the nearest patients."""
     slot = Keys(key).distances
-    is_sparse: bool = sp.issparse(patients.obsp.get(slot))
-    if is_sparse:
+    if is_sparse(patients.obsp.get(slot)):
         msg = (
             f"patients.obsp[{slot!r}] holds the distances of the nearest patients only, and all are needed: run "
             f"`gml.tl.patient_distances` without `neighbors_only`. {hint}"

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from ._slots import HIGHLY_VARIABLE, JOINED, PCA, get_var, joined_features
-from ._storage import BLOCK, LARGEST, is_finite, load_frame, numeric_matrix, read_each, read_rows
+from ._storage import BLOCK, LARGEST, dense, is_finite, is_sparse, load_frame, numeric_matrix, read_each, read_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +70,7 @@ class Features:
         """Rows of the matrix → features times ``components.T``, shape (cells, k), without their dense features."""
         block = _contiguous(block if self.columns is None else block[:, self.columns])
         image = components.T if self.basis is None else self.basis @ components.T
-        projected = np.asarray(block @ image, dtype=np.float64)
+        projected: NDArray[np.float64] = block @ image
         projected = projected if self.offset is None else projected - components @ self.offset
         return projected.astype(self.dtype, copy=False)
 
@@ -78,7 +78,7 @@ class Features:
         """Features of rows of the columns that are read."""
         if self.basis is not None:
             block = _contiguous(block) @ self.basis
-        values = dense_block(block)
+        values = dense(block)
         return values if self.offset is None else values - self.offset
 
     def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
@@ -174,15 +174,7 @@ def check_unique(names: pd.Index[Any]) -> None:
 
 def _contiguous(block: Any) -> Any:
     """The block in one order in memory, on which the last digits of products depend."""
-    is_sparse: bool = sp.issparse(block)
-    return block if is_sparse else np.ascontiguousarray(block)
-
-
-def dense_block(block: Any) -> NDArray[np.float64]:
-    """The block as an array."""
-    is_sparse: bool = sp.issparse(block)
-    values: NDArray[np.float64] = np.ascontiguousarray(block.toarray() if is_sparse else block, dtype=np.float64)
-    return values
+    return block if is_sparse(block) else np.ascontiguousarray(block)
 
 
 def _features_of_rep(adata: AnnData, rep: str) -> Features:

@@ -11,10 +11,10 @@ import scipy.sparse as sp
 
 from gml._base import warn
 
-from ._features import GENES, check_unique, dense_block
+from ._features import GENES, check_unique
 from ._gene_scale import read_scale
 from ._slots import PCA, PCA_LOADINGS, get_point_weights, is_sketch
-from ._storage import check_on_cpu, column_moments, in_memory, numeric_matrix, walk_together
+from ._storage import check_on_cpu, column_moments, dense, in_memory, numeric_matrix, walk_together
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -97,7 +97,7 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
             warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
     for name in stored:
-        loadings = _dense(adata.varm[name], name=f"adata.varm[{name!r}]")
+        loadings = _dense_loadings(adata.varm[name], name=f"adata.varm[{name!r}]")
         found = _fit_loadings(matrix, features.matrix, loadings, is_scaled=features.rep != PCA)
         if found is not None:
             basis, offset = found
@@ -160,14 +160,13 @@ def likely_loadings(adata: AnnData, features: Features) -> sp.csr_array | None:
         rows = np.arange(d) if features.columns is None else features.columns
         return sp.csr_array((np.ones(d), (rows, np.arange(d))), shape=(adata.n_vars, d))
     names = _loadings_like(adata, features)
-    return sp.csr_array(_dense(adata.varm[names[0]], name=f"adata.varm[{names[0]!r}]")) if names else None
+    return sp.csr_array(_dense_loadings(adata.varm[names[0]], name=f"adata.varm[{names[0]!r}]")) if names else None
 
 
-def _dense(matrix: Any, *, name: str) -> NDArray[np.float64]:
+def _dense_loadings(matrix: Any, *, name: str) -> NDArray[np.float64]:
     matrix = in_memory(matrix)
     check_on_cpu(matrix, name=name)
-    is_sparse: bool = sp.issparse(matrix)
-    return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)
+    return dense(matrix)
 
 
 def _fit_loadings(
@@ -191,7 +190,7 @@ def _factors(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.flo
     n, d = rep.shape
     sums, both, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
     for some_genes, some in walk_together(genes, rep):
-        x, y = np.asarray(some_genes @ basis), dense_block(some)
+        x, y = some_genes @ basis, dense(some)
         sums += x.sum(axis=0), y.sum(axis=0)
         both += (x * y).sum(axis=0)
         squares += (x**2).sum(axis=0)
@@ -205,9 +204,9 @@ def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[ND
     n, d = pca.shape
     rest, whole = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
     for some_genes, some in walk_together(genes, pca):
-        values = dense_block(some)
+        values = dense(some)
         whole += values.sum(axis=0), (values**2).sum(axis=0)
-        values = np.asarray(some_genes @ basis) - values
+        values = some_genes @ basis - values
         rest += values.sum(axis=0), (values**2).sum(axis=0)
     offset = rest[0] / n
     rest_sd, sd = (np.sqrt(np.maximum(square - total**2 / n, 0.0) / n) for total, square in (rest, whole))

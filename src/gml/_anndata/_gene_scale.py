@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 
-from ._storage import read_rows
+from ._storage import is_sparse, read_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,16 +103,14 @@ def _runs(n: int) -> list[NDArray[np.intp]]:
 
 def _numbers(block: Any) -> NDArray[np.float64]:
     """What is stored of a block."""
-    is_sparse: bool = sp.issparse(block)
-    return np.asarray(block.data if is_sparse else block, dtype=np.float64)
+    return np.asarray(block.data if is_sparse(block) else block, dtype=np.float64)
 
 
 def _totals(block: Any, columns: NDArray[np.intp] | None, *, is_log: bool) -> NDArray[np.float64]:
     """Sum of the genes of each cell, before the logarithm if there is one."""
     block = (block if columns is None else block[:, columns]).astype(np.float64)
-    is_sparse: bool = sp.issparse(block)
     if is_log:
-        block = block.expm1() if is_sparse else np.expm1(block)
+        block = block.expm1() if is_sparse(block) else np.expm1(block)
     return np.asarray(block.sum(axis=1), dtype=np.float64).ravel()
 
 

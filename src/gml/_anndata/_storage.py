@@ -77,8 +77,17 @@ def check_on_cpu(matrix: Any, *, name: str) -> None:
 
 def is_on_disk(matrix: Any) -> bool:
     """Whether rows must be read before they can be used."""
-    is_sparse: bool = sp.issparse(matrix)
-    return not is_sparse and not isinstance(matrix, np.ndarray)
+    return not is_sparse(matrix) and not isinstance(matrix, np.ndarray)
+
+
+def is_sparse(matrix: object) -> bool:
+    """Whether it is a sparse matrix in memory; unlike scipy's test, one that says nothing to type checkers."""
+    return sp.issparse(matrix)
+
+
+def dense(matrix: Any) -> NDArray[np.float64]:
+    """The matrix as an array, its rows one after the other in memory."""
+    return np.ascontiguousarray(matrix.toarray() if is_sparse(matrix) else matrix, dtype=np.float64)
 
 
 def is_lazy(matrix: Any) -> bool:
@@ -174,11 +183,11 @@ def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> N
     moments = np.zeros((2, matrix.shape[1]))
     with np.errstate(all="ignore"):
         for first, block in walk(matrix):
-            is_sparse: bool = sp.issparse(block)
-            values: Any = block.astype(np.float64) if is_sparse else np.array(block, dtype=np.float64, order="C")
+            # a copy, which is squared in place
+            values: Any = block.astype(np.float64) if is_sparse(block) else np.array(block, np.float64, order="C")
             of_rows = weights[first : first + values.shape[0]]
             moments[0] += of_rows @ values
-            numbers = values.data if is_sparse else values
+            numbers = values.data if is_sparse(values) else values
             numbers *= numbers
             moments[1] += of_rows @ values
         moments[1] = np.maximum(moments[1] - moments[0] ** 2, 0.0)
@@ -196,17 +205,16 @@ def multiply(left: Any, matrix: Any, columns: NDArray[np.intp] | None = None) ->
 
     With `columns` of some columns only.
     """
-    is_sparse: bool = sp.issparse(left)
-    left = left.tocsc() if is_sparse else left
+    left = left.tocsc() if is_sparse(left) else left
     product = np.zeros((left.shape[0], matrix.shape[1] if columns is None else len(columns)))
     for first, rows in walk(matrix):
         block = rows if columns is None else rows[:, columns]
         part = left[:, first : first + block.shape[0]]
-        if is_sparse:  # most rows of it are empty where patients lie one below the other
+        if is_sparse(left):  # most rows of it are empty where patients lie one below the other
             touched = np.unique(part.indices)
-            product[touched] += _dense(part.tocsr()[touched] @ block)
+            product[touched] += dense(part.tocsr()[touched] @ block)
         else:
-            product += _dense(part @ block)
+            product += dense(part @ block)
     return product
 
 
@@ -229,15 +237,13 @@ def _values(table: pd.DataFrame) -> NDArray[Any]:
 
 def _form(matrix: Any) -> str | None:
     """``"dense"``, ``"csr"`` or ``"csc"``, `None` for what is no matrix; in memory every sparse form can become CSR."""
-    is_sparse: bool = sp.issparse(matrix)
     if isinstance(matrix, np.ndarray):
         return "dense"
-    if is_sparse:
+    if is_sparse(matrix):
         return "csr"
     if is_lazy(matrix):
-        meta = getattr(matrix, "_meta", None)
-        is_sparse = sp.issparse(meta)
-        return str(getattr(meta, "format", None)) if is_sparse else "dense" if isinstance(meta, np.ndarray) else None
+        meta: Any = getattr(matrix, "_meta", None)
+        return str(meta.format) if is_sparse(meta) else "dense" if isinstance(meta, np.ndarray) else None
     if hasattr(matrix, "backend") and hasattr(matrix, "format"):  # a sparse dataset of AnnData
         return str(matrix.format)
     return "dense" if type(matrix).__module__.partition(".")[0] in {"h5py", "zarr"} else None
@@ -271,16 +277,14 @@ def _read(matrix: Any, start: int, stop: int) -> Any:
     if is_lazy(block):
         # in this thread: chunks are few, and a cluster should not send cells back and forth
         block = block.compute(scheduler="synchronous")
-    is_sparse: bool = sp.issparse(block)
-    return block.tocsr() if is_sparse else np.asarray(block)
+    return block.tocsr() if is_sparse(block) else np.asarray(block)
 
 
 def _stack(parts: list[Any]) -> Any:
     """Blocks of rows one below the other."""
     if len(parts) == 1:
         return parts[0]
-    is_sparse: bool = sp.issparse(parts[0])
-    return sp.vstack(parts, format="csr") if is_sparse else np.concatenate(parts)
+    return sp.vstack(parts, format="csr") if is_sparse(parts[0]) else np.concatenate(parts)
 
 
 def _bytes_per_row(matrix: Any, columns: NDArray[np.intp] | None) -> float:
@@ -291,8 +295,3 @@ def _bytes_per_row(matrix: Any, columns: NDArray[np.intp] | None) -> float:
     rows = read_rows(matrix, np.arange(min(SAMPLED_ROWS, matrix.shape[0])), columns)
     n_bytes = rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes
     return float(n_bytes / rows.shape[0])
-
-
-def _dense(matrix: Any) -> NDArray[np.float64]:
-    is_sparse: bool = sp.issparse(matrix)
-    return np.asarray(matrix.toarray() if is_sparse else matrix, dtype=np.float64)

@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 from gml._base import parallel, thread_pools, warn
 
-from ._sketch import Points
+from ._sketch import LARGE, Points
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FEWEST_CELLS = 10  # per component, on average
 THREADS_FROM = 1_000  # cells of a patient; the fit to fewer is Python for the most part
-LARGE = 20_000  # cells of a patient; of more, the components are found among so many
 N_STARTS = 2  # of expectation–maximisation, the more likely end is taken
 MAX_ITER = 300
 RIDGE = 1e-3  # on covariances while components are sought, of the mean variance: without, few cells make a thin one
@@ -59,7 +58,7 @@ def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | 
     ValueError
         If full covariances of so many features would not fit, or mixtures are to be fitted to a sketch.
     """
-    _check_fits(cohort, solver)
+    _check_fittable(cohort, solver)
     one = partial(_fit_patient, solver=solver, seed=seed)
     tasks = ((patient, cells, cohort.shares(patient)) for patient, cells in cohort.each())
     found = dict(
@@ -91,7 +90,7 @@ def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | 
     )
 
 
-def _check_fits(cohort: Cohort, solver: Gaussian) -> None:
+def _check_fittable(cohort: Cohort, solver: Gaussian) -> None:
     """Raise before the work if the Gaussians cannot be had."""
     if cohort.weights is not None and solver.n_components != 1:
         msg = (

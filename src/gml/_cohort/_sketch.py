@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ITER = 30  # of k-means; the centres move little after that
 THREADS_FROM = 2_000  # cells of a patient; k-means of fewer is Python for the most part
-LARGE = 20_000  # cells of a patient; of more, the centres are found among so many
+LARGE = 20_000  # cells of a patient; of more, centres and mixtures are found among so many
 
 # points, weights, and point of each cell, of one patient
 Part: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]"
@@ -142,7 +142,7 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
 
     What is a sketch already keeps its points and their weights, unless there are more than `n_points`.
     """
-    _check_fits(cohort, n_points)
+    _check_points_fit(cohort, n_points)
     if n_points is None or cohort.weights is not None:
         points = _all_cells(cohort)
         return points if n_points is None else points.coarser(n_points, seed=seed)
@@ -167,7 +167,7 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
     return Points(np.concatenate(x), np.concatenate(weights), start, np.concatenate(cohort.rows), point_of_row)
 
 
-def _check_fits(cohort: Cohort, n_points: int | None) -> None:
+def _check_points_fit(cohort: Cohort, n_points: int | None) -> None:
     """Raise before the work if the points cannot be held, dense as they are."""
     most = np.inf if n_points is None or cohort.weights is not None else n_points
     n, d = int(np.minimum(cohort.sizes, most).sum()), len(cohort.features.names)

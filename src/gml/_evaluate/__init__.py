@@ -5,6 +5,7 @@ from ._fold import Result, Study, run_fold
 from ._knn import knn_probabilities
 from ._permutation import STATISTICS, anosim, mantel, permanova, permute
 from ._predictions import Predictions
+from ._readouts import inner_products
 from ._select import Candidate, inner_folds, judge, learn_any, pick, refit, search
 from ._splits import Split, named_splits, random_splits
 from ._table import summarise, tabulate
@@ -21,6 +22,7 @@ __all__ = [
     "cross_fit",
     "fit_calibration",
     "inner_folds",
+    "inner_products",
     "judge",
     "knn_probabilities",
     "learn_any",

@@ -60,14 +60,21 @@ def logistic_on_coordinates(
 ) -> NDArray[np.float64]:
     """Logistic regression on coordinates: multidimensional scaling of the training patients, the others put into it."""
     squared = among_train**2
-    centred = -0.5 * (squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean())
-    values, vectors = np.linalg.eigh(centred)
+    values, vectors = np.linalg.eigh(inner_products(squared))
     kept = np.flatnonzero(values > 1e-9 * max(values[-1], 1e-300))[-MAX_COORDINATES:]
     if not len(kept):  # all training patients are alike
         return np.zeros((len(to_train), n_classes))
     axes = vectors[:, kept] / np.sqrt(values[kept])  # (r, k)
     train, test = (-0.5 * (found - squared.mean(axis=0)) @ axes for found in (squared, to_train**2))
     return logistic_scores(train, labels, test, n_classes=n_classes)
+
+
+def inner_products(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of centred points from their squared distances, shape (p, p): double centring."""
+    products: NDArray[np.float64] = -0.5 * (
+        squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean()
+    )
+    return products
 
 
 class Readout(Protocol):

@@ -10,9 +10,9 @@ import numpy as np
 from gml._anndata import Columns
 from gml._cohort import Work
 from gml._measure import features_of, measure, read_cohort
-from gml._metric import MAX_PAIRS, Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
+from gml._metric import Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
 from gml._ot import engine_of
-from gml.methods import Spectral
+from gml.methods import MAX_PAIRS, Spectral
 from gml.solvers import NAMED, Exact, solver_name
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from ._metric import Metric, ResolvedMetric, resolve_metric
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
 from ._pairs import compare_two
 from ._params import params_of
-from ._patients import check_memory_of_patients, patients_from, record_call, store_distances
+from ._patients import check_distances_fit, patients_from, record_call, store_distances
 from ._recompute import check_genes, recompute_pca, rescale
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
-from ._study import check_memory_of_distances, read_composition, read_splits, read_study
+from ._study import check_splits_fit, read_composition, read_splits, read_study
 from ._type_shares import TypeShares, read_types, warn_of_ties
 from ._typical import Steps, check_diseases, typical_patients
 
@@ -22,10 +22,10 @@ __all__ = [
     "Steps",
     "TypeShares",
     "check_diseases",
+    "check_distances_fit",
     "check_genes",
     "check_key_is_free",
-    "check_memory_of_distances",
-    "check_memory_of_patients",
+    "check_splits_fit",
     "classical_mds",
     "compare_two",
     "distances_between",

@@ -12,7 +12,7 @@ from gml._anndata import (
     MODALITY,
     Keys,
     better_names,
-    dense_block,
+    dense,
     find_features,
     find_features_through_genes,
     gene_positions,
@@ -127,7 +127,7 @@ def _check_unchanged(adata: AnnData, metric: ResolvedMetric, features: Features,
         return
     rows = np.unique(np.linspace(0, adata.n_obs - 1, CHECKED_CELLS).astype(np.intp))
     embedding = numeric_matrix(load_frame(adata.obsm[keys.embedding]), name=f"adata.obsm[{keys.embedding!r}]")
-    stored = dense_block(read_rows(embedding, rows))
+    stored = dense(read_rows(embedding, rows))
     now = metric.learned.transform(features.read(rows))
     if not np.isfinite(now).all():
         return  # which has an error of its own

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh
 
+from gml._evaluate import inner_products
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,10 +29,8 @@ def classical_mds(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     an axis is such that its largest coordinate is positive.
     """
     p = len(distances)
-    squared = distances**2
-    centred = -0.5 * (squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean())
     first = max(0, p - MAX_COMPONENTS)
-    values, vectors = eigh(centred, subset_by_index=(first, p - 1))
+    values, vectors = eigh(inner_products(distances**2), subset_by_index=(first, p - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = values > np.finfo(np.float64).eps * p * max(values[0], 0.0)
     coordinates = vectors[:, kept] * np.sqrt(values[kept])

@@ -30,9 +30,7 @@ if TYPE_CHECKING:
     from ._metric import ResolvedMetric
 
 
-def check_memory_of_patients(
-    query: AnnData, reference: AnnData | None, metric: ResolvedMetric, *, columns: Columns
-) -> None:
+def check_distances_fit(query: AnnData, reference: AnnData | None, metric: ResolvedMetric, *, columns: Columns) -> None:
     """Raise before the work if the distances cannot be held."""
     holders = [query] if reference is None else [query, reference]
     sizes = [len(patients_of_cells(cells, metric.columns(cells, columns).patient)[1]) for cells in holders]

@@ -52,7 +52,7 @@ def read_composition(adata: AnnData, cohort: Cohort, cell_type_key: str) -> NDAr
     )
 
 
-def check_memory_of_distances(cohort: Cohort, *, n_kept: int = 0) -> None:
+def check_splits_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
     """Raise before the work if distances between all patients cannot be held once, and those that all splits share.
 
     Splits that run side by side hold more.

@@ -7,14 +7,13 @@ from ._ground_metric import GroundMetric
 from ._learn import can_teach, check_design, euclidean, finish, learn
 from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
-from ._resample import MAX_PAIRS, Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
+from ._resample import Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
 from ._rotation import Rotation, new_basis, with_signs
 from ._sampling import learning_pairs, random_pairs
 from ._scaling import scaling
 from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
-    "MAX_PAIRS",
     "Correlations",
     "Displacements",
     "Fit",

@@ -61,7 +61,7 @@ class Displacements:
         basis = spanned_axes(points, most)
         pairs = all_pairs(len(points)) if pairs is None else pairs
         if not engine_of(work.solver).sparse_plans:
-            _check_memory(len(pairs), len(basis))
+            _check_moments_fit(len(pairs), len(basis))
         return cls._of(basis, points.on(basis), pairs, components=None, work=work)
 
     def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
@@ -137,7 +137,7 @@ class Displacements:
         return among, within, between
 
 
-def _check_memory(n_pairs: int, r: int) -> None:
+def _check_moments_fit(n_pairs: int, r: int) -> None:
     """Raise before the work if the moments of every pair cannot be held."""
     check_memory(
         8 * n_pairs * r * (r + 1) // 2,

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ._displacements import Displacements
     from ._reading import Reading
 
-MAX_PAIRS = 20_000  # of patients, as in learning
 BLOCK = 64  # pairs whose scatters are added at once
 
 

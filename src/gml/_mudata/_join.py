@@ -23,6 +23,7 @@ from gml._anndata import (
     find_features,
     gene_matrix,
     is_on_disk,
+    is_sparse,
     likely_loadings,
     numeric_matrix,
     quiet_about_views,
@@ -188,5 +189,4 @@ def _beside(matrices: Sequence[Any]) -> Any:
     """Matrices side by side, sparse if one of them is; `None` of none."""
     if not matrices:
         return None
-    is_sparse: bool = any(map(sp.issparse, matrices))
-    return sp.csr_matrix(sp.hstack(matrices, format="csr")) if is_sparse else np.hstack(matrices)
+    return sp.csr_matrix(sp.hstack(matrices, format="csr")) if any(map(is_sparse, matrices)) else np.hstack(matrices)

@@ -100,7 +100,7 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
             raise ValueError(msg)
         return Taken(_all(holders[0]), use_rep=use_rep, layer=layer, is_shared=True)
     own = _stored(metric.modalities)
-    _check_fits(own, _asked(holders[0], use_rep, layer) if use_rep is not None or layer is not None else None)
+    _check_same_features(own, _asked(holders[0], use_rep, layer) if use_rep is not None or layer is not None else None)
     if metric.params.get("transformed", False):
         home = None
     return Taken(own, through_genes=metric.gene_map is not None, home=home)
@@ -154,7 +154,7 @@ def _stored(modalities: pd.DataFrame) -> list[Part]:
     return [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
 
 
-def _check_fits(own: Sequence[Part], asked: Taken | None) -> None:
+def _check_same_features(own: Sequence[Part], asked: Taken | None) -> None:
     """Whether arguments, if there were any, ask for what the metric takes."""
     if asked is None:
         return

@@ -73,7 +73,7 @@ def transport(
 
     Potentials are those of balanced transport, of :class:`gml.solvers.Exact`.
     """
-    _check_memory(np.diff(clouds.start)[pairs], plans=plans and solver.mass == 1)
+    _check_plans_fit(np.diff(clouds.start)[pairs], plans=plans and solver.mass == 1)
     n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
     blocks = np.array_split(pairs, n_blocks) if n_blocks else []
     shared = None
@@ -87,7 +87,7 @@ def transport(
     return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _check_memory(sizes: NDArray[np.intp], *, plans: bool) -> None:
+def _check_plans_fit(sizes: NDArray[np.intp], *, plans: bool) -> None:
     """Raise before the work if all plans, or the largest problem, cannot be held; sizes have shape (n_pairs, 2)."""
     # each point of the larger patient has an edge at least: its ends, mass and cost
     n_edges = int(sizes.max(axis=1).sum()) if plans else 0

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from ._cellxgene import cellxgene
+from ._cellxgene import cellxgene, kumar23, kuppe22
 from ._gaussian_cohort import gaussian_cohort
-from ._kumar23 import kumar23
-from ._kuppe22 import kuppe22
 from ._simulated_cohort import simulated_cohort
 
 __all__ = ["cellxgene", "gaussian_cohort", "kumar23", "kuppe22", "simulated_cohort"]

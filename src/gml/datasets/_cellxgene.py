@@ -1,16 +1,53 @@
-"""Any dataset of CELLxGENE Discover, by its id."""
+"""Datasets of CELLxGENE Discover: any by its id, and public cohorts by their names."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._published import load_published
+from gml._anndata import SOURCE
+from gml._base import check_int, check_seed
+
+from ._cache import fetch, remember
+from ._h5ad import read_cohort
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
 
     import numpy as np
     from anndata import AnnData
+
+BASE_URL = "https://datasets.cellxgene.cziscience.com"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """One file of CELLxGENE, and what is known of it."""
+
+    version: str
+    """The id of the version of the dataset."""
+    columns: Mapping[str, str]
+    """Columns of the file, by the names that they get."""
+    shape: tuple[int, int] | None = None
+    """Cells × genes."""
+    sha256: str | None = None
+
+
+COHORTS = {
+    "kumar23": Published(
+        version="b8b5be07-061b-4390-af0a-f9ced877a068",
+        columns={"patient": "donor_id", "disease": "reported_diseases"},
+        shape=(714_331, 33_145),
+    ),
+    "kuppe22": Published(
+        version="c1f6034b-7973-45e1-85e7-16933d0550bc",
+        columns={"patient": "sample", "disease": "patient_group", "donor": "donor_id"},
+        shape=(191_795, 28_975),
+    ),
+}
 
 
 def cellxgene(
@@ -92,11 +129,141 @@ def cellxgene(
     >>> sc.pp.pca(adata)  # doctest: +SKIP
     >>> gml.tl.learn_metric(adata)  # doctest: +SKIP
     """
-    return load_published(
-        dataset_version_id,
-        columns={"patient": patient_key, "disease": disease_key},
-        sha256=sha256,
-        n_cells=n_cells,
-        cache_dir=cache_dir,
-        rng=rng,
-    )
+    columns = {"patient": patient_key, "disease": disease_key}
+    published = Published(version=dataset_version_id, columns=columns, sha256=sha256)
+    return _load(published, n_cells=n_cells, cache_dir=cache_dir, rng=rng)
+
+
+def kumar23(
+    *,
+    n_cells: int | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    rng: int | np.random.Generator | None = 0,
+) -> AnnData:
+    """Load cells of the adult human breast :cite:p:`Kumar2023`, downloaded from CELLxGENE Discover.
+
+    126 donors by the diseases that they reported. With `n_cells`, the cells fit into the memory of a laptop.
+    The file is downloaded and kept as :func:`gml.datasets.cellxgene` says. Its hash is not known beforehand: 714,331
+    cells × 33,145 genes and the columns are what is checked.
+
+    Parameters
+    ----------
+    n_cells
+        Read at most so many cells of each patient, drawn at random; `None` reads all of them.
+    cache_dir
+        Where files are kept, see :func:`gml.datasets.cellxgene`.
+    rng
+        Seed, or a generator from which one is drawn, for `n_cells`.
+
+    Returns
+    -------
+    Cells × genes, counts, as from :func:`gml.datasets.cellxgene`, with
+
+    `.obs['patient']`, `.obs['disease']` : categorical
+        The columns `donor_id` and `reported_diseases` of the file; the disease by its own ontology is
+        ``obs["disease_original"]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or form, or if the file is not what was published.
+    OSError
+        If the file is not there and cannot be downloaded.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.kumar23(n_cells=500)  # doctest: +SKIP
+    >>> adata.obs["patient"].nunique()  # doctest: +SKIP
+    126
+    """
+    return _load(COHORTS["kumar23"], n_cells=n_cells, cache_dir=cache_dir, rng=rng)
+
+
+def kuppe22(
+    *,
+    n_cells: int | None = None,
+    cache_dir: str | PathLike[str] | None = None,
+    rng: int | np.random.Generator | None = 0,
+) -> AnnData:
+    """Load single nuclei of hearts after myocardial infarction :cite:p:`Kuppe2022`, downloaded from CELLxGENE Discover.
+
+    29 samples of three groups: fibrotic, ischaemic and myogenic. A sample is what is called a patient here, as some
+    donors gave several, of different zones of the heart; pass ``donor_key="donor"`` to keep donors together.
+    The file is downloaded and kept as :func:`gml.datasets.cellxgene` says. Its hash is not known beforehand: 191,795
+    cells × 28,975 genes and the columns are what is checked.
+
+    Parameters
+    ----------
+    n_cells
+        Read at most so many cells of each patient, drawn at random; `None` reads all of them.
+    cache_dir
+        Where files are kept, see :func:`gml.datasets.cellxgene`.
+    rng
+        Seed, or a generator from which one is drawn, for `n_cells`.
+
+    Returns
+    -------
+    Cells × genes, counts, as from :func:`gml.datasets.cellxgene`, with
+
+    `.obs['patient']`, `.obs['disease']`, `.obs['donor']` : categorical
+        The columns `sample`, `patient_group` and `donor_id` of the file; the disease by its own ontology is
+        ``obs["disease_original"]``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or form, or if the file is not what was published.
+    OSError
+        If the file is not there and cannot be downloaded.
+
+    Examples
+    --------
+    >>> import gml
+    >>> adata = gml.datasets.kuppe22(n_cells=500)  # doctest: +SKIP
+    >>> adata.obs["patient"].nunique()  # doctest: +SKIP
+    29
+    """
+    return _load(COHORTS["kuppe22"], n_cells=n_cells, cache_dir=cache_dir, rng=rng)
+
+
+def _load(
+    published: Published,
+    *,
+    n_cells: int | None,
+    cache_dir: str | PathLike[str] | None,
+    rng: int | np.random.Generator | None,
+) -> AnnData:
+    """Cells × genes of one file, checked against what is known of it."""
+    _check_published(published)
+    if n_cells is not None:
+        n_cells = check_int(n_cells, name="n_cells")
+    seed, version = check_seed(rng), published.version.lower()
+    url = f"{BASE_URL}/{version}.h5ad"
+    path, sha256 = fetch(url, sha256=published.sha256, cache_dir=cache_dir)
+    adata = read_cohort(path, columns=published.columns, shape=published.shape, n_cells=n_cells, seed=seed)
+    remember(path, sha256)
+    citation = str(adata.uns.get("citation", ""))
+    adata.uns[SOURCE] = {"dataset_version_id": version, "url": url, "sha256": sha256, "citation": citation}
+    return adata
+
+
+def _check_published(published: Published) -> None:
+    """Whether the arguments that name a file and its columns make sense."""
+    version, columns = published.version, published.columns
+    if not isinstance(version, str):
+        msg = f"`dataset_version_id` must be a string, got {version!r}."
+        raise TypeError(msg)
+    if not _UUID.fullmatch(version.lower()):
+        msg = (
+            "`dataset_version_id` must look like 'c1f6034b-7973-45e1-85e7-16933d0550bc', the name of the file in the "
+            f"link to its .h5ad, without the suffix; got {version!r}."
+        )
+        raise ValueError(msg)
+    for name, column in columns.items():
+        if not isinstance(column, str):
+            msg = f"`{name}_key` must be a string, got {column!r}."
+            raise TypeError(msg)
+    if len(set(columns.values())) < len(columns):
+        msg = f"{' and '.join(columns)} must come from different columns, got {' and '.join(columns.values())}."
+        raise ValueError(msg)

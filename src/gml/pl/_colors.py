@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 from scanpy.plotting import palettes
 
-from gml._anndata import get_column, get_params, in_memory, is_mudata, numeric_matrix, walk
+from gml._anndata import dense, get_column, get_params, in_memory, is_mudata, numeric_matrix, walk
 
 from ._tables import to_numbers
 
@@ -86,9 +86,8 @@ def palette(n: int, stored: object = None) -> NDArray[np.float64]:
 def _of_gene(patients: AnnData, name: str) -> NDArray[np.float64]:
     """Values of a gene, from wherever X lies."""
     column = np.flatnonzero(patients.var_names == name)[:1]
-    blocks = [block[:, column] for _, block in walk(numeric_matrix(patients.X, name="adata.X"))]
-    values = [block.toarray() if hasattr(block, "toarray") else block for block in blocks]
-    return np.concatenate(values).astype(np.float64).ravel()
+    matrix = numeric_matrix(patients.X, name="adata.X")
+    return np.concatenate([dense(block[:, column]) for _, block in walk(matrix)]).ravel()
 
 
 def _continuous(name: str, numbers: NDArray[np.float64]) -> Coloring:

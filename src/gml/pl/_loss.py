@@ -58,7 +58,7 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     check_axes(ax)
     keys = Keys(key)
     run = get_run(adata, keys.run, hint=LEARN_FIRST)
-    history = np.atleast_1d(np.asarray(run.get("loss", []), dtype=np.float64))  # (passes,)
+    history = np.array(run.get("loss", []), dtype=np.float64, ndmin=1)  # (passes,)
     if history.size == 0:
         msg = f"adata.uns[{key!r}] has no loss: its metric was not learned. {LEARN_FIRST}"
         raise ValueError(msg)

@@ -119,7 +119,7 @@ def sketch(
     features = find_features(adata, use_rep=use_rep, layer=layer)
     cohort = Cohort.from_anndata(adata, features, Columns(patient_key, None))
     if adata.X is not None:
-        _check_memory(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
+        _check_means_fit(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
     points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
     obs = _describe(adata, cohort, points)
     sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
@@ -135,7 +135,7 @@ def sketch(
     return sketched
 
 
-def _check_memory(n: int, n_genes: int) -> None:
+def _check_means_fit(n: int, n_genes: int) -> None:
     """Raise before the work if the means of genes cannot be held, dense as they are."""
     check_memory(
         8 * n * n_genes,

@@ -13,7 +13,7 @@ from gml._cohort import Work
 from gml._evaluate import Study, run_fold, tabulate
 from gml._measure import (
     check_genes,
-    check_memory_of_distances,
+    check_splits_fit,
     read_composition,
     read_splits,
     read_study,
@@ -156,7 +156,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     fixed: dict[str, Fixed] = {}  # those that take nothing from training patients
     if retake is None and not engine_of(work.solver).shares_support(work.solver):
         fixed = {name: metric for name, metric in named.items() if isinstance(metric, Fixed) and not metric.estimated}
-    check_memory_of_distances(cohort, n_kept=len(fixed))
+    check_splits_fit(cohort, n_kept=len(fixed))
     if retake is None:
         points = represent(cohort, work)
         study = replace(study, fixed=_distances(points, fixed, work=work))

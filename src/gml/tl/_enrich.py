@@ -111,16 +111,11 @@ def enrich(
         )
         raise ValueError(msg)
     found = found[found[SOURCE].isin(tested)]
-    scores = _fit(z, found, tested)
-    p_values = 2 * stats.t.sf(np.abs(scores), len(z) - 2)
-    result = pd.DataFrame(
-        {
-            "score": scores,
-            "p_value": p_values,
-            "p_adjusted": stats.false_discovery_control(p_values),
-            "n_genes": n_genes[tested],
-            "leading": _leading(z, found, scores),
-        }
+    result = _fit(z, found, tested)
+    result = result.assign(
+        p_adjusted=stats.false_discovery_control(result["p_value"]),
+        n_genes=n_genes[tested],
+        leading=_leading(z, found, result["score"]),
     ).rename_axis("gene_set")
     return result.sort_index().sort_values("score", ascending=False, kind="stable")
 
@@ -174,21 +169,22 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(repr(str(name)) for name, _ in zip(names, range(3), strict=False))
 
 
-def _fit(z: pd.Series[float], net: pd.DataFrame, names: pd.Index[Any]) -> pd.Series[float]:
-    """The t values of the sets, in their order."""
+def _fit(z: pd.Series[float], net: pd.DataFrame, names: pd.Index[Any]) -> pd.DataFrame:
+    """The t values and p-values of the sets, in their order."""
     try:
         import decoupler
     except ImportError as error:
         msg = 'gml.tl.enrich needs decoupler: pip install "scgml[enrichment]"'
         raise ImportError(msg) from error
-    data, found = z.rename("score").to_frame().T, []
+    parts = []
     for first in range(0, len(names), SETS_AT_ONCE):
-        part = net[net[SOURCE].isin(names[first : first + SETS_AT_ONCE])]
-        # `empty`: a gene in the middle, whose normal score is 0, is a gene
-        t_values, _ = decoupler.mt.ulm(data, part, tmin=0, empty=False)
-        found.append(t_values.loc["score"])
-    scores: pd.Series[float] = pd.concat(found).astype(np.float64)[names]
-    return scores
+        sets, _, weights = decoupler.pp.adjmat(
+            z.index.to_numpy(), net[net[SOURCE].isin(names[first : first + SETS_AT_ONCE])]
+        )
+        # the model itself: what is around it adjusts p-values of these sets alone, in single precision
+        t_values, p_values = decoupler.mt.ulm.func(z.to_numpy()[None], weights)
+        parts.append(pd.DataFrame({"score": t_values[0], "p_value": p_values[0]}, index=sets))
+    return pd.concat(parts).loc[names]
 
 
 def _leading(z: pd.Series[float], net: pd.DataFrame, scores: pd.Series[float]) -> pd.Series[str]:

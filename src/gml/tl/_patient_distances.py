@@ -8,7 +8,7 @@ from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_k
 from gml._base import check_choice, check_int, metric_name
 from gml._cohort import Work
 from gml._measure import (
-    check_memory_of_patients,
+    check_distances_fit,
     measure_both,
     measure_groups,
     patients_from,
@@ -186,7 +186,7 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     if cell_type_key is not None:
         check_types_apart(work.solver)
     if neighbors_only is None:
-        check_memory_of_patients(adata, reference, resolved, columns=columns)
+        check_distances_fit(adata, reference, resolved, columns=columns)
     groups = None if cell_type_key is None else read_groups(adata, reference, cell_type_key, key_added=key_added)
 
     query, known = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)

@@ -13,7 +13,7 @@ from gml._anndata import Columns, check_anndata
 from gml._base import check_choice, check_int, parallel
 from gml._cohort import Work
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
-from gml._measure import ResolvedMetric, check_memory_of_distances, measure, read_study
+from gml._measure import ResolvedMetric, check_splits_fit, measure, read_study
 from gml._metric import Displacements, random_pairs, scaling
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among
@@ -126,7 +126,7 @@ def permutation_test(
     is_ordered = isinstance(settings, Fixed) and statistic == "mantel"
     cohort = read_study(adata, columns, work, method=Spectral(target="ordered") if is_ordered else settings)
     learned = _check_fit(settings, statistic, cohort.design)
-    check_memory_of_distances(cohort)
+    check_splits_fit(cohort)
     points = measure(cohort, ResolvedMetric(), work).points
     fixed = displacements = None
     if isinstance(learned, Fixed) and statistic != "held_out":

@@ -21,7 +21,7 @@ from gml._evaluate import (
     without_self,
 )
 from gml._measure import (
-    check_memory_of_patients,
+    check_distances_fit,
     distances_between,
     distances_within,
     measure_both,
@@ -155,7 +155,7 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     resolved = resolve_metric(metric, holders=(reference, query), estimated=True)
     ground = resolved.ground()
     check_ground(work.solver, ground)
-    check_memory_of_patients(query, reference, resolved, columns=columns)
+    check_distances_fit(query, reference, resolved, columns=columns)
 
     new, measured = measure_both(
         query, reference, resolved, columns=columns, work=work, labelled=False, design=True, gene_symbols=gene_symbols

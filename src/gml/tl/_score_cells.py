@@ -13,6 +13,7 @@ from gml._measure import check_diseases, measure_cells, resolve_metric
 from gml._metric import can_teach, learning_pairs
 from gml._mudata import takes_mudata
 from gml._ot import transport
+from gml.methods import MAX_PAIRS
 from gml.solvers import resolve_exact
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def score_cells(
     disease_key: str = DISEASE,
     solver: ExactName | Exact = "exact",
     n_points: int | None = 64,
-    max_pairs: int | None = 20_000,
+    max_pairs: int | None = MAX_PAIRS,
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> None:

@@ -13,7 +13,7 @@ from gml._anndata import Columns, check_anndata
 from gml._base import check_int, check_n_points, parallel
 from gml._cohort import Work
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
-from gml._measure import check_memory_of_distances, read_splits, read_study, rescale
+from gml._measure import check_splits_fit, read_splits, read_study, rescale
 from gml._mudata import takes_mudata
 from gml._ot import on_support_of, represent
 from gml.methods import Auto, Fixed, resolve_method
@@ -127,7 +127,7 @@ def tune(
         if candidate.n_components is not None:
             check_int(candidate.n_components, name="n_components", high=len(cohort.features.names))
     folds = read_splits(splits, cohort, seed=work.seed)
-    check_memory_of_distances(cohort)
+    check_splits_fit(cohort)
     sizes = dict.fromkeys(candidate.n_points for candidate in candidates)
     points = {n_points: represent(cohort, replace(work, n_points=n_points)) for n_points in sizes}
     run = partial(
