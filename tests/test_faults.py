@@ -2,14 +2,13 @@
 
 import ast
 import errno
+import hashlib
 import os
 import re
 import signal
 import socket
-import struct
 import tracemalloc
 import warnings
-import zipfile
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -17,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import h5py
 import joblib
 import numpy as np
 import pandas as pd
@@ -25,6 +25,7 @@ import scanpy as sc
 from anndata import AnnData
 
 import gml
+from gml._anndata import _files, read_elements, write_elements
 from gml._anndata._slots import write_all
 from gml._base import _memory
 from gml._metric._objective import Objective
@@ -438,24 +439,24 @@ def test_a_full_disk_leaves_the_old_metric(
     adata: AnnData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     metric = gml.get.metric(adata)
-    metric.save(tmp_path / "metric.npz")
-    old = (tmp_path / "metric.npz").read_bytes()
+    metric.save(tmp_path / "metric.h5")
+    old = (tmp_path / "metric.h5").read_bytes()
 
-    def savez(file: Any, **_: Any) -> None:
-        file.write(b"PK half of it")
+    def write_elem(file: h5py.File, *_: object) -> None:
+        file["components"] = np.ones(3)
         raise full(tmp_path)
 
     def replace(self: Path, _: Path) -> None:
         raise full(self)
 
     if moment == "writing":
-        monkeypatch.setattr(np, "savez", savez)
+        monkeypatch.setattr(_files, "write_elem", write_elem)
     else:
         monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(OSError, match="No space left"):
-        metric.save(tmp_path / "metric.npz")
-    assert [path.name for path in tmp_path.iterdir()] == ["metric.npz"]
-    assert (tmp_path / "metric.npz").read_bytes() == old
+        metric.save(tmp_path / "metric.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["metric.h5"]
+    assert (tmp_path / "metric.h5").read_bytes() == old
 
 
 def test_a_full_disk_leaves_no_half_of_a_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,60 +478,79 @@ def test_a_full_disk_leaves_no_half_of_a_hash(tmp_path: Path, monkeypatch: pytes
 # files of others
 
 
-def npy(header: str, content: bytes = b"") -> bytes:
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content
+def sealed(path: Path, build: Call) -> None:
+    """A file of HDF5 that somebody else made, with its hash in front as gml writes it."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        marked(file, "dict")
+        build(file)
+    content = path.read_bytes()
+    seal = b"sha256 " + hashlib.sha256(content[512:]).hexdigest().encode()
+    path.write_bytes(seal + content[len(seal) :])
 
 
-def described(descr: str, shape: str, content: bytes = b"") -> bytes:
-    return npy(f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}", content)
+def marked(element: h5py.Group | h5py.Dataset, encoding: str) -> None:
+    element.attrs["encoding-type"], element.attrs["encoding-version"] = encoding, "0.1.0"
 
 
-#: bytes of one array, and what is said of it
-ARRAYS: dict[str, tuple[bytes, str]] = {
-    "huge": (described("'<f8'", "(1000000000000,)", b"12345678"), "components.npy holds 8 bytes, which are no float64"),
-    "huge and empty": (described("'<U0'", "(1000000000000,)"), "holds 0 bytes, which are no"),
-    "product overflows": (described("'<f8'", "(4294967296, 4294967296)"), "holds 0 bytes"),
-    "negative": (described("'<f8'", "(-1, -2)", bytes(16)), "holds 16 bytes"),
-    "other type": (described("'<f4'", "(2,)", bytes(16)), "holds 16 bytes, which are no float32"),
-    "objects": (described("'|O'", "(2,)", bytes(16)), "holds the type 'object', and only numbers and text"),
-    "objects inside": (described("[('a', '|O')]", "(1,)", bytes(8)), "only numbers and text"),
-    "dates": (described("'<M8[ns]'", "(1,)", bytes(8)), "only numbers and text"),
-    "no header": (b"something else", "does not begin with the header of an array"),
-    "unknown version": (b"\x93NUMPY\x09\x00" + bytes(20), "does not begin with the header"),
-    "code in the header": (npy("__import__('os').getcwd()"), "does not begin with the header"),
-    "deep header": (npy("-" * 9_000 + "1"), "does not begin with the header"),
-    "open header": (npy("(" * 900), "does not begin with the header"),
-    "shape of truth": (described("'<f8'", "(True,)", bytes(8)), "holds 8 bytes, which are no float64"),
-}  # fmt: skip
+def nested(file: h5py.File) -> None:
+    group = file
+    for _ in range(1_000):
+        group = group.create_group("params")
+        marked(group, "dict")
 
 
-@pytest.mark.parametrize(("content", "message"), ARRAYS.values(), ids=ARRAYS)
-def test_arrays_that_are_not_what_they_say(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "metric.npz"
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("components.npy", content)
+def pickled(file: h5py.File) -> None:
+    file["params"] = b"cos\nsystem\n(S'ls'\ntR."
+    marked(file["params"], "pickle")
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((10**9,), "f8")
+    layout[:10] = h5py.VirtualSource("elsewhere.h5", "x", (10,))
+    file.create_virtual_dataset("components", layout)
+
+
+def loop(file: h5py.File) -> None:
+    file["params/again"] = file["/"]
+
+
+def twice(file: h5py.File) -> None:
+    file["components"] = np.eye(2)
+    file["loss"] = file["components"]
+
+
+#: what is in a file, and what is said of it
+HOSTILE: dict[str, tuple[Call, str]] = {
+    "huge": (lambda file: file.create_dataset("components", (10**12,), "f8"), r"claim 8000000000000 bytes, the file"),
+    "huge text": (lambda file: file.create_dataset("classes", (10**12,), h5py.string_dtype()), r"claim \d+ bytes"),
+    "product overflows": (lambda file: file.create_dataset("loss", (2**32, 2**32), "u1", chunks=(1, 1)), "claim"),
+    "compressed": (
+        lambda file: file.create_dataset("components", data=np.zeros((2_000_000, 4)), compression="gzip"),
+        r"claim 64000000 bytes, the file has \d{5,6}\.",
+    ),
+    "virtual": (virtual, "refers to other files"),
+    "bytes of another file": (
+        lambda file: file.create_dataset("loss", (8,), "u1", external=[("/etc/hostname", 0, 8)]),
+        "refers to other files",
+    ),
+    "another file": (lambda file: file.update({"params": h5py.ExternalLink("elsewhere.h5", "/")}), "other files"),
+    "soft link": (lambda file: file.update({"params": h5py.SoftLink("/")}), "refers to other files, or to one element"),
+    "loop": (loop, "to one element twice"),
+    "one array twice": (twice, "to one element twice"),
+    "deep": (nested, "recursion"),
+    "pickle": (pickled, "No read method registered for IOSpec"),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_files_that_are_not_what_they_say(tmp_path: Path, build: Call, message: str) -> None:
+    path = tmp_path / "metric.h5"
+    sealed(path, build)
+    assert path.stat().st_size < 2**21
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=rf"(?s)metric\.h5 is not a metric that .*{message}"):
             gml.GroundMetric.load(path)
-        assert tracemalloc.get_traced_memory()[1] < 2**23
-    finally:
-        tracemalloc.stop()
-    assert "metric.npz" in str(caught.value)
-    assert "allow_pickle" not in str(caught.value)
-
-
-def test_a_small_file_cannot_grow(adata: AnnData, tmp_path: Path) -> None:
-    """Zeros shrink a thousandfold when they are compressed; what gml writes is not."""
-    gml.get.metric(adata).save(tmp_path / "metric.npz")
-    with np.load(tmp_path / "metric.npz") as file:
-        arrays = dict(file)
-    np.savez_compressed(tmp_path / "bomb.npz", **arrays | {"components": np.zeros((2_000_000, 4))})
-    assert (tmp_path / "bomb.npz").stat().st_size < 2**18
-    tracemalloc.start()
-    try:
-        with pytest.raises(ValueError, match=r"bomb\.npz is not a metric .*claim \d+ bytes, the file has \d+"):
-            gml.GroundMetric.load(tmp_path / "bomb.npz")
         assert tracemalloc.get_traced_memory()[1] < 2**23
     finally:
         tracemalloc.stop()
@@ -539,7 +559,7 @@ def test_a_small_file_cannot_grow(adata: AnnData, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_bytes_that_were_hit(adata: AnnData, tmp_path: Path) -> None:
     """Whatever byte is wrong, it is a ValueError, or the metric is the same."""
-    path, rng = tmp_path / "metric.npz", np.random.default_rng(0)
+    path, rng = tmp_path / "metric.h5", np.random.default_rng(0)
     gml.get.metric(adata).save(path)
     content, expected = path.read_bytes(), gml.GroundMetric.load(path)
     refused = 0
@@ -554,25 +574,22 @@ def test_bytes_that_were_hit(adata: AnnData, tmp_path: Path) -> None:
     assert refused > 70
 
 
-@pytest.mark.parametrize("params", ["{", "[1]", "3", '"text"', "[" * 100_000, '{"power": "two"}', '{"use_rep": 3}'])
-def test_params_that_are_none(adata: AnnData, tmp_path: Path, params: str) -> None:
-    gml.get.metric(adata).save(tmp_path / "metric.npz")
-    with np.load(tmp_path / "metric.npz") as file:
-        arrays = dict(file)
-    np.savez(tmp_path / "edited.npz", **arrays | {"params": np.asarray(params)})
-    with pytest.raises(ValueError, match=r"edited\.npz .*`params"):
-        gml.GroundMetric.load(tmp_path / "edited.npz")
+@pytest.mark.parametrize("params", ["text", [1], 3, {"power": "two"}, {"use_rep": 3}])
+def test_params_that_are_none(adata: AnnData, tmp_path: Path, params: object) -> None:
+    gml.get.metric(adata).save(tmp_path / "metric.h5")
+    write_elements(tmp_path / "edited.h5", read_elements(tmp_path / "metric.h5") | {"params": params})
+    with pytest.raises(ValueError, match=r"edited\.h5 .*`params"):
+        gml.GroundMetric.load(tmp_path / "edited.h5")
 
 
 def test_an_older_file_is_read(adata: AnnData, tmp_path: Path) -> None:
     """Parts that came later may be missing."""
     metric = gml.get.metric(adata)
-    metric.save(tmp_path / "metric.npz")
-    later = ("spectrum", "patients", "gene_map.variances", "gene_scale.")
-    with np.load(tmp_path / "metric.npz") as file:
-        arrays = {name: file[name] for name in file.files if not name.startswith(later)}
-    np.savez(tmp_path / "old.npz", **arrays)
-    old = gml.GroundMetric.load(tmp_path / "old.npz")
+    metric.save(tmp_path / "metric.h5")
+    parts = read_elements(tmp_path / "metric.h5")
+    del parts["spectrum"], parts["patients"], parts["gene_map"]["variances"], parts["gene_scale"]
+    write_elements(tmp_path / "old.h5", parts)
+    old = gml.GroundMetric.load(tmp_path / "old.h5")
     np.testing.assert_array_equal(old.loadings, metric.loadings)
     new = adata.copy()
     gml.tl.transform(new, old)
@@ -718,8 +735,8 @@ def test_nothing_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     sc.pp.pca(adata, n_comps=4)
     with warnings.catch_warnings(action="ignore"):
         gml.tl.learn_metric(adata, method="spectral")
-        gml.get.metric(adata).save(tmp_path / "metric.npz")
-        gml.tl.transform(adata, gml.GroundMetric.load(tmp_path / "metric.npz"), key_added="again")
+        gml.get.metric(adata).save(tmp_path / "metric.h5")
+        gml.tl.transform(adata, gml.GroundMetric.load(tmp_path / "metric.h5"), key_added="again")
         gml.tl.patient_distances(adata)
         gml.tl.cross_validate(adata, metrics=["spectral"], splits=1)
         gml.tl.rank_genes(adata)

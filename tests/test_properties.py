@@ -159,7 +159,7 @@ def test_parts_add_up(adata: AnnData, power: int, by: Any) -> None:
 @given(adata=cohorts())
 def test_a_metric_that_was_saved(adata: AnnData, tmp_path_factory: pytest.TempPathFactory) -> None:
     """It maps the cells where they were."""
-    adata, path = learned(adata), tmp_path_factory.mktemp("metric") / "metric.npz"
+    adata, path = learned(adata), tmp_path_factory.mktemp("metric") / "metric.h5"
     gml.get.metric(adata).save(path)
     other = adata.copy()
     gml.tl.transform(other, gml.GroundMetric.load(path), key_added="again")

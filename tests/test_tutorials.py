@@ -121,7 +121,7 @@ def test_kuppe22_on_a_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert patients.obs_names.tolist() == sorted(served.obs["sample"].unique())
     assert isinstance(types, pd.DataFrame)
     assert types["cell_type"][0] == "type_1"  # the one that the simulation changes
-    assert gml.GroundMetric.load(tmp_path / "kuppe22_metric.npz").classes.tolist() == [
+    assert gml.GroundMetric.load(tmp_path / "kuppe22_metric.h5").classes.tolist() == [
         "fibrotic",
         "ischemic",
         "myogenic",

@@ -278,7 +278,7 @@ def test_tuning_scales_on_training_patients(mdata: Any) -> None:
 def test_new_cells_go_through_genes(learned: Any, tmp_path: Path) -> None:
     """A metric from a file maps cells that have no PCs of their own, in other modalities of other order."""
     gml.get.metric(learned).save(tmp_path / "metric")
-    metric = gml.GroundMetric.load(tmp_path / "metric.npz")
+    metric = gml.GroundMetric.load(tmp_path / "metric.h5")
     pd.testing.assert_frame_equal(metric.modalities, gml.get.metric(learned).modalities)
     cells = (learned.obs["patient"] == "P01").to_numpy()
     rna, prot = (learned[modality][cells].copy() for modality in ("rna", "prot"))

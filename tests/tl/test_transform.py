@@ -231,10 +231,10 @@ def test_view_becomes_actual(cells: AnnData) -> None:
 
 def test_through_a_file(cells: AnnData, tmp_path: Path) -> None:
     _, query, metric = learned(cells, "pca", "marked")
-    metric.save(tmp_path / "metric.npz")
+    metric.save(tmp_path / "metric.h5")
     other = query.copy()
     gml.tl.transform(query, metric)
-    gml.tl.transform(other, gml.GroundMetric.load(tmp_path / "metric.npz"))
+    gml.tl.transform(other, gml.GroundMetric.load(tmp_path / "metric.h5"))
     np.testing.assert_array_equal(other.obsm["X_gml"], query.obsm["X_gml"])
 
 

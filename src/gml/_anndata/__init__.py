@@ -15,6 +15,7 @@ from ._features import (
     rescaled,
     total_sd,
 )
+from ._files import read_elements, write_elements
 from ._gene_map import GeneMap, find_gene_map, likely_loadings
 from ._gene_names import better_names, gene_positions
 from ._gene_scale import GeneScale
@@ -146,6 +147,7 @@ __all__ = [
     "obs_columns",
     "quiet_about_views",
     "read_each",
+    "read_elements",
     "read_rows",
     "rep_names",
     "rescaled",
@@ -153,5 +155,6 @@ __all__ = [
     "walk",
     "walk_together",
     "write_all",
+    "write_elements",
     "write_metric",
 ]

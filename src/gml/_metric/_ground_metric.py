@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gml._anndata import MODALITIES
+from gml._anndata import MODALITIES, read_elements, write_elements
 
-from ._npz import read_npz, write_npz
-from ._stored import CHOICE, GENE, SCALE, TABLES, format_of, parsed
+from ._stored import CHOICE, GENE, SCALE, format_of, parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,23 +121,19 @@ class GroundMetric:
         return np.asarray(X @ self.components.T, dtype=np.float64).reshape(-1, k)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the metric to one file (``.npz`` is added to the name if it is not there), without pickle.
+        """Write the metric to one HDF5 file, as AnnData would (``.h5`` is added to the name if it is not there).
 
         Examples
         --------
         >>> import gml, tempfile, pathlib
         >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
         >>> gml.tl.learn_metric(adata, method="spectral")
-        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metric.npz"
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "metric.h5"
         >>> gml.get.metric(adata).save(path)
         >>> gml.GroundMetric.load(path).components.shape
         (2, 2)
         """
-        arrays = self.to_dict()
-        for part in TABLES:
-            arrays |= {f"{part}.{name}": value for name, value in dict(arrays.pop(part, {})).items()}
-        arrays["params"] = json.dumps(arrays["params"])
-        write_npz(_with_suffix(path), {name: _array(value) for name, value in arrays.items()})
+        write_elements(_with_suffix(path), self.to_dict())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -151,17 +145,11 @@ class GroundMetric:
             If the file is not a metric, one that was changed, or one of a newer format.
         """
         path = Path(path) if Path(path).exists() else _with_suffix(path)
-        run: dict[str, Any] = dict(read_npz(path))
         try:
-            run["params"] = json.loads(str(run["params"]))
-        except (ValueError, KeyError, RecursionError) as error:
-            msg = f"{path} is not a metric that `GroundMetric.save` wrote: its `params` are no JSON ({error})."
+            run = read_elements(path)
+        except ValueError as error:
+            msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
             raise ValueError(msg) from error
-        for part in TABLES:
-            prefix = f"{part}."
-            found = {name.removeprefix(prefix): run.pop(name) for name in list(run) if name.startswith(prefix)}
-            if found:
-                run[part] = found
         return cls.from_dict(run, name=str(path))
 
     def to_dict(self) -> dict[str, Any]:
@@ -207,10 +195,4 @@ class GroundMetric:
 
 def _with_suffix(path: str | PathLike[str]) -> Path:
     path = Path(path)
-    return path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-
-
-def _array(value: Any) -> NDArray[Any]:
-    """Array without objects, which would need pickle."""
-    array = np.asarray(value)
-    return array.astype(str) if array.dtype == object else array
+    return path if path.suffix == ".h5" else path.with_name(f"{path.name}.h5")

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 GENE, SCALE, CHOICE = "gene_map", "gene_scale", "choice"
-TABLES = (GENE, SCALE, CHOICE, MODALITIES)
-"""Parts that hold parts."""
 
 LONGEST = 100  # characters of a wrong value that are shown
 
