@@ -31,7 +31,7 @@ def main() -> None:
             gml.tl.patient_distances, large, metric=None, n_points=None
         ),
         "cross_validate, 60 patients × 64 points, 8 splits": partial(
-            gml.tl.cross_validate, small, metrics=("euclidean", "spectral"), splits=8, n_points=None
+            gml.tl.cross_validate, small, metrics=("euclidean", "discriminant"), splits=8, n_points=None
         ),
     }
     print(f"{os.cpu_count()} cores")

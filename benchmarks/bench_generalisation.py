@@ -37,7 +37,7 @@ REAL = (
     "mouse_cortex_regions",
 )  # kang_muscat_4samples has two patients per class: none can be held out
 PAIRED = ("bcrxl_bodenmiller_cytof", "gbm_zhao_panobinostat")
-METRICS = ("euclidean", "auto", "spectral", "triplet")
+METRICS = ("euclidean", "auto", "discriminant", "triplet")
 
 
 def real(name: str) -> AnnData:

@@ -62,19 +62,19 @@ def cases() -> Iterator[tuple[str, int, str, Callable[[], None]]]:
     for n_patients in (20, 50, 100, 200, 500, 1000):
         adata = planted(n_patients, 200)
         yield "patients", n_patients, "learn_metric, auto", partial(learn, adata, "auto", 32)
-        yield "patients", n_patients, "learn_metric, spectral", partial(learn, adata, "spectral", 32)
+        yield "patients", n_patients, "learn_metric, discriminant", partial(learn, adata, "discriminant", 32)
         yield "patients", n_patients, f"learn_metric, {PASSES} passes of triplet", partial(learn, adata, triplet, 32)
         yield "patients", n_patients, "patient_distances", partial(measure, adata, 32)
     for n_cells in (100, 1000, 10_000, 100_000):
         adata = planted(10, n_cells)
-        yield "cells", n_cells, "learn_metric, spectral", partial(learn, adata, "spectral", 64)
+        yield "cells", n_cells, "learn_metric, discriminant", partial(learn, adata, "discriminant", 64)
         yield "cells", n_cells, "patient_distances", partial(measure, adata, 64)
     for n_points in (32, 64, 128, 256, 512):
         yield "points", n_points, "patient_distances", partial(measure, planted(20, n_points), None)
     for n_features in (50, 200, 500, 1000, 2000):
         adata = planted(40, 64, n_features)
         yield "features", n_features, "learn_metric, auto", partial(learn, adata, "auto", None)
-        yield "features", n_features, "learn_metric, spectral", partial(learn, adata, "spectral", None)
+        yield "features", n_features, "learn_metric, discriminant", partial(learn, adata, "discriminant", None)
         yield "features", n_features, f"learn_metric, {PASSES} passes of triplet", partial(learn, adata, triplet, None)
     for k in (2, 5, 10, 20, 50):
         yield "components", k, "transport alone", partial(solve, 60, 64, k)

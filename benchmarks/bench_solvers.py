@@ -50,7 +50,7 @@ from gml._ot import (
     pair_distances,
     represent,
 )
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 from gml.solvers import Centroids, Exact, Gaussian, Partial, Sinkhorn, Sliced
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ SOLVERS: dict[str, Solver] = {
 }
 LEARNING = (EXACT, "Sinkhorn()", "Gaussian()", "Gaussian(n_components=4)", "Sliced()", "Partial(mass=0.9)")
 LEARNING += ("Centroids(per_patient=True)",)
-METHODS: dict[str, Method] = {"spectral": Spectral(), "triplet": Triplet()}
+METHODS: dict[str, Method] = {"discriminant": Discriminant(), "triplet": Triplet()}
 
 
 def cohorts() -> dict[str, AnnData]:

@@ -29,11 +29,11 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
+from gml._metric._discriminant import fit_discriminant
 from gml._metric._objective import Objective
-from gml._metric._spectral import fit_spectral
 from gml._metric._triplets import triplet_loss
 from gml._ot import Clouds, Ground, all_pairs, ground_cost, transport
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 from gml.solvers import Exact
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class Problem:
         hinge = partial(triplet_loss, comparison=comparison, margin=1.0)
         Objective(self.points, self.pairs, hinge, Triplet(), Work(Exact(), None, 0, n_jobs))(self.components)
 
-    def spectral(self, n_jobs: int) -> None:
-        design, settings = Design(self.labels), Spectral(shrinkage=0.5)
-        fit_spectral(self.points, design, settings, n_components=2, work=Work(Exact(), None, 0, n_jobs))
+    def discriminant(self, n_jobs: int) -> None:
+        design, settings = Design(self.labels), Discriminant(shrinkage=0.5)
+        fit_discriminant(self.points, design, settings, n_components=2, work=Work(Exact(), None, 0, n_jobs))
 
     def loop(self) -> None:
         components, clouds = self.tensors()
@@ -170,8 +170,8 @@ def main() -> None:
             "distances, 2 threads": partial(problem.distances, n_jobs=2),
             "training pass, 1 thread": partial(problem.one_pass, n_jobs=1),
             "training pass, 2 threads": partial(problem.one_pass, n_jobs=2),
-            "Spectral(shrinkage=0.5), 1 thread": partial(problem.spectral, n_jobs=1),
-            "Spectral(shrinkage=0.5), 2 threads": partial(problem.spectral, n_jobs=2),
+            "Discriminant(shrinkage=0.5), 1 thread": partial(problem.discriminant, n_jobs=1),
+            "Discriminant(shrinkage=0.5), 2 threads": partial(problem.discriminant, n_jobs=2),
             "loop over pairs": problem.loop,
         }
         for function in cases.values():

@@ -67,7 +67,7 @@ def accuracy(adata: AnnData, metrics: tuple[Triplet, ...], *, n_points: int, n_s
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table = gml.tl.cross_validate(
-            adata, metrics=["euclidean", "spectral", ALL, *metrics], splits=n_splits, n_points=n_points, n_jobs=1
+            adata, metrics=["euclidean", "discriminant", ALL, *metrics], splits=n_splits, n_points=n_points, n_jobs=1
         )
     return table[table["readout"] == "knn"].pivot_table(
         index="split", columns="metric", values=["balanced_accuracy", "fit_seconds"], sort=False

@@ -218,8 +218,8 @@ def fit_triplet(
         components = rng.uniform(-1, 1, (n_components, d))
     else:
         components = np.linalg.qr(rng.standard_normal((d, n_components)))[0].T
-    if settings.init == "spectral":
-        found = fit_spectral(points, labels, shrinkage=0.5, n_components=n_components, weights=weights)[0]
+    if settings.init == "discriminant":
+        found = fit_discriminant(points, labels, shrinkage=0.5, n_components=n_components, weights=weights)[0]
         found_and_rest = [found, 0.01 * np.linalg.norm(found, 2) * components[len(found) :]]
         components = np.concatenate(found_and_rest)
         components /= np.mean([solve(points, p, q, components, 1)[0] for p, q in pairs])
@@ -380,7 +380,7 @@ def sum_of_metrics(
     return np.linalg.inv(root) @ kept @ np.linalg.inv(root)
 
 
-def fit_spectral(
+def fit_discriminant(
     points: Points,
     labels: np.ndarray,
     *,

@@ -172,7 +172,7 @@ def test_classes_are_frozen_and_documented(name: str) -> None:
             assert inspect.signature(method).return_annotation is not inspect.Signature.empty
 
 
-@pytest.mark.parametrize("cls", [gml.methods.Auto, gml.methods.Triplet, gml.methods.Spectral, gml.solvers.Exact])
+@pytest.mark.parametrize("cls", [gml.methods.Auto, gml.methods.Triplet, gml.methods.Discriminant, gml.solvers.Exact])
 def test_settings_are_values(cls: type) -> None:
     """Keyword-only, hashable, equal by content, fields explained in the source."""
     assert cls() == cls()

@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import gml
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 from gml.solvers import Exact
 
 Edit = Callable[[AnnData], object]
@@ -32,8 +32,8 @@ def prepared() -> AnnData:
     sc.pp.pca(adata, n_comps=4)
     adata.layers["log"] = adata.X.copy()
     adata.obsm["latent"] = adata.obsm["X_pca"][:, :3].copy()
-    gml.tl.learn_metric(adata, method="spectral")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="latent", key_added="blind")
+    gml.tl.learn_metric(adata, method="discriminant")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="latent", key_added="blind")
     return adata
 
 
@@ -179,7 +179,7 @@ def rename_genes(adata: AnnData) -> None:
 
 
 def learn(**kwargs: Any) -> Edit:
-    return lambda adata: gml.tl.learn_metric(adata, **{"method": "spectral"} | kwargs)
+    return lambda adata: gml.tl.learn_metric(adata, **{"method": "discriminant"} | kwargs)
 
 
 def measure(**kwargs: Any) -> Edit:
@@ -441,7 +441,7 @@ BAD: dict[str, Row] = {
     ),
     "representation is a number": (nothing, learn(use_rep=1), TypeError, ["`use_rep`", "1"]),
     "no X": (no_x, learn(use_rep="X"), ValueError, ["adata.X is None", "`use_rep`"]),
-    "equal cells, spectral": (equal_cells, learn(), ValueError, ["same cells", "nothing to learn"]),
+    "equal cells, discriminant": (equal_cells, learn(), ValueError, ["same cells", "nothing to learn"]),
     "equal cells, triplet": (equal_cells, learn(method="triplet"), ValueError, ["same cells", "nothing to learn"]),
     "repeated genes": (
         repeated_genes, learn(use_rep="X"), ValueError, ["adata.var_names", "'gene_002'", "var_names_make_unique"],
@@ -464,7 +464,7 @@ BAD: dict[str, Row] = {
     "key overwrites loadings": (nothing, learn(key_added="PCs"), ValueError, ["'PCs'", "adata.varm['PCs']"]),
     "unknown method": (
         nothing, learn(method="tripelt"), ValueError,
-        ["`method`", "'auto', 'spectral', 'triplet', 'euclidean'", "'tripelt'"],
+        ["`method`", "'auto', 'discriminant', 'triplet', 'euclidean'", "'tripelt'"],
     ),
     "method is a class": (nothing, learn(method=Triplet), TypeError, ["`method`", "Triplet"]),
     "fixed metric that is no map": (
@@ -478,11 +478,11 @@ BAD: dict[str, Row] = {
         nothing, learn(method=Triplet(target="ordered")), ValueError,
         ["target='ordered'", "ordered categories", "names"],
     ),
-    "names in an order, spectral": (
-        nothing, learn(method=Spectral(target="ordered")), ValueError, ["target='ordered'", "ordered categories"],
+    "names in an order, discriminant": (
+        nothing, learn(method=Discriminant(target="ordered")), ValueError, ["target='ordered'", "ordered categories"],
     ),
     "one value in order": (
-        numbers(2.5, 2.5), learn(method=Spectral(target="ordered")), ValueError, ["two different values", "2.5"],
+        numbers(2.5, 2.5), learn(method=Discriminant(target="ordered")), ValueError, ["two different values", "2.5"],
     ),
     "unknown solver": (nothing, learn(solver="emd"), ValueError, ["`solver`", "'exact'", "'emd'"]),
     "misspelt keyword": (nothing, learn(disease_kye="disease"), TypeError, ["disease_kye"]),
@@ -499,26 +499,31 @@ BAD: dict[str, Row] = {
         nothing, lambda _: Triplet(target="ordered", n_triplets=3), ValueError, ["`n_triplets`", "'ordered'", "got 3"],
     ),
     "unknown target": (nothing, lambda _: Triplet(target="age"), ValueError, ["`target`", "'ordered'", "'age'"]),
-    "target is unknown to both": (nothing, lambda _: Spectral(target="age"), ValueError, ["`target`", "'age'"]),
+    "target is unknown to both": (nothing, lambda _: Discriminant(target="age"), ValueError, ["`target`", "'age'"]),
     "early stopping is a number": (
         nothing, lambda _: Triplet(early_stopping=3), ValueError, ["`early_stopping`", "True, False", "got 3"],
     ),
     "no passes": (nothing, lambda _: Triplet(max_iter=0), ValueError, ["`max_iter`", "got 0"]),
     "passes are a float": (nothing, lambda _: Triplet(max_iter=3.0), TypeError, ["`max_iter`", "3.0"]),
     "infinite step": (nothing, lambda _: Triplet(learning_rate=np.inf), ValueError, ["`learning_rate`", "inf"]),
-    "unknown start": (nothing, lambda _: Triplet(init="pca"), ValueError, ["`init`", "'spectral'", "'pca'"]),
+    "unknown start": (nothing, lambda _: Triplet(init="pca"), ValueError, ["`init`", "'discriminant'", "'pca'"]),
     "power of a method": (nothing, lambda _: Triplet(power=3), ValueError, ["`power`", "1, 2", "got 3"]),
-    "setting of another method": (nothing, lambda _: Spectral(margin=1.0), TypeError, ["margin"]),
-    "too much shrinkage": (nothing, lambda _: Spectral(shrinkage=1.5), ValueError, ["`shrinkage`", "at most 1", "1.5"]),
-    "shrinkage is NaN": (nothing, lambda _: Spectral(shrinkage=np.nan), ValueError, ["`shrinkage`", "nan"]),
-    "shrinkage is a word": (nothing, lambda _: Spectral(shrinkage="none"), TypeError, ["`shrinkage`", "'none'"]),
-    "negative weight": (nothing, lambda _: Spectral(whitening=-1.0), ValueError, ["`whitening`", "at least 0", "-1.0"]),
-    "weight is bool": (nothing, lambda _: Spectral(euclidean=True), TypeError, ["`euclidean`", "True"]),
-    "nothing to sum": (
-        nothing, lambda _: Spectral(excess=0.0), ValueError, ["`excess`", "`whitening`", "`euclidean`", "above 0"],
+    "setting of another method": (nothing, lambda _: Discriminant(margin=1.0), TypeError, ["margin"]),
+    "too much shrinkage": (
+        nothing, lambda _: Discriminant(shrinkage=1.5), ValueError, ["`shrinkage`", "at most 1", "1.5"],
     ),
-    "balance is a number": (nothing, lambda _: Spectral(balanced=1), ValueError, ["`balanced`", "True, False"]),
-    "no rounds": (nothing, lambda _: Spectral(rounds=0), ValueError, ["`rounds`", "got 0"]),
+    "shrinkage is NaN": (nothing, lambda _: Discriminant(shrinkage=np.nan), ValueError, ["`shrinkage`", "nan"]),
+    "shrinkage is a word": (nothing, lambda _: Discriminant(shrinkage="none"), TypeError, ["`shrinkage`", "'none'"]),
+    "negative weight": (
+        nothing, lambda _: Discriminant(whitening=-1.0), ValueError, ["`whitening`", "at least 0", "-1.0"],
+    ),
+    "weight is bool": (nothing, lambda _: Discriminant(euclidean=True), TypeError, ["`euclidean`", "True"]),
+    "nothing to sum": (
+        nothing, lambda _: Discriminant(directions=0.0), ValueError,
+        ["`directions`", "`whitening`", "`euclidean`", "above 0"],
+    ),
+    "balance is a number": (nothing, lambda _: Discriminant(balanced=1), ValueError, ["`balanced`", "True, False"]),
+    "no rounds": (nothing, lambda _: Discriminant(rounds=0), ValueError, ["`rounds`", "got 0"]),
     "no pivots": (nothing, lambda _: Exact(max_iter=0), ValueError, ["`max_iter`", "got 0"]),
     # measuring
     "no metric": (
@@ -576,9 +581,9 @@ BAD: dict[str, Row] = {
     ),
     "one disease to rank": (keep("P00", "P02"), rank(), ValueError, ["'disease_1': 2"]),
     # validating
-    "metrics are text": (nothing, validate(metrics="spectral"), TypeError, ["`metrics`", "list", "'spectral'"]),
+    "metrics are text": (nothing, validate(metrics="discriminant"), TypeError, ["`metrics`", "list", "'discriminant'"]),
     "no metrics": (nothing, validate(metrics=[]), TypeError, ["`metrics`"]),
-    "unknown metric": (nothing, validate(metrics=["cosine"]), ValueError, ["`metrics`", "'spectral'", "'cosine'"]),
+    "unknown metric": (nothing, validate(metrics=["cosine"]), ValueError, ["`metrics`", "'discriminant'", "'cosine'"]),
     "no splits": (nothing, validate(splits=0), ValueError, ["`splits`", "got 0"]),
     "splits are a float": (nothing, validate(splits=2.5), TypeError, ["`splits`", "2.5"]),
     "empty splits": (nothing, validate(splits=[]), ValueError, ["`splits` is empty"]),
@@ -737,7 +742,7 @@ BAD: dict[str, Row] = {
     ),
     "lists as patients": (lists_of_names, learn(), TypeError, ["adata.obs['patient']", "['P0", "list"]),
     "infinite severity": (
-        numbers(1.0, np.inf), learn(method=Spectral(target="ordered")), ValueError, ["ordered", "infinite"],
+        numbers(1.0, np.inf), learn(method=Discriminant(target="ordered")), ValueError, ["ordered", "infinite"],
     ),
     "points without weights": (mark_as_sketch("x", 1), learn(), ValueError, ["'weight'", "above 0", "gml_sketch"]),
     "points of no cells": (mark_as_sketch(1.0, -1), measure(metric=None), ValueError, ["'n_cells'", "above 0"]),
@@ -869,14 +874,16 @@ BAD: dict[str, Row] = {
     "order of names": (
         nothing, apply(gml.tl.permutation_test, statistic="mantel"), ValueError, ["'mantel'", "numbers", "ordered"],
     ),
-    "grid is text": (nothing, apply(gml.tl.tune, grid="spectral"), TypeError, ["`grid`", "'spectral'"]),
-    "grid of single values": (nothing, apply(gml.tl.tune, grid={"method": "spectral"}), TypeError, ["`grid`", "list"]),
+    "grid is text": (nothing, apply(gml.tl.tune, grid="discriminant"), TypeError, ["`grid`", "'discriminant'"]),
+    "grid of single values": (
+        nothing, apply(gml.tl.tune, grid={"method": "discriminant"}), TypeError, ["`grid`", "list"],
+    ),
     "grid without methods": (
         nothing, apply(gml.tl.tune, grid={"shrinkage": [0.1]}), ValueError, ["`grid`", "'method'"],
     ),
     "grid of nothing": (nothing, apply(gml.tl.tune, grid={"method": []}), ValueError, ["`grid`", "[]"]),
     "grid of unknown settings": (
-        nothing, apply(gml.tl.tune, grid={"method": ["spectral"], "x": [1]}), ValueError, ["'x'", "'shrinkage'"],
+        nothing, apply(gml.tl.tune, grid={"method": ["discriminant"], "x": [1]}), ValueError, ["'x'", "'shrinkage'"],
     ),
     "one inner split": (nothing, apply(gml.tl.tune, n_inner_splits=1), ValueError, ["`n_inner_splits`", "at least 2"]),
     "sets of no table": (nothing, alone(gml.tl.enrich, None, SETS), TypeError, ["`table`", "gml.tl.rank_genes"]),
@@ -1091,7 +1098,7 @@ GOOD: dict[str, tuple[Edit, set[str]]] = {
     "measure all cells": (measure(metric=Fixed("cityblock"), n_points=None), set()),
     "measure against": (against(nothing), set()),
     "predict": (to_query(), set()),
-    "validate": (validate(metrics=["euclidean", "spectral"], splits=2, donor_key="donor", n_points=5), set()),
+    "validate": (validate(metrics=["euclidean", "discriminant"], splits=2, donor_key="donor", n_points=5), set()),
     "rank": (rank(), set()),
     "get": (read(), set()),
 }  # fmt: skip

@@ -54,13 +54,13 @@ def learned(adata: AnnData, **settings: Any) -> np.ndarray:
 
 
 def scores(adata: AnnData) -> np.ndarray:
-    table = gml.tl.cross_validate(adata, metrics=("euclidean", "spectral"), splits=4, n_points=16)
+    table = gml.tl.cross_validate(adata, metrics=("euclidean", "discriminant"), splits=4, n_points=16)
     return table.drop(columns="fit_seconds").select_dtypes("number").to_numpy()
 
 
 def probabilities(adata: AnnData) -> np.ndarray:
     known = adata.copy()
-    gml.tl.learn_metric(known, method="spectral", n_points=16)
+    gml.tl.learn_metric(known, method="discriminant", n_points=16)
     return gml.tl.predict(adata, known, n_points=16).obsm["gml_probabilities"].to_numpy()
 
 
@@ -70,7 +70,7 @@ WORK: dict[str, Callable[[AnnData], np.ndarray]] = {
     "distances": lambda adata: gml.tl.patient_distances(adata, metric=None, n_points=16).obsp["gml_distances"],
     "cross_validate": scores,
     "permutation_test": lambda adata: np.array(
-        gml.tl.permutation_test(adata, method="spectral", n_points=16, n_permutations=9).attrs["null"]
+        gml.tl.permutation_test(adata, method="discriminant", n_points=16, n_permutations=9).attrs["null"]
     ),
     "predict": probabilities,
 }

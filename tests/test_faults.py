@@ -31,7 +31,7 @@ from gml._base import _memory
 from gml._metric._objective import Objective
 from gml._ot import solve_exact
 from gml.datasets._cache import remember
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 from gml.solvers import Exact, Gaussian, Partial, Sinkhorn
 
 SLOW = pytest.mark.slow
@@ -48,7 +48,7 @@ def prepared() -> AnnData:
     adata = gml.datasets.simulated_cohort(n_patients=8, n_cells=14, n_genes=30, n_disease_genes=5)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=4)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     return adata
 
 
@@ -89,7 +89,7 @@ RUNS_OUT: dict[str, tuple[Call, type[Exception], str]] = {
         lambda a: gml.tl.patient_distances(a, solver=Partial(mass=0.5, max_iter=1)), ValueError, "max_iter=1",
     ),
     "sinkhorn, learning": (
-        lambda a: gml.tl.learn_metric(a, method="spectral", solver=Sinkhorn(max_iter=1)), UserWarning,
+        lambda a: gml.tl.learn_metric(a, method="discriminant", solver=Sinkhorn(max_iter=1)), UserWarning,
         r"did not converge for \d+ of 28 pairs.*Raise max_iter=1",
     ),
     "sinkhorn, in folds": (
@@ -217,7 +217,7 @@ def modalities(adata: AnnData) -> Any:
     rna = AnnData(adata.X.copy(), obs=adata.obs[[]], var=adata.var[[]])
     mdata = mudata.MuData({"rna": rna, "prot": prot})
     mdata.obs = adata.obs[["patient", "disease"]].copy()
-    gml.tl.learn_metric(mdata, method="spectral")
+    gml.tl.learn_metric(mdata, method="discriminant")
     return mdata
 
 
@@ -240,17 +240,17 @@ Work = tuple[str, Callable[..., Any]]
 WORK: dict[str, Work] = {
     "training": (SOLVE, lambda a, **k: gml.tl.learn_metric(a, method=Triplet(max_iter=3), n_points=6, **k)),
     "choosing": (SOLVE, lambda a, **k: gml.tl.learn_metric(a, method=gml.methods.Auto(n_splits=2), n_points=6, **k)),
-    "sketching": (CLUSTER, lambda a, **k: gml.tl.learn_metric(a, method="spectral", n_points=6, **k)),
+    "sketching": (CLUSTER, lambda a, **k: gml.tl.learn_metric(a, method="discriminant", n_points=6, **k)),
     "distances": (SOLVE, lambda a, **k: gml.tl.patient_distances(a, n_points=6, **k)),
     "cross_validate": (
-        SOLVE, lambda a, **k: gml.tl.cross_validate(a, metrics=["spectral"], splits=2, n_points=6, **k),
+        SOLVE, lambda a, **k: gml.tl.cross_validate(a, metrics=["discriminant"], splits=2, n_points=6, **k),
     ),
     "tune": (
         SOLVE,
-        lambda a, **k: gml.tl.tune(a, grid={"method": ["spectral"], "n_points": [4, 6]}, splits=1, **k),
+        lambda a, **k: gml.tl.tune(a, grid={"method": ["discriminant"], "n_points": [4, 6]}, splits=1, **k),
     ),
     "permutation_test": (
-        SOLVE, lambda a, **k: gml.tl.permutation_test(a, method="spectral", n_permutations=5, n_points=6, **k),
+        SOLVE, lambda a, **k: gml.tl.permutation_test(a, method="discriminant", n_permutations=5, n_points=6, **k),
     ),
     "predict": (SOLVE, lambda a, **k: gml.tl.predict(a, a, n_points=6, **k)),
     "score_cells": (SOLVE, lambda a, **k: gml.tl.score_cells(a, n_points=6, **k)),
@@ -317,7 +317,7 @@ def test_interrupted_before_the_result_is_written(adata: AnnData, kernel: str, w
 
 #: what is written to several slots, and how many values
 WRITTEN: dict[str, tuple[Call, int]] = {
-    "learn_metric": (lambda a: gml.tl.learn_metric(a, method="spectral", key_added="new"), 3),
+    "learn_metric": (lambda a: gml.tl.learn_metric(a, method="discriminant", key_added="new"), 3),
     "learn_metric, in place of another": (lambda a: gml.tl.learn_metric(a, method="euclidean"), 3),
     "transform": (lambda a: gml.tl.transform(a, gml.get.metric(a), key_added="new"), 3),
     "rotate": (gml.tl.rotate, 3),
@@ -333,7 +333,7 @@ def test_interrupted_before_the_last_value(adata: AnnData, work: Call, n_values:
 
 def test_interrupted_before_the_last_value_of_modalities(adata: AnnData) -> None:
     """The cells side by side get the first three values, the MuData the others."""
-    work = partial(gml.tl.learn_metric, method="spectral", key_added="new")
+    work = partial(gml.tl.learn_metric, method="discriminant", key_added="new")
     with warnings.catch_warnings(action="ignore"):
         check_interrupted(modalities(adata), "gml._anndata._slots._write", work, call=6, how="raised")
 
@@ -378,10 +378,10 @@ TOO_LARGE: dict[str, tuple[int, Call, list[str]]] = {
         3_000, lambda a: gml.tl.patient_distances(a, metric=None), ["15 pairs of patients, of up to 12", "`n_points`"],
     ),
     "plans": (
-        9_000, lambda a: gml.tl.learn_metric(a, method="spectral"), ["Transport of 15 pairs", "`max_pairs`"],
+        9_000, lambda a: gml.tl.learn_metric(a, method="discriminant"), ["Transport of 15 pairs", "`max_pairs`"],
     ),
     "moments": (
-        1_000, lambda a: gml.tl.learn_metric(a, method=Spectral(), solver=Gaussian()),
+        1_000, lambda a: gml.tl.learn_metric(a, method=Discriminant(), solver=Gaussian()),
         ["15 pairs of patients along 4 axes", "`max_pairs`"],
     ),
     "validation": (
@@ -734,11 +734,11 @@ def test_nothing_goes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=4)
     with warnings.catch_warnings(action="ignore"):
-        gml.tl.learn_metric(adata, method="spectral")
+        gml.tl.learn_metric(adata, method="discriminant")
         gml.get.metric(adata).save(tmp_path / "metric.h5")
         gml.tl.transform(adata, gml.GroundMetric.load(tmp_path / "metric.h5"), key_added="again")
         gml.tl.patient_distances(adata)
-        gml.tl.cross_validate(adata, metrics=["spectral"], splits=1)
+        gml.tl.cross_validate(adata, metrics=["discriminant"], splits=1)
         gml.tl.rank_genes(adata)
     with pytest.raises(AssertionError, match="the network was asked"):
         gml.datasets.cellxgene("c1f6034b-7973-45e1-85e7-16933d0550bc", cache_dir=tmp_path)

@@ -37,7 +37,7 @@ class Result:
     patients: list[str]
 
 
-def run(adata: AnnData, *, rows: np.ndarray | None = None, method: Any = "spectral", **settings: Any) -> Result:
+def run(adata: AnnData, *, rows: np.ndarray | None = None, method: Any = "discriminant", **settings: Any) -> Result:
     """Learn on some patients, measure them, and predict the others; `rows` are the cells of the latter."""
     rows = adata.obs["patient"].astype(str).isin(QUERY).to_numpy() if rows is None else rows
     reference, query = adata[~rows].copy(), adata[rows].copy()
@@ -170,7 +170,7 @@ def test_constant_genes_play_no_part(columns: tuple[float, ...], ordinary: Resul
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["spectral", "auto", gml.methods.Triplet(max_iter=5)], ids=str)
+@pytest.mark.parametrize("method", ["discriminant", "auto", gml.methods.Triplet(max_iter=5)], ids=str)
 @pytest.mark.parametrize("exponent", [490, 300, -300, -465])  # 3e147 to 1e-140; ties stay ties
 def test_any_unit(exponent: int, method: Any) -> None:
     """What is measured in other units is the same under a metric that was learned in them."""
@@ -217,7 +217,7 @@ def test_duplicated_cells_are_no_news(n_points: int | None) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Probabilities are not calibrated", "ignore:Patients of different diseases")
-@pytest.mark.parametrize("method", ["spectral", "auto", gml.methods.Triplet(max_iter=5)], ids=str)
+@pytest.mark.parametrize("method", ["discriminant", "auto", gml.methods.Triplet(max_iter=5)], ids=str)
 def test_one_cell_per_patient(method: Any) -> None:
     adata = cohort()
     adata = adata[adata.obs["mode"] == "own"]

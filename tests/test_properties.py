@@ -56,7 +56,7 @@ def cohorts(draw: st.DrawFn) -> AnnData:
 def learned(adata: AnnData) -> AnnData:
     """A copy with a metric of full rank."""
     adata = adata.copy()
-    method = gml.methods.Spectral(shrinkage=0.5, whitening=1, euclidean=1)
+    method = gml.methods.Discriminant(shrinkage=0.5, whitening=1, euclidean=1)
     gml.tl.learn_metric(adata, method=method, use_rep="X", n_points=None)
     return adata
 

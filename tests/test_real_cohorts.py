@@ -41,7 +41,7 @@ def accuracy_of_neighbours(distances: np.ndarray, labels: np.ndarray, n_neighbor
     return float((np.unique(labels)[votes.argmax(axis=1)] == labels).mean())
 
 
-@pytest.mark.parametrize("method", ["auto", "spectral", Triplet(max_iter=10)])
+@pytest.mark.parametrize("method", ["auto", "discriminant", Triplet(max_iter=10)])
 def test_aml_on_held_out_patients(method: Any) -> None:
     cells = read("aml_flowcap2_cytodx")
     trains = (cells.obs["split"] == "train").to_numpy()
@@ -59,7 +59,7 @@ def test_aml_on_held_out_patients(method: Any) -> None:
 def test_cortex_regions_separate() -> None:
     cells = read("mouse_cortex_regions")
     labels = truth(cells)
-    gml.tl.learn_metric(cells, method="spectral", **KEYS)
+    gml.tl.learn_metric(cells, method="discriminant", **KEYS)
     patients = gml.tl.patient_distances(cells)
     assert patients.obs["label"].to_numpy(dtype=str).tolist() == labels.tolist()
     distances = patients.obsp["gml_distances"]
@@ -68,12 +68,12 @@ def test_cortex_regions_separate() -> None:
     assert distances[same].max() < distances[~same].min()
     names = patients.obs_names.to_numpy()
     splits = [(np.delete(names, i), names[[i]]) for i in range(len(names))]  # learned without the one who is tested
-    scores = gml.tl.cross_validate(cells, metrics=["euclidean", "spectral"], splits=splits, **KEYS)
+    scores = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=splits, **KEYS)
     accuracy = scores[scores["readout"] == "energy"].groupby("metric")["balanced_accuracy"].mean()
     assert (accuracy >= 0.9).all()
 
 
-@pytest.mark.parametrize("method", ["auto", "spectral", "triplet"])
+@pytest.mark.parametrize("method", ["auto", "discriminant", "triplet"])
 def test_interferon_genes_lead(method: str) -> None:
     cells = read("kang_muscat_4samples")
     gml.tl.learn_metric(cells, method=method, use_rep="X", **KEYS)
@@ -117,7 +117,7 @@ def test_main_job_on_melanoma(use_rep: str | None) -> None:
 )
 def test_main_job_on_others(name: str, shape: tuple[int, int]) -> None:
     cells = read(name)
-    gml.tl.learn_metric(cells, method="spectral", **KEYS)
+    gml.tl.learn_metric(cells, method="discriminant", **KEYS)
     patients = gml.tl.patient_distances(cells)
     assert patients.shape == shape
     assert (truth(cells) == patients.obs["label"].to_numpy(dtype=str)).all()
@@ -126,7 +126,8 @@ def test_main_job_on_others(name: str, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "donor_key"), [("auto", "donor"), ("spectral", "donor"), ("triplet", "donor"), ("spectral", None)]
+    ("method", "donor_key"),
+    [("auto", "donor"), ("discriminant", "donor"), ("triplet", "donor"), ("discriminant", None)],
 )
 def test_panobinostat_induces_metallothioneins(method: str, donor_key: str | None) -> None:
     """Five donors: 16 ways to exchange the treatment within them, too few for a p-value of 0.05."""
@@ -141,7 +142,7 @@ def test_panobinostat_induces_metallothioneins(method: str, donor_key: str | Non
         assert not table["stable"].any()
 
 
-@pytest.mark.parametrize("method", ["auto", "spectral", "triplet"])
+@pytest.mark.parametrize("method", ["auto", "discriminant", "triplet"])
 def test_crosslinked_b_cells_phosphorylate_s6(method: str) -> None:
     """B cells by their CD20; reference and stimulated samples of eight donors."""
     cells = read("bcrxl_bodenmiller_cytof")
@@ -159,10 +160,10 @@ def test_paired_donors_stay_together() -> None:
     cells = read("bcrxl_bodenmiller_cytof")
     small = cells[np.random.default_rng(0).permutation(cells.n_obs)[:3000]].copy()
     scores = gml.tl.cross_validate(
-        small, metrics=["euclidean", "spectral"], donor_key="donor", splits=3, n_points=16, **KEYS
+        small, metrics=["euclidean", "discriminant"], donor_key="donor", splits=3, n_points=16, **KEYS
     )
     assert (scores.drop_duplicates("split")["n_test"] % 2 == 0).all()
-    assert scores.loc[scores["metric"] == "spectral", "balanced_accuracy"].mean() > 0.7
+    assert scores.loc[scores["metric"] == "discriminant", "balanced_accuracy"].mean() > 0.7
 
 
 def test_default_choice_prefers_learning() -> None:
@@ -171,13 +172,13 @@ def test_default_choice_prefers_learning() -> None:
     gml.tl.learn_metric(cells, n_points=16, **KEYS)
     metric = gml.get.metric(cells)
     auc = metric.choice.set_index("candidate")["auc"]
-    learned = [name for name in auc.index if name.startswith("spectral")]
+    learned = [name for name in auc.index if name.startswith("discriminant")]
     assert len(learned) == 3
     assert (auc[learned] > auc["euclidean"]).all()
-    assert metric.params["learned_by"] == "spectral"
+    assert metric.params["learned_by"] == "discriminant"
 
 
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=5)])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=5)])
 def test_paired_donors_are_compared_within(method: Any) -> None:
     """Stimulated and not, eight donors: learned within donors, the stimulus outweighs what donors differ in."""
     cells = read("bcrxl_bodenmiller_cytof")
@@ -203,7 +204,7 @@ def test_stimulus_is_seen_above_all_in_signalling_proteins() -> None:
         warnings.simplefilter("ignore", FutureWarning)  # of mudata 0.3, which asks what it may copy
         mdata = mudata.MuData({"surface": b_cells[:, ~is_signal].copy(), "signal": b_cells[:, is_signal].copy()})
     mdata.obs = b_cells.obs.copy()
-    gml.tl.learn_metric(mdata, method="spectral", donor_key="donor", **KEYS)
+    gml.tl.learn_metric(mdata, method="discriminant", donor_key="donor", **KEYS)
     table = gml.tl.rank_genes(mdata)
     assert table.index[0] == "signal:pS6"
     modality = table.index.str.split(":").str[0]
@@ -211,5 +212,5 @@ def test_stimulus_is_seen_above_all_in_signalling_proteins() -> None:
     assert parts["signal"] > 2 * parts["surface"]
     share = mdata.uns["gml"]["modalities"].set_index("modality")["share"]
     assert share["signal"] > share["surface"]
-    scores = gml.tl.cross_validate(mdata, metrics=["spectral"], donor_key="donor", splits=3, n_points=16, **KEYS)
-    assert scores.loc[scores["metric"] == "spectral", "balanced_accuracy"].mean() > 0.8
+    scores = gml.tl.cross_validate(mdata, metrics=["discriminant"], donor_key="donor", splits=3, n_points=16, **KEYS)
+    assert scores.loc[scores["metric"] == "discriminant", "balanced_accuracy"].mean() > 0.8

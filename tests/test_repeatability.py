@@ -36,7 +36,7 @@ def cohort() -> AnnData:
     number = adata.obs["patient"].cat.codes
     adata.obs["donor"] = (number // 2).astype(str).astype("category")
     adata.obs["batch"] = (number % 3).astype(str).astype("category")
-    gml.tl.learn_metric(adata, method="spectral", n_points=8)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=8)
     return adata
 
 
@@ -74,7 +74,7 @@ SOLVERS = {
     "centroids": {"solver": gml.solvers.Centroids(per_patient=True)},
 }
 METHODS = {
-    "spectral": gml.methods.Spectral(rounds=2),
+    "discriminant": gml.methods.Discriminant(rounds=2),
     "triplet": gml.methods.Triplet(max_iter=3, n_triplets=2, init="orthogonal"),
     "batches": gml.methods.Triplet(max_iter=3, batch_size=6, penalty="group_lasso", reg=0.01, power=2),
     "early": gml.methods.Triplet(max_iter=3, early_stopping=True),
@@ -91,16 +91,16 @@ CALLS: dict[str, Call] = {
     "barycenter": of_cohort(gml.tl.barycenter, n_points=8),
     "cross_validate": of_cohort(
         gml.tl.cross_validate,
-        metrics=["spectral", METHODS["triplet"], FUNCTION],
+        metrics=["discriminant", METHODS["triplet"], FUNCTION],
         cell_type_key="cell_type",
         splits=2,
         n_points=4,
     ),
-    "tune": of_cohort(gml.tl.tune, grid={"method": ["spectral"], "n_points": [4, 8]}, splits=2, n_inner_splits=2),
+    "tune": of_cohort(gml.tl.tune, grid={"method": ["discriminant"], "n_points": [4, 8]}, splits=2, n_inner_splits=2),
     "permutation_test": of_cohort(gml.tl.permutation_test, n_permutations=5, n_points=8),
     "rank_genes": of_cohort(gml.tl.rank_genes, n_bootstrap=5, n_permutations=5),
 }
-FAST = ["sketch", "spectral", "distances, exact", "distances, sliced", "rank_genes"]
+FAST = ["sketch", "discriminant", "distances, exact", "distances, sliced", "rank_genes"]
 
 
 def in_two_sets(names: Any, fast: Collection[str]) -> list[Any]:
@@ -241,11 +241,11 @@ def test_thread_counts_change_the_last_digits_at_most() -> None:
         with threads(n):
             adata = wide_cohort()
             sketched = gml.pp.sketch(adata, use_rep="X", n_points=8)
-            gml.tl.learn_metric(adata, method=gml.methods.Spectral(rounds=2), n_points=8)
+            gml.tl.learn_metric(adata, method=gml.methods.Discriminant(rounds=2), n_points=8)
             gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=4), n_points=8, key_added="triplet")
             settings: list[dict[str, Any]] = [{"metric": "triplet"}, {"solver": "sinkhorn"}, {"solver": "gaussian"}]
             patients = [gml.tl.patient_distances(adata, n_points=8, **some) for some in settings]
-            table = gml.tl.cross_validate(adata, metrics=["spectral"], splits=3, n_points=8)
+            table = gml.tl.cross_validate(adata, metrics=["discriminant"], splits=3, n_points=8)
             results.append([sketched, adata, [one.obsp["gml_distances"] for one in patients], table])
     (sketched, adata, found, table), expected = results[1], results[0]
     check_same(sketched, expected[0])
@@ -286,14 +286,18 @@ def through_file(adata: AnnData, folder: Path) -> AnnData:
 
 
 LEARNED: dict[str, dict[str, Any]] = {
-    "spectral": {"method": gml.methods.Spectral(shrinkage="auto", balanced=True), "use_rep": "X", "n_components": 2},
+    "discriminant": {
+        "method": gml.methods.Discriminant(shrinkage="auto", balanced=True),
+        "use_rep": "X",
+        "n_components": 2,
+    },
     "triplet": {"method": METHODS["batches"], "donor_key": "donor", "batch_key": "batch"},
     "early": {"method": METHODS["early"], "solver": gml.solvers.Sinkhorn(epsilon=0.3, debias=False)},
     "auto": {"method": METHODS["auto"], "n_points": None, "layer": "logs"},
     "euclidean": {"method": "euclidean", "solver": gml.solvers.Sliced(seed=3, maximum=True)},
-    "centroids": {"method": "spectral", "solver": gml.solvers.Centroids(per_patient=True)},
+    "centroids": {"method": "discriminant", "solver": gml.solvers.Centroids(per_patient=True)},
     "gaussian": {"method": "triplet", "solver": gml.solvers.Gaussian(n_components="bic", max_components=2)},
-    "other columns": {"method": "spectral", "patient_key": "donor", "disease_key": "batch"},
+    "other columns": {"method": "discriminant", "patient_key": "donor", "disease_key": "batch"},
 }
 
 
@@ -305,7 +309,7 @@ def cells_with_layer() -> AnnData:
     return adata
 
 
-@pytest.mark.parametrize("name", in_two_sets(LEARNED, ["spectral"]))
+@pytest.mark.parametrize("name", in_two_sets(LEARNED, ["discriminant"]))
 def test_a_metric_from_its_file(tmp_path: Path, name: str) -> None:
     adata = cells_with_layer()
     gml.tl.learn_metric(adata, **{"n_points": 6, "rng": np.random.default_rng(5)} | LEARNED[name])
@@ -329,7 +333,7 @@ MEASURED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", in_two_sets(MEASURED, ["exact", "sliced", "euclidean"]))
 def test_distances_from_their_file(tmp_path: Path, name: str) -> None:
     adata = cells_with_layer()
-    gml.tl.learn_metric(adata, method="spectral", n_points=6)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=6)
     patients = gml.tl.patient_distances(adata, **{"n_points": 6, "rng": np.random.default_rng(5)} | MEASURED[name])
     read = through_file(patients, tmp_path)
     params = read.uns["gml"]["params"]
@@ -341,7 +345,7 @@ def test_distances_from_their_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.slow
 def test_sketch_and_typical_patients_from_their_file(tmp_path: Path) -> None:
     adata = cells_with_layer()
-    gml.tl.learn_metric(adata, method="spectral", n_points=6)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=6)
     rng = np.random.default_rng(5)
     sketched = gml.pp.sketch(adata, use_rep="X", layer="logs", n_points=5, rng=rng)
     typical = gml.tl.barycenter(adata, n_points=5, tol=1e-2, rng=rng)
@@ -356,7 +360,7 @@ def test_prediction_from_its_file(tmp_path: Path, calibrate: bool) -> None:
     adata = cells_with_layer()
     is_new = adata.obs["patient"].isin(adata.obs["patient"].cat.categories[:3])
     query, reference = adata[is_new].copy(), adata[~is_new].copy()
-    gml.tl.learn_metric(reference, method="spectral", n_points=6)
+    gml.tl.learn_metric(reference, method="discriminant", n_points=6)
     found = gml.tl.predict(query, reference, n_neighbors=3, calibrate=calibrate, n_points=6, rng=3)
     params = through_file(found, tmp_path).uns["gml"]["params"]
     check_same(gml.tl.predict(query, reference, **arguments(gml.tl.predict, params)), found)
@@ -370,7 +374,7 @@ def test_modalities_from_their_file(tmp_path: Path) -> None:
     mdata = gml.datasets.simulated_cohort(n_patients=6, n_cells=20, n_genes=60, protein=True)
     for modality in mdata.mod.values():
         sc.pp.log1p(modality)
-    gml.tl.learn_metric(mdata, use_rep={"prot": "X", "rna": "X"}, method="spectral", n_points=6, rng=3)
+    gml.tl.learn_metric(mdata, use_rep={"prot": "X", "rna": "X"}, method="discriminant", n_points=6, rng=3)
     mdata.write_h5mu(tmp_path / "result.h5mu")
     read = mudata.read_h5mu(tmp_path / "result.h5mu")
     metric = gml.get.metric(read)
@@ -390,7 +394,7 @@ def test_distances_to_a_reference_from_their_file(tmp_path: Path, kind: str) -> 
     adata = cells_with_layer()
     is_new = adata.obs["patient"].isin(adata.obs["patient"].cat.categories[:3])
     query, reference = adata[is_new].copy(), adata[~is_new].copy()
-    gml.tl.learn_metric(reference, method="spectral", n_points=6)
+    gml.tl.learn_metric(reference, method="discriminant", n_points=6)
     metric: Any = gml.get.metric(reference) if kind == "object" else "gml"
     if kind == "transformed":
         query.var["symbol"] = query.var_names
@@ -407,7 +411,7 @@ def test_distances_to_a_reference_from_their_file(tmp_path: Path, kind: str) -> 
 @pytest.mark.slow
 def test_a_rotation_from_its_file(tmp_path: Path) -> None:
     adata = cells_with_layer()
-    gml.tl.learn_metric(adata, method="spectral", n_points=6)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=6)
     plain = adata.copy()
     gml.tl.rotate(adata)
     gml.tl.rotate(plain, rotation=through_file(adata, tmp_path).uns["gml"]["params"]["rotation"])

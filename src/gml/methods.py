@@ -18,18 +18,18 @@ from gml._base import (
     metric_name,
 )
 
-__all__ = ["Auto", "Fixed", "Spectral", "Triplet"]
+__all__ = ["Auto", "Discriminant", "Fixed", "Triplet"]
 
 Penalty: TypeAlias = Literal["frobenius", "l1", "group_lasso", "nuclear"]
-Init: TypeAlias = Literal["spectral", "orthogonal", "uniform"]
+Init: TypeAlias = Literal["discriminant", "orthogonal", "uniform"]
 Power: TypeAlias = Literal[1, 2]
 Target: TypeAlias = Literal["classes", "ordered"]
 
 MAX_PAIRS = 20_000  # of patients, that are transported at most by default
 
 
-def _changed_fields(settings: Triplet | Spectral | Auto) -> str:
-    """``Spectral(shrinkage=0.3)``: what differs from the defaults, as scikit-learn does."""
+def _changed_fields(settings: Triplet | Discriminant | Auto) -> str:
+    """``Discriminant(shrinkage=0.3)``: what differs from the defaults, as scikit-learn does."""
     values = ((setting, getattr(settings, setting.name)) for setting in fields(settings))
     shown = ", ".join(f"{setting.name}={value!r}" for setting, value in values if value != setting.default)
     return f"{type(settings).__name__}({shown})"
@@ -90,8 +90,8 @@ class Triplet:
     """Passes over the triplets at most."""
     learning_rate: float = 0.05
     """Step of Adam; with `batch_size` that of a whole pass, of which every batch makes its share."""
-    init: Init = "spectral"
-    """Start: the closed form of :class:`Spectral`, or as published random orthonormal rows, or entries uniform on
+    init: Init = "discriminant"
+    """Start: the closed form of :class:`Discriminant`, or as published random orthonormal rows, or entries uniform on
     (-1, 1)."""
     power: Power = 1
     """Exponent q of the ground cost: 1 (as published) or 2."""
@@ -127,8 +127,8 @@ class Triplet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Spectral:
-    r"""The closed form: discriminant analysis of the displacements between patients.
+class Discriminant:
+    r"""Wasserstein discriminant analysis: discriminant analysis of the displacements between patients, in closed form.
 
     With optimal plans :math:`\pi` under the current metric, let :math:`S_w` and :math:`S_b` be the means over pairs of
     patients with the same and with different diseases of :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top`.
@@ -138,21 +138,24 @@ class Spectral:
 
     with :math:`r` the rank of the points.
 
-    The metric can be the weighted sum of three: of this map (`excess`), of the inverse of
+    The metric can be the weighted sum of three: of this map (`directions`), of the inverse of
     :math:`(1 - s) S_w + s \operatorname{tr}(S_w) / r \, I` (`whitening`, relevant component analysis
     :cite:p:`BarHillel2005`), and of the Euclidean metric (`euclidean`). Each is first scaled so that patients have the
     same mean squared distance. The last two have no favourites among directions, which keeps a metric that was learned
     from few patients from doing worse on new ones than none. They act on the 50 leading axes of the points at most.
 
     In more than 400 dimensions, as with thousands of genes, directions are searched among the 200 leading axes of the
-    points. It takes about the time of one pass of :class:`Triplet`. Related to Wasserstein discriminant analysis
-    :cite:p:`Flamary2018`.
+    points. It takes about the time of one pass of :class:`Triplet`. Wasserstein discriminant analysis
+    :cite:p:`Flamary2018` and canonical variates in the Wasserstein space :cite:p:`Li2024` maximise a ratio of transport
+    costs between and within classes by iterating over plans and subspace; here plans are Euclidean at first, the
+    difference of both scatters stands on the left, and what is within is shrunk, so that one eigenvalue problem
+    suffices.
 
     Examples
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> method = gml.methods.Spectral(shrinkage=0.3, euclidean=1.0)
+    >>> method = gml.methods.Discriminant(shrinkage=0.3, euclidean=1.0)
     >>> gml.tl.learn_metric(adata, method=method)
     """
 
@@ -161,7 +164,7 @@ class Spectral:
     from how much the scatter changes when patients are left out :cite:p:`Ledoit2004`."""
     rounds: int = 1
     """How often the plans are solved again, each time under the metric found so far; the first are Euclidean."""
-    excess: float = 1.0
+    directions: float = 1.0
     """Weight of the directions of disease."""
     whitening: float = 0.0
     """Weight of the inverse within-disease scatter."""
@@ -185,10 +188,10 @@ class Spectral:
         check_int(self.rounds, name="rounds")
         if self.max_pairs is not None:
             check_int(self.max_pairs, name="max_pairs", low=2)
-        for name in ("excess", "whitening", "euclidean"):
+        for name in ("directions", "whitening", "euclidean"):
             check_float(getattr(self, name), name=name)
-        if not (self.excess or self.whitening or self.euclidean):
-            msg = "One of `excess`, `whitening` and `euclidean` must be above 0, got 0 for all."
+        if not (self.directions or self.whitening or self.euclidean):
+            msg = "One of `directions`, `whitening` and `euclidean` must be above 0, got 0 for all."
             raise ValueError(msg)
         check_choice(self.balanced, name="balanced", choices=[True, False])
         check_choice(self.target, name="target", choices=get_args(Target))
@@ -208,10 +211,10 @@ class Auto:
 
     The training patients are split again and again; every candidate is learned on one side and judged on the other: how
     often is a held-out patient nearer to a patient of their own disease than to one of another? The candidates are
-    :class:`Spectral` with whitening and the Euclidean metric added and with a shrinkage that is estimated, which is
+    :class:`Discriminant` with whitening and the Euclidean metric added and with a shrinkage that is estimated, which is
     kept unless another is better by more than one standard error; the Euclidean metric; whitening alone;
-    ``Spectral(shrinkage=0.5)`` alone; and ``Spectral(shrinkage=0.1, whitening=1)``. What is chosen is learned on all
-    patients.
+    ``Discriminant(shrinkage=0.5)`` alone; and ``Discriminant(shrinkage=0.1, whitening=1)``. What is chosen is learned
+    on all patients.
 
     The scores are stored in ``uns[key]["choice"]``. They are of the patients that the choice was made with; for an
     honest score see :func:`gml.tl.cross_validate`, which chooses anew in every split. A choice is made on 100 patients
@@ -321,12 +324,12 @@ class Fixed:
         return "euclidean" if self.estimated else self.name
 
 
-Method: TypeAlias = Triplet | Spectral | Fixed
+Method: TypeAlias = Triplet | Discriminant | Fixed
 AnyMethod: TypeAlias = Method | Auto
-MethodName: TypeAlias = Literal["auto", "spectral", "triplet", "euclidean"]
+MethodName: TypeAlias = Literal["auto", "discriminant", "triplet", "euclidean"]
 NAMED: dict[str, AnyMethod] = {
     "auto": Auto(),
-    "spectral": Spectral(),
+    "discriminant": Discriminant(),
     "triplet": Triplet(),
     "euclidean": Fixed("euclidean"),
 }

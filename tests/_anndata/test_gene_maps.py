@@ -37,7 +37,7 @@ def with_loadings(genes: AnnData, *, rep: str = "X_lsi", name: str = "LSI", kind
 def learn(adata: AnnData, rep: str = "X_lsi") -> gml.GroundMetric:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        gml.tl.learn_metric(adata, use_rep=rep, method="spectral")
+        gml.tl.learn_metric(adata, use_rep=rep, method="discriminant")
     return gml.get.metric(adata)
 
 

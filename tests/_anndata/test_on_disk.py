@@ -150,8 +150,8 @@ def check_same(one: Any, other: Any, **tolerance: float) -> None:
 
 
 FAST: dict[str, Any] = {"n_points": 8, "n_jobs": 2}
-SPECTRAL: dict[str, Any] = {"method": "spectral", **FAST}
-ONE_SPLIT: dict[str, Any] = {"metrics": ["euclidean", "spectral"], "splits": 1, **FAST}
+DISCRIMINANT: dict[str, Any] = {"method": "discriminant", **FAST}
+ONE_SPLIT: dict[str, Any] = {"metrics": ["euclidean", "discriminant"], "splits": 1, **FAST}
 
 CALLS: dict[str, Callable[[AnnData], Any]] = {
     "patient_distances": lambda adata: gml.tl.patient_distances(adata, metric=None, **FAST),
@@ -161,7 +161,7 @@ CALLS: dict[str, Callable[[AnnData], Any]] = {
     "permutation_test": lambda adata: gml.tl.permutation_test(adata, n_permutations=3, **FAST),
     "recompute": lambda adata: gml.tl.cross_validate(adata, recompute="pca", **ONE_SPLIT),
     "tune": lambda adata: gml.tl.tune(
-        adata, grid={"method": ["spectral"], "n_points": [8]}, splits=1, n_inner_splits=2
+        adata, grid={"method": ["discriminant"], "n_points": [8]}, splits=1, n_inner_splits=2
     ),
     "equalize_cells": lambda adata: pd.DataFrame(gml.pp.equalize_cells(adata).obs_names),
 }
@@ -189,7 +189,7 @@ RESAMPLED: dict[str, Any] = {"n_bootstrap": 3, "n_permutations": 4}
 def learned_in_memory(kind: str, use_rep: str) -> dict[str, Any]:
     """Cells that were learned on, and what follows from them; read only."""
     cells = cells_of(kind).copy()
-    gml.tl.learn_metric(cells, use_rep=use_rep, **SPECTRAL)
+    gml.tl.learn_metric(cells, use_rep=use_rep, **DISCRIMINANT)
     return {
         "cells": cells,
         "distances": gml.tl.patient_distances(cells, **FAST),
@@ -203,7 +203,7 @@ def learned_in_memory(kind: str, use_rep: str) -> dict[str, Any]:
 def test_learning_and_what_follows(kind: str, opened: AnnData, use_rep: str) -> None:
     expected = learned_in_memory(kind, use_rep)
     cells = expected["cells"].copy()
-    gml.tl.learn_metric(opened, use_rep=use_rep, **SPECTRAL)
+    gml.tl.learn_metric(opened, use_rep=use_rep, **DISCRIMINANT)
     one, other = gml.get.metric(cells), gml.get.metric(opened)
     for name in ("components", "spectrum", "patients", "feature_names"):
         check_same(getattr(one, name), getattr(other, name))
@@ -374,7 +374,7 @@ def test_genes_of_one_patient_at_most_are_dense(form: str, tmp_path: Path, monke
             return toarray(self, *args, **kwargs)
 
         monkeypatch.setattr(kind, "toarray", watched)
-    gml.tl.learn_metric(adata, layer="genes", method="spectral", n_components=2, n_points=4, n_jobs=1)
+    gml.tl.learn_metric(adata, layer="genes", method="discriminant", n_components=2, n_points=4, n_jobs=1)
     gml.tl.patient_distances(adata, n_points=4, n_jobs=1)
     assert N // 20 <= max(largest) <= CHECKED_CELLS
 
@@ -382,7 +382,7 @@ def test_genes_of_one_patient_at_most_are_dense(form: str, tmp_path: Path, monke
 @pytest.mark.slow
 def test_no_read_exceeds_a_block(cells: AnnData, tmp_path: Path, reads: list[tuple[int, int]]) -> None:
     adata = backed(cells, tmp_path)
-    gml.tl.learn_metric(adata, use_rep="X", **SPECTRAL)
+    gml.tl.learn_metric(adata, use_rep="X", **DISCRIMINANT)
     gml.tl.patient_distances(adata, **FAST)
     assert max(stop - start for start, stop in reads) == BLOCK
     adata.file.close()
@@ -404,7 +404,7 @@ def test_few_cells_of_every_patient_are_read_at_once(
 def test_the_file_is_left_alone(cells: AnnData, tmp_path: Path) -> None:
     adata = backed(cells, tmp_path)
     before = (tmp_path / "cells.h5ad").read_bytes()
-    gml.tl.learn_metric(adata, **SPECTRAL)
+    gml.tl.learn_metric(adata, **DISCRIMINANT)
     assert {"X_gml"} <= set(adata.obsm)
     assert adata.isbacked
     adata.file.close()
@@ -414,7 +414,7 @@ def test_the_file_is_left_alone(cells: AnnData, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_lazy_embedding_stays_lazy(cells: AnnData, tmp_path: Path) -> None:
     adata = lazy_zarr(cells, tmp_path)
-    gml.tl.learn_metric(adata, **SPECTRAL)
+    gml.tl.learn_metric(adata, **DISCRIMINANT)
     lazy = adata.obsm["X_gml"]
     assert isinstance(lazy, da.Array)
     assert lazy.chunks[0] == adata.obsm["X_pca"].chunks[0]
@@ -425,7 +425,7 @@ def test_a_lazy_embedding_stays_lazy(cells: AnnData, tmp_path: Path) -> None:
 
 def test_a_changed_lazy_embedding_is_found(cells: AnnData, tmp_path: Path) -> None:
     adata = lazy_h5ad(cells, tmp_path)
-    gml.tl.learn_metric(adata, use_rep="X", **SPECTRAL)
+    gml.tl.learn_metric(adata, use_rep="X", **DISCRIMINANT)
     adata.obsm["X_gml"] = adata.obsm["X_gml"][::-1]
     with pytest.raises(ValueError, match=r"no longer give adata\.obsm\['X_gml'\]"):
         gml.tl.patient_distances(adata, **FAST)

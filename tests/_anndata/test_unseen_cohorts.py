@@ -20,7 +20,7 @@ from anndata import AnnData
 import gml
 from gml._anndata import _storage, read_elements, write_elements
 from gml._anndata._gene_scale import GeneScale, read_scale
-from gml.methods import Spectral
+from gml.methods import Discriminant
 
 IDS = [f"ENSG{number:011d}" for number in range(60)]
 
@@ -44,8 +44,8 @@ def reference(counts: AnnData) -> AnnData:
     """Six patients, log-normalised, with a metric; read only."""
     adata = normalised(counts[counts.obs["patient"].isin([f"P0{i}" for i in range(6)])])
     sc.pp.pca(adata, n_comps=6)
-    gml.tl.learn_metric(adata, method="spectral")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="X", key_added="genes")
+    gml.tl.learn_metric(adata, method="discriminant")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="X", key_added="genes")
     return adata
 
 
@@ -327,7 +327,7 @@ def counts_of(adata: AnnData) -> AnnData:
 
 def test_logarithms_in_place_of_counts(counts: AnnData, query: AnnData) -> None:
     known = counts[~counts.obs["patient"].isin(query.obs["patient"])].copy()
-    gml.tl.learn_metric(known, method="spectral")
+    gml.tl.learn_metric(known, method="discriminant")
     metric = gml.get.metric(known)
     message = refused(query, metric)
     assert "as after a logarithm, and the metric was learned on whole numbers" in message
@@ -340,7 +340,7 @@ def test_logarithms_in_place_of_counts(counts: AnnData, query: AnnData) -> None:
 def test_the_layer_of_the_metric(counts: AnnData, query: AnnData) -> None:
     known = normalised(counts[~counts.obs["patient"].isin(query.obs["patient"])])
     known.layers["log"], known.X = known.X, known.layers["counts"]
-    gml.tl.learn_metric(known, layer="log", method="spectral")
+    gml.tl.learn_metric(known, layer="log", method="discriminant")
     query.layers["log"] = query.layers["counts"]
     message = refused(query, gml.get.metric(known))
     assert "adata.layers['log'] holds whole numbers" in message
@@ -358,7 +358,7 @@ def test_scaled_genes_are_warned_of(query: AnnData, new: AnnData, metric: gml.Gr
     known = normalised(counts)
     known.X = known.X.toarray()
     sc.pp.scale(known)
-    gml.tl.learn_metric(known, method="spectral")
+    gml.tl.learn_metric(known, method="discriminant")
     assert "are negative, as after scaling. Distances mean little" in warned(query, gml.get.metric(known))
     assert "Distances would mean nothing" in refused(new, gml.get.metric(known))
 
@@ -400,7 +400,7 @@ def test_a_sketch_has_no_scale(reference: AnnData, new: AnnData, query: AnnData)
     points = gml.pp.sketch(query, use_rep="X", n_points=8)
     assert embedded(points, gml.get.metric(reference)).shape[0] == points.n_obs
     known = gml.pp.sketch(reference, use_rep="X", n_points=8)
-    gml.tl.learn_metric(known, use_rep="X", method="spectral")
+    gml.tl.learn_metric(known, use_rep="X", method="discriminant")
     metric = gml.get.metric(known)
     assert metric.gene_map.scale is None
     assert embedded(new, metric).shape[0] == new.n_obs
@@ -489,7 +489,7 @@ def test_scale_goes_to_disk_and_back(reference: AnnData, tmp_path: Path) -> None
 def test_learned_with_settings(reference: AnnData, query: AnnData) -> None:
     """The reference may be measured by the same object as the query."""
     adata = reference.copy()
-    gml.tl.learn_metric(adata, method=Spectral(rounds=1), use_rep="X", key_added="once")
+    gml.tl.learn_metric(adata, method=Discriminant(rounds=1), use_rep="X", key_added="once")
     metric = gml.get.metric(adata, key="once")
     patients = gml.tl.patient_distances(renamed(query), reference=reference, metric=metric, gene_symbols="symbol")
     assert patients.obsm["gml_distances"].shape == (3, 6)
@@ -501,7 +501,7 @@ def test_a_column_of_modalities() -> None:
     mdata = gml.datasets.simulated_cohort(n_patients=6, n_cells=10, n_genes=60, protein=True)
     for cells in mdata.mod.values():
         sc.pp.log1p(cells)
-    gml.tl.learn_metric(mdata, method="spectral", use_rep={"rna": "X", "prot": "X"})
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep={"rna": "X", "prot": "X"})
     modalities = {}
     for name, cells in mdata.mod.items():
         modalities[name] = cells.copy()

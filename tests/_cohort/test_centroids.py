@@ -119,13 +119,13 @@ def test_test_patients_do_not_shape_the_support(adata: AnnData) -> None:
     moved.X[test] += 100.0
     splits = [(["P0", "P1", "P2", "P3"], ["P4", "P5"])]
     tables = [
-        gml.tl.cross_validate(data, use_rep="X", metrics=["euclidean", "spectral"], splits=splits, solver=SHARED)
+        gml.tl.cross_validate(data, use_rep="X", metrics=["euclidean", "discriminant"], splits=splits, solver=SHARED)
         for data in (adata, moved)
     ]
     for table in tables:
-        assert set(table["metric"]) >= {"euclidean", "spectral"}
+        assert set(table["metric"]) >= {"euclidean", "discriminant"}
     columns = ["metric", "readout", "balanced_accuracy", "auroc"]
-    rows = [table.loc[table["metric"].isin(["euclidean", "spectral"]), columns] for table in tables]
+    rows = [table.loc[table["metric"].isin(["euclidean", "discriminant"]), columns] for table in tables]
     pd.testing.assert_frame_equal(rows[0], rows[1])
 
 
@@ -143,8 +143,8 @@ def test_one_cost_matrix_gives_the_same_as_one_per_pair(adata: AnnData) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", [SHARED, OWN, Centroids(mass=0.8)])
-@pytest.mark.parametrize("method", ["spectral", "auto", gml.methods.Triplet(max_iter=4)])
-def test_a_metric_is_learned(solver: Centroids, method: gml.methods.Spectral) -> None:
+@pytest.mark.parametrize("method", ["discriminant", "auto", gml.methods.Triplet(max_iter=4)])
+def test_a_metric_is_learned(solver: Centroids, method: gml.methods.Discriminant) -> None:
     adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=60, rng=0)
     gml.tl.learn_metric(adata, method=method, solver=solver)
     assert np.isfinite(adata.uns["gml"]["components"]).all()
@@ -185,7 +185,7 @@ def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
 
 def test_predicts_with_the_reference(adata: AnnData) -> None:
     reference, query = adata[adata.obs["patient"] < "P4"].copy(), adata[adata.obs["patient"] >= "P4"].copy()
-    gml.tl.learn_metric(reference, use_rep="X", method="spectral", solver=SHARED)
+    gml.tl.learn_metric(reference, use_rep="X", method="discriminant", solver=SHARED)
     patients = gml.tl.predict(query, reference, solver=SHARED)
     assert patients.obs["gml_predicted"].isin(["case", "control"]).all()
 

@@ -18,15 +18,15 @@ from gml._evaluate import Candidate, Split, inner_folds, judge, pick, search
 from gml._evaluate._select import AUTO, TRIPLET
 from gml._metric import learn
 from gml._ot import all_pairs
-from gml.methods import Auto, Fixed, Spectral, Triplet
+from gml.methods import Auto, Discriminant, Fixed, Triplet
 from gml.solvers import Exact
 
 NAMES = [
-    "spectral + whitening + euclidean",
+    "discriminant + whitening + euclidean",
     "euclidean",
     "whitening",
-    "spectral",
-    "spectral + whitening",
+    "discriminant",
+    "discriminant + whitening",
 ]
 CALL: dict[str, Any] = {"work": Work(Exact(), None, 0, 1)}
 
@@ -117,10 +117,10 @@ def test_the_first_is_not_special_but_for_ties() -> None:
 
 METHODS = [
     Candidate("euclidean", Fixed("euclidean")),
-    Candidate("spectral", Spectral(shrinkage=0.3, balanced=True)),
-    Candidate("one row", Spectral(), n_components=1),
-    Candidate("sum", Spectral(shrinkage="auto", whitening=1, euclidean=1)),
-    Candidate("two rounds", Spectral(rounds=2)),
+    Candidate("discriminant", Discriminant(shrinkage=0.3, balanced=True)),
+    Candidate("one row", Discriminant(), n_components=1),
+    Candidate("sum", Discriminant(shrinkage="auto", whitening=1, euclidean=1)),
+    Candidate("two rounds", Discriminant(rounds=2)),
     Candidate("triplet", Triplet(max_iter=2)),
     Candidate("squared", Triplet(max_iter=2, power=2)),
 ]
@@ -236,7 +236,7 @@ def test_a_choice_is_made_on_a_hundred_patients(reference: ModuleType, caplog: p
 def test_candidates() -> None:
     """The order is the rule: the first is kept, unless another is clearly better."""
     assert [candidate.name for candidate in AUTO] == NAMES
-    assert AUTO[0].method == Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True)
+    assert AUTO[0].method == Discriminant(shrinkage="auto", whitening=1, euclidean=1, balanced=True)
     assert AUTO[1].method == Fixed("euclidean")
     assert TRIPLET.method == Triplet(max_iter=10)
 
@@ -253,14 +253,16 @@ def test_what_is_stored(chosen: AnnData) -> None:
     taken = next(candidate.method for candidate in AUTO if candidate.name == table["candidate"][table["chosen"]].item())
     assert metric.params["method"] == "auto"
     assert metric.params["method_settings"] == {"n_splits": 10, "triplet": False}
-    assert metric.params["learned_by"] == {Spectral: "spectral", Fixed: "euclidean"}[type(taken)]
+    assert metric.params["learned_by"] == {Discriminant: "discriminant", Fixed: "euclidean"}[type(taken)]
     assert metric.params["learned_settings"] == asdict(taken)
     pd.testing.assert_frame_equal(metric.choice, table)
 
 
 def test_what_is_chosen_is_learned_on_all_patients(chosen: AnnData) -> None:
     metric = gml.get.metric(chosen)
-    taken = {"spectral": Spectral, "euclidean": Fixed}[metric.params["learned_by"]](**metric.params["learned_settings"])
+    taken = {"discriminant": Discriminant, "euclidean": Fixed}[metric.params["learned_by"]](
+        **metric.params["learned_settings"]
+    )
     again = cohort_of(chosen)
     gml.tl.learn_metric(again, method=taken, n_points=8)
     np.testing.assert_array_equal(gml.get.metric(again).components, metric.components)
@@ -275,7 +277,7 @@ def cohort_of(adata: AnnData) -> AnnData:
 
 def test_choice_of_a_method_goes_when_another_is_learned(chosen: AnnData) -> None:
     adata = chosen.copy()
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     assert "choice" not in adata.uns["gml"]
 
 

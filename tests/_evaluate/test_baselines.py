@@ -343,7 +343,7 @@ def test_predictions_with_recomputed_pca(genes: AnnData) -> None:
     call: dict[str, Any] = {
         "recompute": "pca",
         "splits": [(names[:8], names[8:])],
-        "metrics": ["euclidean", "spectral"],
+        "metrics": ["euclidean", "discriminant"],
     }
     call |= {"n_points": 5, "cell_type_key": "cell_type"}
     one, two = (gml.tl.cross_validate(data, **call).attrs["predictions"] for data in (dense, adata))
@@ -356,7 +356,7 @@ def test_predictions_with_recomputed_pca(genes: AnnData) -> None:
 def test_recompute_is_cross_validation_on_those_pcs(genes: AnnData) -> None:
     """With one split, the PCs of its training patients can be put into obsm by hand."""
     names = [f"P{i:02}" for i in range(12)]
-    call: dict[str, Any] = {"splits": [(names[:8], names[8:])], "metrics": ["euclidean", "spectral"]}
+    call: dict[str, Any] = {"splits": [(names[:8], names[8:])], "metrics": ["euclidean", "discriminant"]}
     table = gml.tl.cross_validate(genes, recompute="pca", **call)
     adata = genes.copy()
     cohort, cells = recomputed(adata)
@@ -391,7 +391,7 @@ def test_many_genes_are_selected() -> None:
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_blas_threads_are_as_before(genes: AnnData, n_jobs: int) -> None:
     before = [(pool["filepath"], pool["num_threads"]) for pool in threadpool_info()]
-    gml.tl.cross_validate(genes, recompute="pca", metrics=["spectral"], splits=2, n_points=4, n_jobs=n_jobs)
+    gml.tl.cross_validate(genes, recompute="pca", metrics=["discriminant"], splits=2, n_points=4, n_jobs=n_jobs)
     after = {pool["filepath"]: pool["num_threads"] for pool in threadpool_info()}
     assert before == [(path, after[path]) for path, _ in before]
 
@@ -399,7 +399,7 @@ def test_blas_threads_are_as_before(genes: AnnData, n_jobs: int) -> None:
 @pytest.mark.slow
 def test_recompute_is_the_same_on_any_number_of_workers(genes: AnnData) -> None:
     one, two = (
-        gml.tl.cross_validate(genes, recompute="pca", metrics=["spectral"], splits=2, n_points=4, n_jobs=n)
+        gml.tl.cross_validate(genes, recompute="pca", metrics=["discriminant"], splits=2, n_points=4, n_jobs=n)
         for n in (1, 2)
     )
     pd.testing.assert_frame_equal(one.drop(columns="fit_seconds"), two.drop(columns="fit_seconds"))

@@ -20,7 +20,7 @@ from gml._evaluate import (
 from gml._evaluate._calibration import SPREAD, cross_folds, find_temperature, mean_log_loss
 from gml._metric import learn
 from gml._ot import Clouds, Ground, transport
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 from gml.solvers import Exact
 
 
@@ -229,9 +229,9 @@ def test_folds_of_few(labels: list[int], n_folds: int) -> None:
 @pytest.mark.parametrize(
     ("method", "n_components"),
     [
-        (Spectral(), None),
-        (Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True), 3),
-        (Spectral(rounds=2), None),
+        (Discriminant(), None),
+        (Discriminant(shrinkage="auto", whitening=1, euclidean=1, balanced=True), 3),
+        (Discriminant(rounds=2), None),
         (Triplet(max_iter=3, power=2), 2),
     ],
 )
@@ -260,7 +260,7 @@ def test_cross_fit_of_too_few(labels: list[int]) -> None:
     found = cross_fit(
         points,
         Design(np.array(labels)),
-        Spectral(),
+        Discriminant(),
         teachers=np.ones(3, dtype=bool),
         n_components=None,
         work=Work(Exact(), None, 0, 1),
@@ -268,7 +268,7 @@ def test_cross_fit_of_too_few(labels: list[int]) -> None:
     assert found is None
 
 
-@pytest.mark.parametrize("method", [Spectral(), Triplet(max_iter=2), Fixed("euclidean")])
+@pytest.mark.parametrize("method", [Discriminant(), Triplet(max_iter=2), Fixed("euclidean")])
 def test_folds_where_nothing_is_found_are_silent(method: Any) -> None:
     """That a fold keeps the Euclidean metric is no news about the metric in use."""
     points, _ = cohort(12)

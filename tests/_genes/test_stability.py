@@ -29,7 +29,7 @@ from gml._metric import (
 from gml._metric._comparison import pair_weights
 from gml._metric._resample import pair_sums
 from gml._ot import scatter
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 
 
 def cohort(seed: int = 0, **kwargs: Any) -> AnnData:
@@ -44,7 +44,7 @@ def cohort(seed: int = 0, **kwargs: Any) -> AnnData:
 def learned() -> AnnData:
     """Ten patients with a metric on genes; read only."""
     adata = cohort(n_patients=10, n_cells=15, n_genes=40, n_disease_genes=5, effect=2.0)
-    gml.tl.learn_metric(adata, method="spectral", n_points=8)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=8)
     return adata
 
 
@@ -66,7 +66,7 @@ def study(adata: AnnData) -> tuple[Relearner, Design]:
 def test_nothing_changes_what_was_learned(learned: AnnData, n_components: int | None) -> None:
     """The cohort itself as a replicate gives the learned metric, in its scale and with its components."""
     adata = learned.copy()
-    gml.tl.learn_metric(adata, method="spectral", n_points=8, n_components=n_components)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=8, n_components=n_components)
     relearner, design = study(adata)
     (found,) = reread(relearner, [Replicate.of(design)], n_components=5, n_jobs=1)
     table = gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0).sort_index()
@@ -76,8 +76,10 @@ def test_nothing_changes_what_was_learned(learned: AnnData, n_components: int | 
     np.testing.assert_allclose(found.of_components, loadings, atol=1e-7)
 
 
-@pytest.mark.parametrize("settings", [Spectral(), Spectral(shrinkage=0.1, whitening=1, euclidean=1, balanced=True)])
-def test_exchanged_diseases_are_learned_as_any(learned: AnnData, settings: Spectral) -> None:
+@pytest.mark.parametrize(
+    "settings", [Discriminant(), Discriminant(shrinkage=0.1, whitening=1, euclidean=1, balanced=True)]
+)
+def test_exchanged_diseases_are_learned_as_any(learned: AnnData, settings: Discriminant) -> None:
     """Up to the scale of the metric as if it had been learned from the exchanged diseases."""
     adata = learned.copy()
     gml.tl.learn_metric(adata, method=settings, n_points=8)
@@ -276,7 +278,7 @@ def test_seed(learned: AnnData) -> None:
     assert not np.array_equal(one["stability"], other["stability"][one.index])
 
 
-@pytest.mark.parametrize("method", ["euclidean", "auto", Triplet(max_iter=3), Spectral(rounds=2, shrinkage="auto")])
+@pytest.mark.parametrize("method", ["euclidean", "auto", Triplet(max_iter=3), Discriminant(rounds=2, shrinkage="auto")])
 def test_all_methods(learned: AnnData, method: Any) -> None:
     adata = learned.copy()
     gml.tl.learn_metric(adata, method=method, n_points=8)
@@ -290,7 +292,7 @@ def test_all_methods(learned: AnnData, method: Any) -> None:
 def test_a_metric_of_other_cells(learned: AnnData) -> None:
     """A metric that was transferred is asked on the cells at hand, which may know no donors."""
     adata = learned.copy()
-    gml.tl.learn_metric(adata, method="spectral", donor_key="donor", n_points=8)
+    gml.tl.learn_metric(adata, method="discriminant", donor_key="donor", n_points=8)
     other = learned.copy()
     other.obs = other.obs.drop(columns="donor")
     tables = []
@@ -325,7 +327,7 @@ def test_bad_settings(learned: AnnData, argument: str, value: Any, error: type[E
 def test_two_against_two(caplog: pytest.LogCaptureFixture) -> None:
     """Three ways to pair off four patients: nothing can be told from chance, and the log says so."""
     adata = cohort(n_patients=4, n_cells=20, n_genes=40, n_disease_genes=5, effect=3.0)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     with caplog.at_level(logging.WARNING):
         table = gml.tl.rank_genes(adata)
     assert "199 permutations hold 3 different ones" in caplog.text
@@ -341,7 +343,7 @@ def test_diseases_that_cannot_be_exchanged(learned: AnnData, caplog: pytest.LogC
     adata = learned.copy()
     adata.obs["site"] = adata.obs["disease"].astype(str)
     with pytest.warns(UserWarning, match="batch with one disease"):
-        gml.tl.learn_metric(adata, method="spectral", batch_key="site", n_points=8)
+        gml.tl.learn_metric(adata, method="discriminant", batch_key="site", n_points=8)
     with caplog.at_level(logging.WARNING):
         table = gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=49)
     assert "hold 1 different" in caplog.text
@@ -366,7 +368,7 @@ def test_nothing_is_stable_by_chance(rep: str, n_seeds: int) -> None:
         adata.obs["disease"] = adata.obs["patient"].astype(str).map(disease)
         if rep == "X_pca":
             sc.pp.pca(adata, n_comps=15)
-        gml.tl.learn_metric(adata, method="spectral", n_points=12)
+        gml.tl.learn_metric(adata, method="discriminant", n_points=12)
         table = gml.tl.rank_genes(adata, n_bootstrap=20, n_permutations=59)
         assert not table["stable"].any()
         scores.append(roc_auc_score(adata.var.loc[table.index, "disease_gene"], table["importance"]))
@@ -380,7 +382,7 @@ def test_planted_genes_are_stable(n_diseases: int, rep: str) -> None:
     adata = cohort(1, n_diseases=n_diseases, n_genes=120)
     if rep == "X_pca":
         sc.pp.pca(adata, n_comps=15)
-    gml.tl.learn_metric(adata, method="spectral", n_points=24)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=24)
     table = gml.tl.rank_genes(adata, n_bootstrap=50, n_permutations=99, n_top=30)
     planted = adata.var.loc[table.index, "disease_gene"]
     assert table["stable"].sum() >= 10
@@ -391,7 +393,7 @@ def test_planted_genes_are_stable(n_diseases: int, rep: str) -> None:
 def test_paired_donors_are_drawn_and_exchanged_whole() -> None:
     """Twelve donors with both diseases: the planted genes come out, and diseases are exchanged within donors."""
     adata = cohort(2, paired=True, n_genes=100)
-    gml.tl.learn_metric(adata, method="spectral", donor_key="donor", n_points=24)
+    gml.tl.learn_metric(adata, method="discriminant", donor_key="donor", n_points=24)
     table = gml.tl.rank_genes(adata, n_bootstrap=30, n_permutations=199, n_top=25)
     planted = adata.var.loc[table.index, "disease_gene"]
     assert roc_auc_score(planted, table["importance"]) > 0.95

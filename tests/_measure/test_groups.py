@@ -40,8 +40,8 @@ def learned() -> AnnData:
     sc.pp.normalize_total(adata, target_sum=1e3)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=6)
-    gml.tl.learn_metric(adata, method="spectral")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="X", key_added="genes")
+    gml.tl.learn_metric(adata, method="discriminant")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="X", key_added="genes")
     return adata
 
 

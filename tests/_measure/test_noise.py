@@ -156,7 +156,7 @@ def test_numbers_of_cells_and_a_learned_metric() -> None:
     adata = make_cohort(SIZES, d=4, shift=4.0)
     adata.X[:, 1:] *= 10
     assert any(FEW_CELLS in message for message in warned(adata))
-    gml.tl.learn_metric(adata, method="spectral", n_components=1)
+    gml.tl.learn_metric(adata, method="discriminant", n_components=1)
     assert not warned(adata, metric="gml")
 
 
@@ -204,7 +204,7 @@ def test_sketch_error_of_a_single_point(cells: AnnData) -> None:
 
 def test_sketch_error_under_a_learned_metric(cells: AnnData) -> None:
     adata = cells.copy()
-    gml.tl.learn_metric(adata, method="spectral", n_points=4)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=4)
     components = adata.uns["gml"]["components"]
     error = measured(adata, metric="gml", n_points=4).uns["gml"]["sketch_error"]
     assert error == pytest.approx(brute_force(cells, 4, components, 1), rel=1e-9)

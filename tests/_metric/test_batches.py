@@ -12,14 +12,14 @@ from gml._cohort._sketch import Points
 from gml._metric import Fit, compare
 from gml._metric._batches import _units, deal, restrict
 from gml._metric._descent import PATIENCE, _is_done, descend
+from gml._metric._discriminant import fit_discriminant
 from gml._metric._lessons import Lessons
 from gml._metric._sampling import pairs_of
-from gml._metric._spectral import fit_spectral
 from gml._metric._stopping import _held_out_anchors, folds
 from gml._metric._triplet import fit_triplet
 from gml._metric._triplets import has_triplets
 from gml._ot import square
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 from gml.solvers import Exact
 
 DESIGNS = {
@@ -210,11 +210,11 @@ def test_the_start_takes_no_more_pairs_than_a_pass(
 ) -> None:
     found = []
 
-    def watched(points: Points, design: Design, method: Spectral, **others: object) -> Fit:
+    def watched(points: Points, design: Design, method: Discriminant, **others: object) -> Fit:
         found.append(method.max_pairs)
-        return fit_spectral(points, design, method, **others)
+        return fit_discriminant(points, design, method, **others)
 
-    monkeypatch.setattr("gml._metric._start.fit_spectral", watched)
+    monkeypatch.setattr("gml._metric._start.fit_discriminant", watched)
     fit(*planted(40), max_iter=1, **settings)
     assert found == [most]
 

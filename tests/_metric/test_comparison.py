@@ -16,7 +16,7 @@ from gml._cohort._design import Design
 from gml._metric import Displacements, compare
 from gml._metric._comparison import pair_weights
 from gml._ot import all_pairs
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 from gml.solvers import Exact
 
 #: diseases, donors, batches
@@ -167,7 +167,7 @@ def test_scatters_of_a_design(reference: ModuleType, name: str) -> None:
     points = reference.random_points(np.random.default_rng(0), design.labels, 3)
     moments = reference.second_moments(points, np.eye(3))
     displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
-    found = displacements.scatters(design, np.arange(len(design)), Spectral())
+    found = displacements.scatters(design, np.arange(len(design)), Discriminant())
     for scatter, asked in zip(found, reference.comparison(*DESIGNS[name]), strict=True):
         expected = reference.weighted_moments(moments, reference.pair_weights(asked))
         np.testing.assert_allclose(displacements.basis.T @ scatter @ displacements.basis, expected, atol=1e-12)
@@ -181,8 +181,8 @@ def test_scatters_of_some_patients(reference: ModuleType) -> None:
     part = design.of(some)
     whole = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     alone = Displacements.solve(points.of(some), work=Work(Exact(), None, 0, 1))
-    found = whole.scatters(part, some, Spectral())
-    expected = alone.scatters(part, np.arange(5), Spectral())
+    found = whole.scatters(part, some, Discriminant())
+    expected = alone.scatters(part, np.arange(5), Discriminant())
     for one, two in zip(found, expected, strict=True):
         np.testing.assert_allclose(whole.basis.T @ one @ whole.basis, alone.basis.T @ two @ alone.basis, atol=1e-12)
 
@@ -226,7 +226,7 @@ CONFOUNDED = {
 
 @pytest.mark.parametrize(
     "method",
-    [Spectral(), Spectral(balanced=True, whitening=1.0), Triplet(max_iter=15)],
+    [Discriminant(), Discriminant(balanced=True, whitening=1.0), Triplet(max_iter=15)],
     ids=["plain", "sum", "triplet"],
 )
 @pytest.mark.parametrize("column", CONFOUNDED)
@@ -247,8 +247,8 @@ def test_what_groups_do_to_cells_is_not_learned(column: str, method: Any) -> Non
 def test_batch_that_is_the_disease_changes_nothing() -> None:
     """No anchor has partners of the own batch, so all are taken; near ones of another batch there are none either."""
     adata = shifted(["well"] * 4 + ["ill"] * 4, ["b0"] * 4 + ["b1"] * 4, "batch")
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     expected = gml.get.metric(adata).components
     with pytest.warns(UserWarning, match="8 of 8 patients are in a batch with one disease only"):
-        gml.tl.learn_metric(adata, method="spectral", batch_key="batch")
+        gml.tl.learn_metric(adata, method="discriminant", batch_key="batch")
     np.testing.assert_array_equal(gml.get.metric(adata).components, expected)

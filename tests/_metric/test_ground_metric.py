@@ -30,8 +30,8 @@ def cells() -> AnnData:
     adata.obsm["latent"] = adata.obsm["X_pca"][:, :3].copy()
     adata.obs["disease"] = adata.obs["disease"].map({"disease_1": "a/b", "disease_2": "ä ö"})
     gml.tl.learn_metric(adata, method=Triplet(max_iter=2), key_added="pcs")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="X", n_points=None, key_added="genes")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="latent", key_added="latent_space")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="X", n_points=None, key_added="genes")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="latent", key_added="latent_space")
     return adata
 
 

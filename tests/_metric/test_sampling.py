@@ -7,10 +7,10 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
+from gml._metric._discriminant import fit_discriminant
 from gml._metric._sampling import learning_pairs, limit_pairs, pairs_of, random_pairs
-from gml._metric._spectral import fit_spectral
 from gml._ot._exact import solve_exact
-from gml.methods import Spectral
+from gml.methods import Discriminant
 from gml.solvers import Exact
 
 LABELS = np.repeat([0, 1, 2], [60, 30, 10])
@@ -89,8 +89,8 @@ def test_pairs_that_are_solved(max_pairs: int | None, fewest: int, most: int, mo
     monkeypatch.setattr("gml._ot._pairwise.solve_exact", count)
     x, rows = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40)
     points = Points(x, np.full(40, 0.5), 2 * np.arange(21), rows, rows)
-    method = Spectral(max_pairs=max_pairs)
-    fit_spectral(points, Design(np.arange(20) % 2), method, n_components=1, work=Work(Exact(), None, 0, 1))
+    method = Discriminant(max_pairs=max_pairs)
+    fit_discriminant(points, Design(np.arange(20) % 2), method, n_components=1, work=Work(Exact(), None, 0, 1))
     assert fewest <= len(solved) <= most
 
 
@@ -105,8 +105,8 @@ def test_a_sample_of_pairs_finds_what_all_pairs_find() -> None:
     points = Points(x, np.full(1200, 0.1), 10 * np.arange(121), np.arange(1200), np.arange(1200))
     found = []
     for max_pairs in (None, 700):
-        fit = fit_spectral(
-            points, Design(labels), Spectral(max_pairs=max_pairs), n_components=1, work=Work(Exact(), None, 0, 1)
+        fit = fit_discriminant(
+            points, Design(labels), Discriminant(max_pairs=max_pairs), n_components=1, work=Work(Exact(), None, 0, 1)
         )
         found.append(fit.components[0] / np.linalg.norm(fit.components[0]))
     assert abs(found[0] @ found[1]) > 0.98

@@ -10,8 +10,8 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Displacements
-from gml._metric._spectral import fit_spectral
-from gml.methods import Spectral
+from gml._metric._discriminant import fit_discriminant
+from gml.methods import Discriminant
 from gml.solvers import Exact
 
 LABELS = {
@@ -20,7 +20,7 @@ LABELS = {
     "single": np.array([0, 0, 1, 0, 0]),
     "groups of one and two": np.random.default_rng(0).permutation(np.repeat([0, 1, 2], [9, 7, 5])),
 }
-AUTO = Spectral(shrinkage="auto")
+AUTO = Discriminant(shrinkage="auto")
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def estimate(points: Points, labels: np.ndarray, settings: Spectral = AUTO) -> float:
+def estimate(points: Points, labels: np.ndarray, settings: Discriminant = AUTO) -> float:
     displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     return displacements.shrinkage(Design(labels), np.arange(len(labels)), settings)
 
@@ -53,8 +53,12 @@ def test_it_is_what_the_fit_takes(reference: ModuleType, rng: np.random.Generato
     labels = LABELS[name]
     points = reference.random_points(rng, labels, 3)
     automatic, by_hand = (
-        fit_spectral(
-            points, Design(labels), Spectral(shrinkage=s, whitening=1.0), n_components=2, work=Work(Exact(), None, 0, 1)
+        fit_discriminant(
+            points,
+            Design(labels),
+            Discriminant(shrinkage=s, whitening=1.0),
+            n_components=2,
+            work=Work(Exact(), None, 0, 1),
         )
         for s in ("auto", reference.jackknife_shrinkage(points, labels))
     )
@@ -66,7 +70,7 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
     """The second round shrinks by what the plans under the first map tell."""
     labels = LABELS["few"]
     points = reference.random_points(rng, labels, 3)
-    first = fit_spectral(points, Design(labels), AUTO, n_components=3, work=Work(Exact(), None, 0, 1))
+    first = fit_discriminant(points, Design(labels), AUTO, n_components=3, work=Work(Exact(), None, 0, 1))
     euclidean = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     under = euclidean.under(first.components @ euclidean.basis.T, work=Work(Exact(), None, 0, 1))
     shrinkage = under.shrinkage(Design(labels), np.arange(6), AUTO)
@@ -77,7 +81,7 @@ def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Ge
         within, between, points.x, shrinkage=shrinkage, weights=(1.0, 0.0, 0.0), n_directions=3
     )
     twice = replace(AUTO, rounds=2)
-    found = fit_spectral(points, Design(labels), twice, n_components=3, work=Work(Exact(), None, 0, 1))
+    found = fit_discriminant(points, Design(labels), twice, n_components=3, work=Work(Exact(), None, 0, 1))
     assert len(found.loss) == 2
     np.testing.assert_allclose(found.components.T @ found.components, expected, rtol=1e-7, atol=1e-9)
 

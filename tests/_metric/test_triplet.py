@@ -262,7 +262,12 @@ def test_every_pass_of_the_published_learner(
 
 @pytest.mark.parametrize(
     ("penalty", "power", "init"),
-    [("frobenius", 1, "uniform"), ("nuclear", 2, "spectral"), ("l1", 2, "orthogonal"), ("group_lasso", 1, "spectral")],
+    [
+        ("frobenius", 1, "uniform"),
+        ("nuclear", 2, "discriminant"),
+        ("l1", 2, "orthogonal"),
+        ("group_lasso", 1, "discriminant"),
+    ],
 )
 def test_every_penalty_pass_by_pass(
     reference: ModuleType, rng: np.random.Generator, penalty: Penalty, power: int, init: Init
@@ -313,7 +318,7 @@ def test_every_pass_with_an_ordered_disease(
 
 
 @pytest.mark.parametrize("n_triplets", [1, 3, None])
-@pytest.mark.parametrize("init", ["orthogonal", "spectral"])
+@pytest.mark.parametrize("init", ["orthogonal", "discriminant"])
 @pytest.mark.parametrize("name", ["three", "single", "two singles"])
 def test_every_pass_with_other_classes(
     reference: ModuleType, rng: np.random.Generator, name: str, init: Init, n_triplets: int | None
@@ -345,7 +350,7 @@ def test_the_best_map_is_returned(reference: ModuleType, rng: np.random.Generato
 def test_stops_when_the_loss_is_zero(reference: ModuleType, rng: np.random.Generator) -> None:
     labels = LABELS["two"]
     points = reference.random_points(rng, labels, 2, shift=100.0)
-    found = fit(points, labels, margin=0.1, reg=0.0, init="spectral")
+    found = fit(points, labels, margin=0.1, reg=0.0, init="discriminant")
     assert found.loss.tolist() == [0.0]
     assert np.isfinite(found.components).all()
 
@@ -386,7 +391,7 @@ def test_cells_far_from_the_origin(reference: ModuleType, rng: np.random.Generat
     np.testing.assert_allclose(*losses, rtol=1e-11)
 
 
-@pytest.mark.parametrize("init", ["spectral", "orthogonal"])
+@pytest.mark.parametrize("init", ["discriminant", "orthogonal"])
 def test_order_of_patients_and_names_of_classes(reference: ModuleType, rng: np.random.Generator, init: Init) -> None:
     labels = LABELS["three"]
     points, order = reference.random_points(rng, labels, 3), rng.permutation(len(labels))
@@ -469,7 +474,7 @@ def test_number_of_components(
 
 STOPPING = {
     "orthogonal": {"init": "orthogonal", "learning_rate": 0.3},
-    "spectral": {"init": "spectral", "learning_rate": 0.1},
+    "discriminant": {"init": "discriminant", "learning_rate": 0.1},
     "squared": {"init": "orthogonal", "learning_rate": 0.6, "power": 2},
 }
 

@@ -68,7 +68,7 @@ def learned(prepared: Any) -> Any:
     """With a metric on both modalities; not to be changed."""
     with _not_pulled():
         mdata = prepared.copy()
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=BOTH)
     return mdata
 
 
@@ -153,16 +153,16 @@ def test_patients_hold_the_means_of_the_modalities_side_by_side(learned: Any) ->
 
 @pytest.mark.parametrize("use_rep", [None, BOTH, dict(reversed(BOTH.items()))])
 def test_all_modalities_are_taken_by_the_usual_rule(mdata: Any, learned: Any, use_rep: Any) -> None:
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=use_rep)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=use_rep)
     one, other = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("use_rep", "modality", "rep"), [("rna", "rna", "X_pca"), ({"prot": "X"}, "prot", "X")])
 def test_one_modality_is_that_anndata(mdata: Any, use_rep: Any, modality: str, rep: str) -> None:
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=use_rep)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=use_rep)
     alone = mdata[modality].copy()
-    gml.tl.learn_metric(alone, method="spectral")
+    gml.tl.learn_metric(alone, method="discriminant")
     np.testing.assert_array_equal(mdata.uns["gml"]["components"], alone.uns["gml"]["components"])
     np.testing.assert_array_equal(mdata.obsm["X_gml"], alone.obsm["X_gml"])
     rows = mdata.var_names.isin(alone.var_names)
@@ -178,9 +178,9 @@ def test_one_modality_is_that_anndata(mdata: Any, use_rep: Any, modality: str, r
 def test_representation_of_all_modalities(mdata: Any) -> None:
     """Such as the factors of MOFA, in ``mdata.obsm``."""
     mdata.obsm["X_mofa"] = _features(mdata)[:, :6]
-    gml.tl.learn_metric(mdata, method="spectral", use_rep="X_mofa")
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep="X_mofa")
     plain = ad.AnnData(obs=mdata.obs, obsm={"X_mofa": mdata.obsm["X_mofa"]})
-    gml.tl.learn_metric(plain, method="spectral", use_rep="X_mofa")
+    gml.tl.learn_metric(plain, method="discriminant", use_rep="X_mofa")
     np.testing.assert_array_equal(mdata.obsm["X_gml"], plain.obsm["X_gml"])
     assert "modalities" not in mdata.uns["gml"]
     distances = gml.tl.patient_distances(mdata).obsp["gml_distances"]
@@ -190,7 +190,7 @@ def test_representation_of_all_modalities(mdata: Any) -> None:
 def test_order_of_cells_of_a_modality_does_not_matter(mdata: Any, learned: Any) -> None:
     shuffled = mdata["prot"][np.random.default_rng(0).permutation(mdata.n_obs)].copy()
     other = _together({"rna": mdata["rna"], "prot": shuffled}, mdata.obs)
-    gml.tl.learn_metric(other, method="spectral", use_rep=BOTH)
+    gml.tl.learn_metric(other, method="discriminant", use_rep=BOTH)
     order = other.obs_names.get_indexer(learned.obs_names)
     np.testing.assert_allclose(other.obsm["X_gml"][order], learned.obsm["X_gml"], atol=1e-5)
 
@@ -198,7 +198,7 @@ def test_order_of_cells_of_a_modality_does_not_matter(mdata: Any, learned: Any) 
 @pytest.mark.parametrize("factor", [1000.0, 0.01])
 def test_unit_of_a_modality_does_not_matter(mdata: Any, learned: Any, factor: float) -> None:
     mdata["prot"].X = mdata["prot"].X * np.float32(factor)
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=BOTH)
     one, other = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
     np.testing.assert_allclose(one, other, rtol=1e-4)
 
@@ -209,7 +209,7 @@ def test_signal_of_one_modality_is_found_there() -> None:
     rng = np.random.default_rng(0)
     mdata["rna"].X = sp.csr_matrix(rng.poisson(1.0, (mdata.n_obs, 80)).astype(np.float32))
     _prepare(mdata)
-    gml.tl.learn_metric(mdata, method="spectral", n_components=2)
+    gml.tl.learn_metric(mdata, method="discriminant", n_components=2)
     shares = mdata.uns["gml"]["modalities"].set_index("modality")["share"]
     assert shares["prot"] > 0.8
     assert shares.sum() == pytest.approx(1.0)
@@ -226,7 +226,7 @@ def test_test_patients_do_not_scale_the_training(mdata: Any, n_points: int | Non
     split = [(names[:8], names[8:])]
     call: dict[str, Any] = {
         "use_rep": BOTH,
-        "metrics": ["euclidean", "spectral"],
+        "metrics": ["euclidean", "discriminant"],
         "splits": split,
         "n_points": n_points,
     }
@@ -264,7 +264,7 @@ def test_tuning_scales_on_training_patients(mdata: Any) -> None:
     names = mdata.obs["patient"].cat.categories.tolist()
     call: dict[str, Any] = {
         "use_rep": BOTH,
-        "grid": {"method": ["spectral"], "n_points": [8]},
+        "grid": {"method": ["discriminant"], "n_points": [8]},
         "splits": [(names[:8], names[8:])],
         "n_inner_splits": 2,
     }
@@ -332,9 +332,9 @@ def test_view_of_a_mudata(mdata: Any) -> None:
     kept = (mdata.obs["patient"] != "P00").to_numpy()
     with _not_pulled():
         view = mdata[kept]
-        gml.tl.learn_metric(view, method="spectral", use_rep=BOTH)
+        gml.tl.learn_metric(view, method="discriminant", use_rep=BOTH)
     other = _some(mdata, kept)
-    gml.tl.learn_metric(other, method="spectral", use_rep=BOTH)
+    gml.tl.learn_metric(other, method="discriminant", use_rep=BOTH)
     np.testing.assert_array_equal(view.obsm["X_gml"], other.obsm["X_gml"])
     assert "gml" not in mdata.uns
     assert "X_gml" not in mdata.obsm
@@ -348,8 +348,8 @@ def test_backed(mdata: Any, tmp_path: Path) -> None:
         backed = mudata.read_h5mu(tmp_path / "cohort.h5mu", backed=True)
     with pytest.raises(ValueError, match=r"mdata\['rna'\] lies on disk.*use_rep=\{'rna': 'X_pca'\}"):
         gml.tl.learn_metric(backed, use_rep=BOTH)
-    gml.tl.learn_metric(backed, method="spectral", use_rep="rna")
-    gml.tl.learn_metric(mdata, method="spectral", use_rep="rna")
+    gml.tl.learn_metric(backed, method="discriminant", use_rep="rna")
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep="rna")
     np.testing.assert_allclose(backed.obsm["X_gml"], mdata.obsm["X_gml"], rtol=1e-6)
 
 
@@ -388,7 +388,7 @@ def test_gene_parts_of_modalities_add_up(learned: Any) -> None:
 
 @pytest.mark.slow
 def test_writers_write_to_the_mudata(mdata: Any) -> None:
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH, n_components=2)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=BOTH, n_components=2)
     gml.tl.score_cells(mdata)
     assert np.isfinite(mdata.obs["gml_score"]).all()
     before = gml.tl.patient_distances(mdata)
@@ -409,8 +409,8 @@ def test_muon_prepares_and_draws() -> None:
         muon = pytest.importorskip("muon", reason="muon (extra muon) is not installed")
         raw = gml.datasets.simulated_cohort(n_patients=8, n_cells=30, n_genes=80, protein=True)
         muon.prot.pp.clr(raw["prot"])
-        gml.tl.learn_metric(raw, method="spectral", use_rep="prot")
-        gml.tl.learn_metric(raw, method="spectral", key_added="both")
+        gml.tl.learn_metric(raw, method="discriminant", use_rep="prot")
+        gml.tl.learn_metric(raw, method="discriminant", key_added="both")
         for basis in ("X_gml", "X_both"):
             axes = muon.pl.embedding(raw, basis=basis, color="disease", show=False)
             assert axes.collections
@@ -422,7 +422,7 @@ def _of_other_cells(mdata: Any) -> Any:
 
 def _with_anndata_metric(mdata: Any) -> gml.GroundMetric:
     alone = mdata["rna"].copy()
-    gml.tl.learn_metric(alone, method="spectral")
+    gml.tl.learn_metric(alone, method="discriminant")
     return gml.get.metric(alone)
 
 
@@ -491,7 +491,7 @@ def test_mapping_is_for_mudata(mdata: Any) -> None:
 
 
 def test_features_that_changed_are_noticed(mdata: Any) -> None:
-    gml.tl.learn_metric(mdata, method="spectral", use_rep=BOTH)
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep=BOTH)
     mdata["prot"].X[:, 0] = 0.0
     with pytest.raises(ValueError, match="no longer give"):
         gml.tl.patient_distances(mdata)
@@ -504,7 +504,7 @@ def test_infinite_values_are_named(mdata: Any) -> None:
 
 
 def test_genes_of_modalities_stay_sparse(mdata: Any) -> None:
-    gml.tl.learn_metric(mdata, method="spectral", use_rep="X")
+    gml.tl.learn_metric(mdata, method="discriminant", use_rep="X")
     table = mdata.uns["gml"]["modalities"]
     assert table["use_rep"].tolist() == ["X", "X"]
     dense = np.hstack([mdata["rna"].X.toarray(), mdata["prot"].X]).astype(float)

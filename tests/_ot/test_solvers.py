@@ -206,7 +206,7 @@ def test_hard_clouds(solver: object) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
-@pytest.mark.parametrize("method", ["spectral", gml.methods.Triplet(max_iter=8)], ids=["spectral", "triplet"])
+@pytest.mark.parametrize("method", ["discriminant", gml.methods.Triplet(max_iter=8)], ids=["discriminant", "triplet"])
 def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: object, method: object) -> None:
     if solver == Centroids():
         pytest.skip("the disease does not change proportions here")
@@ -225,8 +225,8 @@ def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: objec
 def test_all_methods_and_readouts(adata: AnnData, solver: object) -> None:
     gml.tl.learn_metric(adata, solver=solver)  # auto
     assert adata.uns["gml"]["choice"]["chosen"].sum() == 1
-    table = gml.tl.cross_validate(adata, solver=solver, metrics=["euclidean", "spectral"], splits=3)
-    scores = table[table["metric"] == "spectral"].groupby("readout")["auroc"].mean()
+    table = gml.tl.cross_validate(adata, solver=solver, metrics=["euclidean", "discriminant"], splits=3)
+    scores = table[table["metric"] == "discriminant"].groupby("readout")["auroc"].mean()
     assert (scores.drop("logistic") > 0.9).all()
     assert np.isfinite(table.loc[table["readout"] != "direct", "auroc"]).all()
 
@@ -234,7 +234,7 @@ def test_all_methods_and_readouts(adata: AnnData, solver: object) -> None:
 @pytest.mark.parametrize("rounds", [2])
 @pytest.mark.parametrize("solver", [Exact(), Sinkhorn(), Gaussian(), Sliced()], ids=ids)
 def test_plans_are_found_again_under_the_metric(adata: AnnData, solver: object, rounds: int) -> None:
-    gml.tl.learn_metric(adata, method=gml.methods.Spectral(rounds=rounds), solver=solver)
+    gml.tl.learn_metric(adata, method=gml.methods.Discriminant(rounds=rounds), solver=solver)
     metric = gml.get.metric(adata)
     assert len(metric.loss) == rounds
     assert np.linalg.norm(metric.components, axis=0).argmax() == 0
@@ -244,7 +244,7 @@ def test_plans_are_found_again_under_the_metric(adata: AnnData, solver: object, 
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
 def test_new_patients_are_predicted(adata: AnnData, solver: object) -> None:
     reference, query = adata[adata.obs["patient"] < "P08"].copy(), adata[adata.obs["patient"] >= "P08"].copy()
-    gml.tl.learn_metric(reference, method="spectral", solver=solver)
+    gml.tl.learn_metric(reference, method="discriminant", solver=solver)
     patients = gml.tl.predict(query, reference, solver=solver)
     truth = patients.obs["disease"].astype(str)
     if solver != Centroids():
@@ -317,7 +317,7 @@ def test_several_groups_of_cells(adata: AnnData) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["spectral", "triplet"])
+@pytest.mark.parametrize("method", ["discriminant", "triplet"])
 def test_genes_are_ranked_whatever_the_solver(method: str) -> None:
     cohort = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=60, n_disease_genes=5, effect=3.0, rng=0)
     for solver in ("sinkhorn", "gaussian", "sliced"):

@@ -218,7 +218,7 @@ def test_ready_for_scanpy_and_gml(server: Server, body: bytes, cache: Path, tmp_
     sc.pp.normalize_total(adata)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=5)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     adata.write_h5ad(tmp_path / "written.h5ad")
     assert ad.read_h5ad(tmp_path / "written.h5ad").uns["gml_source"]["dataset_version_id"] == VERSION
 

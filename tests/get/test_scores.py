@@ -23,8 +23,8 @@ COLUMNS = [
 SIZES = [(14, 6), (14, 6), (15, 5), (16, 4)]  # training and test patients of four splits
 NAN = float("nan")
 SCORES = {
-    ("spectral", "knn"): [0.9, 0.7, 0.8, 0.95],
-    ("spectral", "energy"): [0.5, 0.6, 0.7, 0.8],
+    ("discriminant", "knn"): [0.9, 0.7, 0.8, 0.95],
+    ("discriminant", "energy"): [0.5, 0.6, 0.7, 0.8],
     ("euclidean", "knn"): [0.6, 0.65, 0.9, 0.7],
     ("euclidean", "energy"): [0.5, 0.5, 0.75, 0.5],
     ("majority", "direct"): [0.5, 0.5, 0.5, 0.5],
@@ -85,19 +85,19 @@ def test_known_number() -> None:
 
 def test_overlap_makes_intervals_wider() -> None:
     """Than those of independent splits, by √(1 + J n_test / n_train)."""
-    values = SCORES["spectral", "knn"]
+    values = SCORES["discriminant", "knn"]
     found = gml.get.scores(table_of(SCORES)).iloc[0]
     naive = t.ppf(0.975, 3) * np.std(values, ddof=1) / 2
     assert (found["high"] - found["low"]) / 2 == pytest.approx(naive * np.sqrt(1 + 4 * RATIO))
 
 
 def test_a_metric_does_not_differ_from_itself() -> None:
-    found = gml.get.scores(table_of(SCORES), versus="spectral").set_index(["metric", "readout"])
+    found = gml.get.scores(table_of(SCORES), versus="discriminant").set_index(["metric", "readout"])
     differences = ["difference", "difference_low", "difference_high"]
-    assert (found.loc["spectral", differences] == 0).all(axis=None)
+    assert (found.loc["discriminant", differences] == 0).all(axis=None)
     other = gml.get.scores(table_of(SCORES), versus="euclidean").set_index(["metric", "readout"])
     for readout in ("knn", "energy"):
-        one, two = found.loc[("euclidean", readout), differences], other.loc[("spectral", readout), differences]
+        one, two = found.loc[("euclidean", readout), differences], other.loc[("discriminant", readout), differences]
         np.testing.assert_allclose(one.to_numpy(), -two.to_numpy()[[0, 2, 1]])
 
 

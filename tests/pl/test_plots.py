@@ -385,8 +385,8 @@ def test_loss_marks_the_lowest_pass(patients: AnnData) -> None:
     ("params", "meaning"),
     [
         ({"method": "triplet"}, "triplet loss"),
-        ({"method": "spectral"}, "within / between"),
-        ({"metric": "gml", "metric_params": {"method": "spectral"}}, "within / between"),
+        ({"method": "discriminant"}, "within / between"),
+        ({"metric": "gml", "metric_params": {"method": "discriminant"}}, "within / between"),
         ({}, "loss"),
     ],
 )

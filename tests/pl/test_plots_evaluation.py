@@ -16,13 +16,13 @@ from matplotlib.colors import to_hex, to_rgba
 from matplotlib.text import Text
 
 import gml
-from gml.methods import Auto, Spectral, Triplet
+from gml.methods import Auto, Discriminant, Triplet
 
 pytestmark = pytest.mark.slow  # test_plots.py has fast ones
 
 BLUE, GREY = to_rgba("#0072B2"), to_rgba("0.55")
 ON_DISTANCES = ("knn", "energy", "svm", "logistic")
-LONG = Spectral(shrinkage=0.3, whitening=1.0)
+LONG = Discriminant(shrinkage=0.3, whitening=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,10 @@ def canvas() -> Iterator[None]:
 
 
 def make_table(
-    metrics: tuple[str, ...] = ("euclidean", "spectral"), *, classes: tuple[str, ...] = ("a", "b"), n_splits: int = 4
+    metrics: tuple[str, ...] = ("euclidean", "discriminant"),
+    *,
+    classes: tuple[str, ...] = ("a", "b"),
+    n_splits: int = 4,
 ) -> pd.DataFrame:
     """What `cross_validate` returns, with scores out of a hat; every split holds out three patients of a class."""
     rng = np.random.default_rng(0)
@@ -65,7 +68,7 @@ def make_search(n: int = 3, *, chosen: int = 1) -> pd.DataFrame:
     table.attrs["search"] = pd.DataFrame(
         {
             "candidate": [
-                f"spectral: balanced=True, shrinkage={i / 10}, whitening=1.0, euclidean={i}" for i in range(n)
+                f"discriminant: balanced=True, shrinkage={i / 10}, whitening=1.0, euclidean={i}" for i in range(n)
             ],
             "auc": np.linspace(0.6, 0.9, n),
             "gain": np.linspace(0.0, 0.3, n),
@@ -80,7 +83,7 @@ def make_search(n: int = 3, *, chosen: int = 1) -> pd.DataFrame:
 def learned() -> AnnData:
     """Metrics by four methods, in one AnnData."""
     adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=20)
-    for name in ("spectral", "euclidean"):
+    for name in ("discriminant", "euclidean"):
         gml.tl.learn_metric(adata, method=name, key_added=name)
     gml.tl.learn_metric(adata, method=Triplet(max_iter=2), key_added="triplet")
     gml.tl.learn_metric(adata, method=Auto(n_splits=3))
@@ -148,7 +151,7 @@ def check_layout(ax: Axes) -> None:
 def test_scores_are_means_with_intervals() -> None:
     table = make_table()
     ax = gml.pl.cross_validate(table)
-    assert names(ax) == ["euclidean", "spectral", "majority", "pseudobulk", "lda"]
+    assert names(ax) == ["euclidean", "discriminant", "majority", "pseudobulk", "lda"]
     expected = gml.get.scores(table).query("readout in ('knn', 'direct')").set_index("metric").loc[names(ax)]
     assert means(ax) == pytest.approx(dict(enumerate(expected["mean"])))
     for number, (segment, row) in enumerate(zip(intervals(ax), expected.itertuples(), strict=True)):
@@ -174,7 +177,7 @@ def test_baselines_are_grey_and_below_a_line() -> None:
     table = make_table()
     table = table.sort_values("metric", key=lambda metric: metric != "lda", kind="stable")  # first in the table
     ax = gml.pl.cross_validate(table)
-    assert names(ax) == ["euclidean", "spectral", "lda", "majority", "pseudobulk"]
+    assert names(ax) == ["euclidean", "discriminant", "lda", "majority", "pseudobulk"]
     assert mean_colors(ax) == [BLUE, BLUE, GREY, GREY, GREY]
     assert [label.get_color() for label in ax.get_yticklabels()] == ["black"] * 2 + ["0.4"] * 3
     (line,) = [line for line in ax.lines if list(line.get_xdata()) == [0, 1]]
@@ -184,7 +187,7 @@ def test_baselines_are_grey_and_below_a_line() -> None:
 @pytest.mark.parametrize("kept", ["metrics", "baselines"])
 def test_no_line_without_two_sides(kept: str) -> None:
     table = make_table()
-    of_metrics = table["metric"].isin(["euclidean", "spectral"])
+    of_metrics = table["metric"].isin(["euclidean", "discriminant"])
     ax = gml.pl.cross_validate(table[of_metrics if kept == "metrics" else ~of_metrics])
     assert not [line for line in ax.lines if list(line.get_xdata()) == [0, 1]]
 
@@ -236,7 +239,7 @@ def test_chance_is_not_guessed_without_predictions() -> None:
 
 def test_metrics_without_the_score_are_left_out() -> None:
     ax = gml.pl.cross_validate(make_table(), score="silhouette")
-    assert names(ax) == ["euclidean", "spectral", "lda"]
+    assert names(ax) == ["euclidean", "discriminant", "lda"]
     assert ax.get_xlabel() == "silhouette of held-out patients (mean, 95 % interval)"
     assert ax.get_xlim()[0] < 0
 
@@ -252,7 +255,7 @@ def test_one_split_has_no_interval() -> None:
     ("metric", "name"),
     [
         ("auto", "auto"),
-        (repr(LONG), "Spectral(shrinkage=0.3,\nwhitening=1.0)"),
+        (repr(LONG), "Discriminant(shrinkage=0.3,\nwhitening=1.0)"),
         (r"$\x$", r"$\x$"),
     ],
 )
@@ -265,8 +268,8 @@ def test_long_names_are_wrapped(metric: str, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("readout", ["knn", None])
 def test_many_metrics_with_long_names(readout: str | None) -> None:
-    settings = [Spectral(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
-    longest = Spectral(shrinkage=0.25, rounds=3, excess=0.125, whitening=0.25, euclidean=0.5, target="ordered")
+    settings = [Discriminant(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
+    longest = Discriminant(shrinkage=0.25, rounds=3, directions=0.125, whitening=0.25, euclidean=0.5, target="ordered")
     ax = gml.pl.cross_validate(make_table((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
     found = names(ax)
     assert len(set(found)) == len(found) == 15
@@ -279,7 +282,9 @@ def test_many_metrics_with_long_names(readout: str | None) -> None:
 @pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.tune])
 def test_names_shrink_in_small_axes(draw: Callable[..., Axes]) -> None:
     table = (
-        make_search(12) if draw is gml.pl.tune else make_table(tuple(repr(Spectral(shrinkage=i / 9)) for i in range(9)))
+        make_search(12)
+        if draw is gml.pl.tune
+        else make_table(tuple(repr(Discriminant(shrinkage=i / 9)) for i in range(9)))
     )
     ax = draw(table, ax=plt.figure(figsize=(8, 3)).add_axes((0.4, 0.2, 0.5, 0.7)))
     found = boxes(ax.get_yticklabels())
@@ -289,8 +294,8 @@ def test_names_shrink_in_small_axes(draw: Callable[..., Axes]) -> None:
 @pytest.mark.parametrize("readout", ["knn", "energy"])
 def test_confusion_of_all_splits(readout: str) -> None:
     table = make_table(classes=("b", "a", "c"))
-    ax = gml.pl.confusion_matrix(table, metric="spectral", readout=readout)
-    rows = table.attrs["predictions"].query("metric == 'spectral' and readout == @readout")
+    ax = gml.pl.confusion_matrix(table, metric="discriminant", readout=readout)
+    rows = table.attrs["predictions"].query("metric == 'discriminant' and readout == @readout")
     counts = pd.crosstab(rows["disease"], rows["predicted"]).reindex(
         index=list("abc"), columns=list("abc"), fill_value=0
     )
@@ -301,7 +306,7 @@ def test_confusion_of_all_splits(readout: str) -> None:
     assert ax.images[0].get_cmap().name == "Blues"
     assert names(ax) == [label.get_text() for label in ax.get_xticklabels()] == ["a", "b", "c"]
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted disease", "true disease")
-    assert ax.get_title() == f"spectral, {readout}"
+    assert ax.get_title() == f"discriminant, {readout}"
     texts = {(text.get_position()[1], text.get_position()[0]): text for text in ax.texts}
     for (row, column), count in np.ndenumerate(counts):
         large, small = texts[row, column], texts[row + 0.08, column]
@@ -325,7 +330,7 @@ def test_confusion_of_the_first_metric_and_of_settings() -> None:
     table = make_table((repr(LONG), "euclidean"))
     first, given = gml.pl.confusion_matrix(table), gml.pl.confusion_matrix(table, metric=LONG)
     np.testing.assert_array_equal(first.images[0].get_array(), given.images[0].get_array())
-    assert first.get_title() == given.get_title() == "Spectral(shrinkage=0.3,\nwhitening=1.0), knn"
+    assert first.get_title() == given.get_title() == "Discriminant(shrinkage=0.3,\nwhitening=1.0), knn"
 
 
 @pytest.mark.parametrize(("metric", "title"), [("majority", "majority"), ("lda", "lda, svm")])
@@ -395,16 +400,16 @@ def test_choice_survives_a_file(learned: AnnData, tmp_path: object) -> None:
 @pytest.mark.slow
 def test_tune_result_is_drawn() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=18, n_cells=20)
-    grid = {"method": ["spectral"], "shrinkage": [0.1, 0.5]}
+    grid = {"method": ["discriminant"], "shrinkage": [0.1, 0.5]}
     table = gml.tl.tune(adata, grid=grid, splits=2, n_inner_splits=2)
-    assert names(gml.pl.tune(table)) == ["Spectral(shrinkage=0.1)", "Spectral()"]
+    assert names(gml.pl.tune(table)) == ["Discriminant(shrinkage=0.1)", "Discriminant()"]
     assert names(gml.pl.cross_validate(table))[:2] == ["tuned", "euclidean"]
     assert gml.pl.confusion_matrix(table).get_title() == "tuned, knn"
 
 
 def with_spectrum(learned: AnnData, spectrum: np.ndarray) -> AnnData:
     adata = learned.copy()
-    adata.uns["spectral"]["spectrum"] = spectrum
+    adata.uns["discriminant"]["spectrum"] = spectrum
     return adata
 
 
@@ -414,7 +419,7 @@ def bars(ax: Axes) -> list[tuple[float, float, str]]:
 
 
 def test_spectrum_colors_what_can_be_a_direction(learned: AnnData) -> None:
-    ax = gml.pl.spectrum(with_spectrum(learned, np.array([2.0, 0.5, 1e-12, -0.5])), key="spectral")
+    ax = gml.pl.spectrum(with_spectrum(learned, np.array([2.0, 0.5, 1e-12, -0.5])), key="discriminant")
     ranks, heights, colors = zip(*bars(ax), strict=True)
     assert ranks == pytest.approx([1, 2, 3, 4])
     assert heights == pytest.approx([2.0, 0.5, 0.0, -0.5])
@@ -426,7 +431,7 @@ def test_spectrum_colors_what_can_be_a_direction(learned: AnnData) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 12, 30, 31, 500])
 def test_any_number_of_directions(learned: AnnData, n: int) -> None:
-    ax = gml.pl.spectrum(with_spectrum(learned, np.linspace(1, -1, n)), key="spectral")
+    ax = gml.pl.spectrum(with_spectrum(learned, np.linspace(1, -1, n)), key="discriminant")
     assert len(ax.patches) == min(n, 30)
     assert ax.get_xlabel() == ("direction" if n <= 30 else f"direction (first 30 of {n})")
     check_layout(ax)
@@ -454,7 +459,7 @@ def test_given_axes_are_used(draw: Callable[[Axes | None], Axes]) -> None:
 
 def test_given_axes_are_used_for_cells(learned: AnnData) -> None:
     _, (left, right) = plt.subplots(1, 2)
-    assert gml.pl.spectrum(learned, key="spectral", ax=left) is left
+    assert gml.pl.spectrum(learned, key="discriminant", ax=left) is left
     assert gml.pl.tune(learned, ax=right) is right
     assert len(plt.get_fignums()) == 1
 
@@ -483,9 +488,9 @@ def test_table_is_left_alone(draw: Callable[..., Axes]) -> None:
 def test_cells_are_left_alone(learned: AnnData) -> None:
     before = learned.copy()
     gml.pl.tune(learned)
-    gml.pl.spectrum(learned, key="spectral")
+    gml.pl.spectrum(learned, key="discriminant")
     pd.testing.assert_frame_equal(learned.uns["gml"]["choice"], before.uns["gml"]["choice"])
-    np.testing.assert_array_equal(learned.uns["spectral"]["spectrum"], before.uns["spectral"]["spectrum"])
+    np.testing.assert_array_equal(learned.uns["discriminant"]["spectrum"], before.uns["discriminant"]["spectrum"])
     assert list(learned.uns) == list(before.uns)
     assert list(learned.obsm) == list(before.obsm)
 
@@ -511,10 +516,10 @@ def test_unknown_readout(draw: Callable[..., Axes]) -> None:
 
 def test_unknown_metric() -> None:
     with pytest.raises(
-        ValueError, match=r"`metric` must be one of 'euclidean', 'spectral', 'majority',.* got 'cosine'"
+        ValueError, match=r"`metric` must be one of 'euclidean', 'discriminant', 'majority',.* got 'cosine'"
     ):
         gml.pl.confusion_matrix(make_table(), metric="cosine")
-    with pytest.raises(ValueError, match=r"got 'Spectral\(shrinkage=0\.3"):
+    with pytest.raises(ValueError, match=r"got 'Discriminant\(shrinkage=0\.3"):
         gml.pl.confusion_matrix(make_table(), metric=LONG)
     assert not plt.get_fignums()
 
@@ -537,7 +542,7 @@ def test_table_without_a_search() -> None:
         gml.pl.tune(make_table())
 
 
-@pytest.mark.parametrize("key", ["spectral", "triplet"])
+@pytest.mark.parametrize("key", ["discriminant", "triplet"])
 def test_metric_that_was_not_chosen(learned: AnnData, key: str) -> None:
     with pytest.raises(ValueError, match=rf"adata\.uns\['{key}'\] was not chosen by method='auto'"):
         gml.pl.tune(learned, key=key)

@@ -75,7 +75,7 @@ def make_cells(n: int = 120) -> AnnData:
 def make_learned() -> AnnData:
     """Cells with a metric in closed form, with eigenvalues of our own."""
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     adata.uns["gml"]["spectrum"] = np.linspace(1, -0.3, 9)
     return adata
 
@@ -83,7 +83,7 @@ def make_learned() -> AnnData:
 def make_scores() -> pd.DataFrame:
     """What `cross_validate` or `tune` returns."""
     rng = np.random.default_rng(2)
-    methods = [("euclidean", "knn"), ("spectral", "knn"), ("majority", "direct")]
+    methods = [("euclidean", "knn"), ("discriminant", "knn"), ("majority", "direct")]
     rows, predictions = [], []
     for split in range(8):
         for level, (metric, readout) in enumerate(methods):
@@ -97,7 +97,7 @@ def make_scores() -> pd.DataFrame:
     table.attrs["predictions"] = pd.concat(predictions, ignore_index=True)
     table.attrs["search"] = pd.DataFrame(
         {
-            "candidate": ["euclidean", "spectral", "whitened"],
+            "candidate": ["euclidean", "discriminant", "whitened"],
             "auc": [0.6, 0.75, 0.8],
             "gain_error": [0.0, 0.05, 0.15],
             "chosen": [False, True, False],

@@ -848,7 +848,7 @@ def test_anndata_is_left_alone() -> None:
 
 def test_results_of_the_tools_are_drawn() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30, n_features=8)
-    gml.tl.learn_metric(adata, method="spectral", n_components=2)
+    gml.tl.learn_metric(adata, method="discriminant", n_components=2)
     table = gml.tl.rank_genes(adata)
     assert names(gml.pl.rank_genes(table, ax=fresh()))[0] == table.index[0] == "signal"
     assert "signal" in names(gml.pl.loadings(adata, ax=fresh()))

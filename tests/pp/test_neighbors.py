@@ -16,7 +16,7 @@ def measured() -> AnnData:
     """Twelve patients of two diseases; read only."""
     adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=15, n_genes=60, n_disease_genes=8, n_cell_types=1)
     sc.pp.log1p(adata)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     return gml.tl.patient_distances(adata)
 
 

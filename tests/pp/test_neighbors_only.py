@@ -12,7 +12,7 @@ import gml
 @pytest.fixture(scope="module")
 def cells() -> AnnData:
     adata = gml.datasets.gaussian_cohort(n_patients=60, n_cells=40, n_features=6, rng=0)
-    gml.tl.learn_metric(adata, method="spectral", n_points=12)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=12)
     return adata
 
 

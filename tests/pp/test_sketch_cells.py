@@ -88,7 +88,7 @@ def test_same_distances(cells: AnnData, points: AnnData, n_points: int | None) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["spectral", gml.methods.Triplet(max_iter=3)])
+@pytest.mark.parametrize("method", ["discriminant", gml.methods.Triplet(max_iter=3)])
 def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
     cells, points = cells.copy(), points.copy()
     for adata in (cells, points):
@@ -111,7 +111,7 @@ def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda adata: gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=2, **FAST),
+        lambda adata: gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=2, **FAST),
         lambda adata: gml.tl.permutation_test(adata, n_permutations=4, **FAST),
     ],
     ids=["cross_validate", "permutation_test"],

@@ -184,27 +184,27 @@ def plain() -> AnnData:
 
 
 def with_genes(adata: AnnData) -> AnnData:
-    gml.tl.learn_metric(adata, method="spectral", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", **FAST)
     return adata
 
 
 def with_layer(adata: AnnData) -> AnnData:
     adata.layers["twice"] = 2 * adata.X
     adata.var["highly_variable"] = np.arange(40) % 4 > 0
-    gml.tl.learn_metric(adata, method="spectral", layer="twice", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", layer="twice", **FAST)
     return adata
 
 
 def with_pcs(adata: AnnData) -> AnnData:
     sc.pp.pca(adata, n_comps=5, dtype="float64")
-    gml.tl.learn_metric(adata, method="spectral", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", **FAST)
     return adata
 
 
 def without_gene_map(adata: AnnData) -> AnnData:
     table = adata.X[:, :6].toarray()
     adata.obsm["X_scVI"] = pd.DataFrame(table, index=adata.obs_names, columns=[f"latent {i}" for i in range(6)])
-    gml.tl.learn_metric(adata, method="spectral", use_rep="X_scVI", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="X_scVI", **FAST)
     return adata
 
 

@@ -9,7 +9,7 @@ from anndata import AnnData
 from sklearn.metrics import balanced_accuracy_score, f1_score
 
 import gml
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 
 COLUMNS = [
     "split",
@@ -26,7 +26,7 @@ COLUMNS = [
 ]
 READOUTS = ("knn", "energy", "svm", "logistic")
 SCORES = ["balanced_accuracy", "auroc"]
-FAST = ["euclidean", "spectral"]
+FAST = ["euclidean", "discriminant"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def cells() -> AnnData:
 
 @pytest.fixture(scope="module")
 def table(cells: AnnData) -> pd.DataFrame:
-    return gml.tl.cross_validate(cells, metrics=["euclidean", "spectral", Triplet(max_iter=2)], splits=4)
+    return gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant", Triplet(max_iter=2)], splits=4)
 
 
 def predictions(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def predictions_of(table: pd.DataFrame) -> pd.DataFrame:
 
 def test_columns_and_rows(table: pd.DataFrame) -> None:
     assert table.columns.tolist() == COLUMNS
-    measured = ["euclidean", "spectral", repr(Triplet(max_iter=2)), "lda"]
+    measured = ["euclidean", "discriminant", repr(Triplet(max_iter=2)), "lda"]
     expected = {(name, readout) for name in measured for readout in READOUTS}
     expected |= {("majority", "direct"), ("pseudobulk", "direct")}
     assert table["split"].unique().tolist() == [0, 1, 2, 3]
@@ -114,9 +114,9 @@ def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
-    metrics = (Fixed("cityblock"), Spectral(shrinkage=0.9), "spectral", "euclidean")
+    metrics = (Fixed("cityblock"), Discriminant(shrinkage=0.9), "discriminant", "euclidean")
     found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
-    assert found == [repr(metrics[0]), repr(metrics[1]), "spectral", "euclidean", "majority", "pseudobulk", "lda"]
+    assert found == [repr(metrics[0]), repr(metrics[1]), "discriminant", "euclidean", "majority", "pseudobulk", "lda"]
 
 
 def test_baselines_are_always_there(cells: AnnData) -> None:
@@ -224,7 +224,7 @@ def test_continuous_diseases_are_no_classes(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["disease"] = adata.obs["patient"].astype(str).str[1:].astype(float)
     with pytest.raises(ValueError, match=r"12 diseases of one patient.*target='ordered'.*statistic='mantel'"):
-        gml.tl.cross_validate(adata, metrics=[Spectral(target="ordered")], splits=2)
+        gml.tl.cross_validate(adata, metrics=[Discriminant(target="ordered")], splits=2)
 
 
 @pytest.mark.slow
@@ -267,7 +267,7 @@ def simulated() -> AnnData:
 def test_permuted_labels_are_at_chance(simulated: AnnData) -> None:
     """|z| < 4 in every row over five seeds; `benchmarks/bench_generalisation.py --null 50` does the same with fifty."""
     adata = simulated.copy()
-    metrics = ["euclidean", "spectral", Triplet(max_iter=2), "auto"]
+    metrics = ["euclidean", "discriminant", Triplet(max_iter=2), "auto"]
     truth = adata.obs.groupby("patient", observed=True)["disease"].first().astype(str)
     permuted = []
     for seed in range(5):
@@ -310,7 +310,7 @@ def test_a_leak_would_be_seen(simulated: AnnData, leak: str) -> None:
         table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=FAST, splits=4, rng=seed)
         scores.append(table.groupby(["metric", "readout"])["balanced_accuracy"].mean())
     z = at_chance(pd.DataFrame(scores))
-    assert (z[["euclidean", "spectral"]] > 4).any()
+    assert (z[["euclidean", "discriminant"]] > 4).any()
 
 
 @pytest.mark.slow
@@ -320,7 +320,7 @@ def test_test_patients_teach_nothing(cells: AnnData, change: str) -> None:
     names = [f"P{i:02}" for i in range(12)]
     call: dict[str, Any] = {
         "splits": [(names[:8], names[8:])],
-        "metrics": ["euclidean", "spectral", Triplet(max_iter=2)],
+        "metrics": ["euclidean", "discriminant", Triplet(max_iter=2)],
         "n_points": 6,
     }
     rng = np.random.default_rng(0)
@@ -382,7 +382,7 @@ def test_a_split_that_cannot_teach_is_named(cells: AnnData) -> None:
     ill = cells.obs.loc[cells.obs["disease"] == "class_1", "patient"].unique().tolist()
     rest = cells.obs.loc[cells.obs["disease"] == "class_2", "patient"].unique().tolist()
     good = ([*ill[:2], *rest[:2]], ill[2:])
-    for metrics in (["euclidean"], ["spectral"]):
+    for metrics in (["euclidean"], ["discriminant"]):
         with pytest.raises(ValueError, match=re.escape("split 1 are not enough. Learning needs patients of at least")):
             gml.tl.cross_validate(cells, metrics=metrics, splits=[good, (ill, rest)])
     with pytest.raises(ValueError, match=r"split 0 .*'class_1': 1, 'class_2': 1"):

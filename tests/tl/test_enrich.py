@@ -145,7 +145,7 @@ def test_planted_genes_lead() -> None:
     adata = gml.datasets.simulated_cohort(n_patients=16, n_cells=100, n_genes=300, rng=0)
     sc.pp.normalize_total(adata, target_sum=1e3)
     sc.pp.log1p(adata)
-    gml.tl.learn_metric(adata, method="spectral", n_points=16)
+    gml.tl.learn_metric(adata, method="discriminant", n_points=16)
     table = gml.tl.rank_genes(adata)
     rng = np.random.default_rng(0)
     others = adata.var_names[~adata.var["disease_gene"]]

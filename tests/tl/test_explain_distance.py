@@ -345,8 +345,8 @@ def test_the_planted_cell_type_leads(n_diseases: int) -> None:
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=30)
     planted_type = adata.uns["simulation"]["affected_cell_type"]
-    gml.tl.learn_metric(adata, use_rep="X", method="spectral", n_points=16)
-    gml.tl.learn_metric(adata, use_rep="X_pca", method="spectral", n_points=16, key_added="pcs")
+    gml.tl.learn_metric(adata, use_rep="X", method="discriminant", n_points=16)
+    gml.tl.learn_metric(adata, use_rep="X_pca", method="discriminant", n_points=16, key_added="pcs")
     for key, excess in itertools.product(("gml", "pcs"), (False, True)):
         table = gml.tl.explain_distance(
             adata, "disease_1", "disease_2", metric=key, excess=excess, n_points=16, **GROUPS

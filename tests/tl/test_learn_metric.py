@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import gml
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 
 zarr_v2 = pytest.mark.filterwarnings("ignore:Writing zarr v2")
 
@@ -40,7 +40,7 @@ def pcs(genes: AnnData) -> AnnData:
 
 def learn(adata: AnnData, **kwargs: Any) -> gml.GroundMetric:
     """The closed form, unless told otherwise."""
-    gml.tl.learn_metric(adata, **{"method": "spectral"} | kwargs)
+    gml.tl.learn_metric(adata, **{"method": "discriminant"} | kwargs)
     return gml.get.metric(adata, key=kwargs.get("key_added", "gml"))
 
 
@@ -82,7 +82,9 @@ def test_default_call() -> None:
     assert run["feature_names"].tolist() == ["signal", "noise_1", "noise_2"]
     assert run["classes"].tolist() == ["class_1", "class_2", "class_3"]
     assert run["patients"].tolist() == ["P00", "P01", "P02", "P03", "P04", "P05"]
-    learned = Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True)  # six patients are too few to choose
+    learned = Discriminant(
+        shrinkage="auto", whitening=1, euclidean=1, balanced=True
+    )  # six patients are too few to choose
     assert run["params"] == {
         "patient_key": "patient",
         "disease_key": "disease",
@@ -92,8 +94,8 @@ def test_default_call() -> None:
         "layer": None,
         "method": "auto",
         "method_settings": {"n_splits": 10, "triplet": False},
-        "learned_by": "spectral",
-        "learned_settings": {name: getattr(learned, name) for name in Spectral.__slots__},
+        "learned_by": "discriminant",
+        "learned_settings": {name: getattr(learned, name) for name in Discriminant.__slots__},
         "solver": "exact",
         "solver_settings": {"max_iter": 1_000_000},
         "n_components": None,
@@ -106,7 +108,7 @@ def test_default_call() -> None:
     np.testing.assert_array_equal(adata.varm["gml"], run["components"].T)
 
 
-@pytest.mark.parametrize("method", ["triplet", "spectral", Triplet(max_iter=2, power=2)])
+@pytest.mark.parametrize("method", ["triplet", "discriminant", Triplet(max_iter=2, power=2)])
 def test_settings_that_were_asked_for_are_those_that_learned(pcs: AnnData, method: Any) -> None:
     params = learn(pcs, method=method).params
     settings = gml.methods.resolve_method(method)
@@ -231,7 +233,7 @@ def test_pcs_that_do_not_belong(pcs: AnnData, change: str) -> None:
         assert learn(pcs).gene_map is None
         return
     with pytest.warns(UserWarning, match=r"adata.varm\['PCs'\].*do not belong.*without a map to genes") as caught:
-        gml.tl.learn_metric(pcs, method="spectral")
+        gml.tl.learn_metric(pcs, method="discriminant")
     assert caught[0].filename == __file__
     assert gml.get.metric(pcs).gene_map is None
     assert "gml" not in pcs.varm
@@ -372,7 +374,7 @@ def test_other_column_names(genes: AnnData) -> None:
     assert (metric.params["patient_key"], metric.params["disease_key"]) == ("sample id", "group/arm")
 
 
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=3)])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=3)])
 def test_constant_features_are_ignored(genes: AnnData, method: Any) -> None:
     x = dense(genes)
     x[:, :5] = 7.0
@@ -380,7 +382,7 @@ def test_constant_features_are_ignored(genes: AnnData, method: Any) -> None:
     genes.X = x
     components = learn(genes, method=method).components
     assert np.isfinite(components).all()
-    assert np.abs(components[:, :10]).max() < 1e-6 * np.abs(components).max() or method != "spectral"
+    assert np.abs(components[:, :10]).max() < 1e-6 * np.abs(components).max() or method != "discriminant"
 
 
 def test_a_disease_with_one_patient_is_allowed(genes: AnnData) -> None:
@@ -393,7 +395,7 @@ def test_a_disease_with_one_patient_is_allowed(genes: AnnData) -> None:
 
 
 @pytest.mark.parametrize("missing", [np.nan, None, pd.NA])
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=2), "auto"])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=2), "auto"])
 def test_patients_without_a_disease_teach_nothing(pcs: AnnData, method: Any, missing: Any) -> None:
     """They get an embedding, and all else is as without their cells."""
     unknown = pcs.obs["patient"].isin(["P01", "P04"]).to_numpy()
@@ -468,8 +470,8 @@ def severity() -> AnnData:
 
 
 ORDERED = [
-    Spectral(target="ordered"),
-    Spectral(target="ordered", whitening=1.0),
+    Discriminant(target="ordered"),
+    Discriminant(target="ordered", whitening=1.0),
     Triplet(target="ordered", max_iter=8),
     Triplet(target="ordered", max_iter=6, init="orthogonal", early_stopping=True, learning_rate=0.3),
 ]
@@ -483,7 +485,7 @@ def test_severity_finds_its_feature(severity: AnnData, method: Any, key: str) ->
     weight = np.linalg.norm(metric.components, axis=0)
     assert weight[0] > 2 * weight[1]
     assert metric.params["learned_settings"]["target"] == "ordered"
-    if not isinstance(method, Spectral) or not method.whitening:
+    if not isinstance(method, Discriminant) or not method.whitening:
         assert weight.argmax() == 0
 
 
@@ -502,7 +504,7 @@ def test_order_of_the_categories_counts_not_their_names(severity: AnnData, metho
 def test_every_patient_may_have_another_value(severity: AnnData) -> None:
     adata = severity.copy()
     adata.obs["age"] = adata.obs["severity"] + adata.obs["patient"].str[1:].astype(float) / 100
-    weight = np.linalg.norm(learn(adata, method=Spectral(target="ordered"), disease_key="age").components, axis=0)
+    weight = np.linalg.norm(learn(adata, method=Discriminant(target="ordered"), disease_key="age").components, axis=0)
     assert weight.argmax() == 0
     with pytest.raises(ValueError, match="at least one disease with two patients"):
         learn(adata, disease_key="age")
@@ -511,9 +513,9 @@ def test_every_patient_may_have_another_value(severity: AnnData) -> None:
 def test_unknown_severity_teaches_nothing(severity: AnnData) -> None:
     adata = severity.copy()
     known = adata.obs["patient"] != "P03"
-    expected = learn(adata[known].copy(), method=Spectral(target="ordered"), disease_key="severity")
+    expected = learn(adata[known].copy(), method=Discriminant(target="ordered"), disease_key="severity")
     adata.obs["severity"] = adata.obs["severity"].where(known)
-    metric = learn(adata, method=Spectral(target="ordered"), disease_key="severity")
+    metric = learn(adata, method=Discriminant(target="ordered"), disease_key="severity")
     np.testing.assert_array_equal(metric.components, expected.components)
 
 
@@ -521,7 +523,7 @@ def test_unknown_severity_teaches_nothing(severity: AnnData) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", [Spectral(rounds=2), Triplet(max_iter=3), Triplet(max_iter=3, n_triplets=2, init="uniform")]
+    "method", [Discriminant(rounds=2), Triplet(max_iter=3), Triplet(max_iter=3, n_triplets=2, init="uniform")]
 )
 def test_same_seed_same_result_on_any_number_of_workers(pcs: AnnData, method: Any) -> None:
     runs = [learn(pcs, method=method, rng=3, n_points=8, n_jobs=n_jobs) for n_jobs in (1, 2, -1, None)]
@@ -550,7 +552,7 @@ def test_generator_leaves_a_seed_that_repeats_the_call(pcs: AnnData) -> None:
         batch_key=params["batch_key"],
         use_rep=params["use_rep"],
         layer=params["layer"],
-        method={"triplet": Triplet, "spectral": Spectral}[params["method"]](**params["method_settings"]),
+        method={"triplet": Triplet, "discriminant": Discriminant}[params["method"]](**params["method_settings"]),
         solver=gml.solvers.Exact(**params["solver_settings"]),
         n_components=params["n_components"],
         n_points=params["n_points"],
@@ -571,7 +573,8 @@ def test_other_seed_other_start(pcs: AnnData) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "most"), [(Spectral(), 1), (Spectral(rounds=3), 3), (Triplet(max_iter=1), 1), (Triplet(max_iter=4), 4)]
+    ("method", "most"),
+    [(Discriminant(), 1), (Discriminant(rounds=3), 3), (Triplet(max_iter=1), 1), (Triplet(max_iter=4), 4)],
 )
 def test_one_loss_per_pass(pcs: AnnData, method: Any, most: int) -> None:
     loss = learn(pcs, method=method).loss
@@ -579,12 +582,12 @@ def test_one_loss_per_pass(pcs: AnnData, method: Any, most: int) -> None:
     assert np.isfinite(loss).all()
 
 
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=2)])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=2)])
 @pytest.mark.parametrize("k", [1, 2, 8])
 def test_number_of_components(pcs: AnnData, method: Any, k: int) -> None:
     components = learn(pcs, method=method, n_components=k).components
     assert components.shape[1] == 8
-    assert len(components) == k or (method == "spectral" and 2 <= len(components) < k)
+    assert len(components) == k or (method == "discriminant" and 2 <= len(components) < k)
     assert pcs.obsm["X_gml"].shape == (pcs.n_obs, len(components))
 
 
@@ -598,7 +601,7 @@ def test_one_feature() -> None:
     assert learn(adata, method=Triplet(max_iter=2)).components.shape == (1, 1)
 
 
-def test_spectral_pads_to_two_rows() -> None:
+def test_discriminant_pads_to_two_rows() -> None:
     """Patients differ by a shift of the first feature, so there is one direction to find."""
     adata = line({"a": 0, "b": 1, "c": 10, "d": 11}, {"a": "x", "b": "x", "c": "y", "d": "y"})
     components = learn(adata).components
@@ -616,7 +619,7 @@ def test_no_excess_keeps_the_euclidean_metric() -> None:
     np.testing.assert_array_equal(adata.obsm["X_gml"], adata.X)
 
 
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=5), Triplet(max_iter=5, penalty="group_lasso")])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=5), Triplet(max_iter=5, penalty="group_lasso")])
 def test_finds_the_signal_among_noise(method: Any) -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=60, n_features=10)
     weight = np.linalg.norm(learn(adata, method=method).components, axis=0)
@@ -656,7 +659,7 @@ def write_and_read(adata: AnnData, path: Path, form: str) -> AnnData:
 def test_survives_the_disk(genes: AnnData, tmp_path: Path, features: str, form: str) -> None:
     prepare(genes, features)
     use_rep = "X_scVI" if features == "latent" else None
-    method = "spectral" if features == "pcs" else Triplet(max_iter=2)
+    method = "discriminant" if features == "pcs" else Triplet(max_iter=2)
     metric = learn(genes, method=method, use_rep=use_rep, n_points=None)
     read = write_and_read(genes, tmp_path, form)
     found = gml.get.metric(read)
@@ -688,7 +691,7 @@ def test_names_that_python_takes_for_one() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10)
     codes = adata.obs["patient"].cat.codes.to_numpy()
     adata.obs["patient"] = np.array([True, 1.0, 1, 2, 3, 4], dtype=object)[codes]
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     patients = gml.tl.patient_distances(adata)
     assert patients.obs_names.tolist() == ["1", "1.0", "2", "3", "4", "True"]
 
@@ -700,7 +703,7 @@ def test_results_of_others_are_not_overwritten(key: str) -> None:
     sc.pp.pca(adata, n_comps=2)
     sc.pp.neighbors(adata)
     with pytest.raises(ValueError, match=f"`key_added` must not be '{key}'"):
-        gml.tl.learn_metric(adata, use_rep="X", key_added=key, method="spectral")
+        gml.tl.learn_metric(adata, use_rep="X", key_added=key, method="discriminant")
 
 
 def test_infinite_genes_beside_a_clean_pca(pcs: AnnData) -> None:

@@ -28,7 +28,7 @@ def learned() -> AnnData:
     sc.pp.normalize_total(adata, target_sum=1e3)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=6)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     return adata
 
 
@@ -161,12 +161,12 @@ def test_the_key_brings_its_own_features_and_columns(adata: AnnData) -> None:
     adata.obs = adata.obs.rename(columns={"patient": "sample", "disease": "arm"})
     adata.layers["log"] = adata.X
     call = {"patient_key": "sample", "disease_key": "arm"}
-    gml.tl.learn_metric(adata, method="spectral", **call)
+    gml.tl.learn_metric(adata, method="discriminant", **call)
     patients = gml.tl.patient_distances(adata)
     np.testing.assert_array_equal(patients.obsp["gml_distances"], expected)
     assert patients.uns["gml"]["params"]["patient_key"] == "sample"
     assert patients.uns["gml"]["params"]["disease_key"] == "arm"
-    gml.tl.learn_metric(adata, method="spectral", layer="log", key_added="layer", **call)
+    gml.tl.learn_metric(adata, method="discriminant", layer="log", key_added="layer", **call)
     adata.X = None
     patients = gml.tl.patient_distances(adata, metric="layer", key_added="d")
     assert patients.uns["d"]["params"]["layer"] == "log"
@@ -416,7 +416,7 @@ def test_features_that_changed_after_learning(use_rep: str) -> None:
     adata = gml.datasets.simulated_cohort(n_patients=4, n_cells=30, n_genes=60, n_disease_genes=5)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=5)
-    gml.tl.learn_metric(adata, use_rep=use_rep, method="spectral")
+    gml.tl.learn_metric(adata, use_rep=use_rep, method="discriminant")
     gml.tl.patient_distances(adata[adata.obs["patient"] != "P00"].copy())
     if use_rep == "X":
         adata.X[0, 0] += 5.0

@@ -13,10 +13,10 @@ from scipy.stats import chi2, pearsonr
 import gml
 from gml._cohort._design import Design
 from gml._evaluate import anosim, mantel, permanova, permute, random_splits
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 
 NOTHING = "ignore:Patients of different diseases are nowhere further apart"
-METHODS = ["euclidean", Fixed("cityblock"), "spectral", Spectral(whitening=1, euclidean=1), Triplet(max_iter=1)]
+METHODS = ["euclidean", Fixed("cityblock"), "discriminant", Discriminant(whitening=1, euclidean=1), Triplet(max_iter=1)]
 
 
 @pytest.fixture
@@ -284,7 +284,9 @@ def test_p_value_counts_permutations(cells: AnnData, method: Any, statistic: Any
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
-@pytest.mark.parametrize("method", ["spectral", Spectral(shrinkage="auto", whitening=1), Triplet(max_iter=2, power=2)])
+@pytest.mark.parametrize(
+    "method", ["discriminant", Discriminant(shrinkage="auto", whitening=1), Triplet(max_iter=2, power=2)]
+)
 @pytest.mark.parametrize(("statistic", "by_loops"), [("permanova", f_of_distances), ("anosim", r_of_distances)])
 def test_metric_is_learned_from_the_permuted_diseases(
     cells: AnnData, method: Any, statistic: Any, by_loops: Callable[..., float]
@@ -337,11 +339,12 @@ def test_what_learning_makes_of_noise_is_in_the_null() -> None:
     """Without learning pseudo-F is 1 by chance; a metric that was learned from the labels finds more."""
     x = np.random.default_rng(3).standard_normal((12, 6))
     adata = make_cohort(x, np.array(["ill", "well"])[np.arange(12) % 2])
-    euclidean, spectral = (
-        test_of(adata, method=method, statistic="permanova", n_permutations=60) for method in ("euclidean", "spectral")
+    euclidean, discriminant = (
+        test_of(adata, method=method, statistic="permanova", n_permutations=60)
+        for method in ("euclidean", "discriminant")
     )
     assert euclidean["null_mean"] == pytest.approx(1, abs=0.15)
-    assert spectral["null_mean"] > 2
+    assert discriminant["null_mean"] > 2
 
 
 def swap_half(truth: "pd.Series[Any]", seed: int) -> "pd.Series[Any]":
@@ -354,7 +357,7 @@ def swap_half(truth: "pd.Series[Any]", seed: int) -> "pd.Series[Any]":
 @pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("statistic", ["held_out", "permanova", "anosim"])
-@pytest.mark.parametrize("method", ["euclidean", "spectral"])
+@pytest.mark.parametrize("method", ["euclidean", "discriminant"])
 def test_swapped_diseases_are_not_found(cells: AnnData, method: Any, statistic: Any) -> None:
     adata = cells.copy()
     truth = adata.obs.groupby("patient", observed=True)["disease"].first()
@@ -468,7 +471,7 @@ STAGES = ["none", "mild", "severe", "fatal"]  # not in the order of the alphabet
 @pytest.mark.slow
 @pytest.mark.filterwarnings(NOTHING)
 @pytest.mark.parametrize("as_numbers", [False, True])
-@pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), "spectral", Spectral(target="ordered")])
+@pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), "discriminant", Discriminant(target="ordered")])
 def test_mantel_finds_an_order(method: Any, as_numbers: bool) -> None:
     rng = np.random.default_rng(0)
     stage = np.arange(16) % 4
@@ -530,7 +533,7 @@ def test_what_is_refused(cells: AnnData, settings: dict[str, Any], error: type[E
         test_of(cells, **settings)
 
 
-@pytest.mark.parametrize("method", [Spectral(target="ordered"), Triplet(target="ordered")])
+@pytest.mark.parametrize("method", [Discriminant(target="ordered"), Triplet(target="ordered")])
 @pytest.mark.parametrize("statistic", ["held_out", "permanova", "anosim"])
 def test_an_order_is_tested_with_mantel(method: Any, statistic: Any) -> None:
     adata = make_cohort(np.random.default_rng(0).standard_normal((8, 2)), np.arange(8) % 4)

@@ -28,7 +28,7 @@ def halves() -> tuple[AnnData, AnnData]:
     new = adata.obs["patient"].isin(NEW).to_numpy()
     query, reference = adata[new].copy(), adata[~new].copy()
     sc.pp.pca(reference, n_comps=6)
-    gml.tl.learn_metric(reference, method="spectral")
+    gml.tl.learn_metric(reference, method="discriminant")
     return query, reference
 
 
@@ -180,7 +180,7 @@ def test_columns_of_the_metric(query: AnnData, reference: AnnData) -> None:
     expected = gml.tl.predict(query, reference).obsm["gml_probabilities"]
     names = {"patient": "sample", "disease": "group"}
     reference.obs, query.obs = reference.obs.rename(columns=names), query.obs.rename(columns=names)
-    gml.tl.learn_metric(reference, method="spectral", patient_key="sample", disease_key="group")
+    gml.tl.learn_metric(reference, method="discriminant", patient_key="sample", disease_key="group")
     pd.testing.assert_frame_equal(gml.tl.predict(query, reference).obsm["gml_probabilities"], expected)
     query.obs = query.obs.drop(columns="group")
     pd.testing.assert_frame_equal(gml.tl.predict(query, reference).obsm["gml_probabilities"], expected)
@@ -202,7 +202,7 @@ def test_genes_are_matched_by_name(query: AnnData, reference: AnnData) -> None:
 def test_without_a_map_to_genes(query: AnnData, reference: AnnData) -> None:
     for adata in (query, reference):
         adata.obsm["X_scVI"] = adata[:, adata.var["disease_gene"]].X[:, :8].toarray()
-    gml.tl.learn_metric(reference, use_rep="X_scVI", method="spectral")
+    gml.tl.learn_metric(reference, use_rep="X_scVI", method="discriminant")
     with pytest.warns(UserWarning, match=r"adata.obsm\['X_scVI'\].*one embedding"):
         patients = gml.tl.predict(query, reference)
     assert patients.obs["gml_predicted"].notna().all()
@@ -254,7 +254,7 @@ def split_in_two() -> tuple[AnnData, AnnData]:
     is_query = adata.obs["patient"].isin(["P00", "P01"])
     query, reference = adata[is_query].copy(), adata[~is_query].copy()
     sc.pp.pca(reference, n_comps=5)
-    gml.tl.learn_metric(reference, method="spectral")
+    gml.tl.learn_metric(reference, method="discriminant")
     return query, reference
 
 
@@ -280,7 +280,7 @@ def test_reference_that_was_moved_after_learning(change: Callable[[np.ndarray], 
 def test_classes_that_would_share_a_column() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=20)
     adata.obs["disease"] = adata.obs["disease"].cat.rename_categories(["a/b", "a_b", "c"])
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     patients = gml.tl.predict(adata, adata)
     assert patients.obsm["gml_probabilities"].columns.is_unique
     assert patients.obs["gml_predicted"].cat.categories.tolist() == ["a/b", "a_b", "c"]
@@ -315,7 +315,7 @@ def of_other_patients(reference: AnnData) -> gml.GroundMetric:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=3)])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=3)])
 def test_a_metric_is_learned_again_if_reference_patients_taught_it(
     query: AnnData, reference: AnnData, method: Any
 ) -> None:
@@ -323,7 +323,7 @@ def test_a_metric_is_learned_again_if_reference_patients_taught_it(
     within = limit(known_distances(reference))
     by_key = gml.tl.predict(query, reference)
     assert reject_distance(by_key) != pytest.approx(within, rel=1e-6)
-    if method == "spectral":
+    if method == "discriminant":
         assert reject_distance(by_key) > 1.2 * within  # it draws together those who taught
     by_object = gml.tl.predict(query, reference, metric=gml.get.metric(reference))
     assert by_object.uns["gml"]["calibration"] == pytest.approx(by_key.uns["gml"]["calibration"])
@@ -334,7 +334,7 @@ def test_a_metric_is_learned_again_if_reference_patients_taught_it(
 def test_some_reference_patients_taught(query: AnnData, reference: AnnData) -> None:
     """Those who did not teach are measured as new ones too, and teach no fold."""
     first = reference[reference.obs["patient"].isin([f"P{i:02}" for i in range(4, 10)])].copy()
-    gml.tl.learn_metric(first, method="spectral")
+    gml.tl.learn_metric(first, method="discriminant")
     patients = gml.tl.predict(query, reference, metric=gml.get.metric(first))
     assert patients.uns["gml"]["calibration"]["n_held_out"] == 8
 
@@ -360,9 +360,9 @@ def test_the_euclidean_metric_needs_no_learning_again(query: AnnData, reference:
 def test_donors_stay_together_in_the_calibration(query: AnnData, reference: AnnData) -> None:
     twins = {"P04": "a", "P06": "a", "P05": "b", "P07": "b"}
     reference.obs["donor"] = [twins.get(name, name) for name in reference.obs["patient"]]
-    gml.tl.learn_metric(reference, method="spectral")
+    gml.tl.learn_metric(reference, method="discriminant")
     alone = reject_distance(gml.tl.predict(query, reference))
-    gml.tl.learn_metric(reference, method="spectral", donor_key="donor")
+    gml.tl.learn_metric(reference, method="discriminant", donor_key="donor")
     together = gml.tl.predict(query, reference)
     assert together.uns["gml"]["calibration"]["n_held_out"] == 8
     assert reject_distance(together) != pytest.approx(alone, rel=1e-6)
@@ -395,7 +395,7 @@ def test_labels_without_meaning_make_probabilities_flat() -> None:
         obs = pd.DataFrame({"patient": [f"P{i:02}" for i in patient], "disease": labels[patient].astype(str)})
         cells = AnnData(x, obs=obs.set_index(obs.index.astype(str)))
         query, reference = cells[patient < 15].copy(), cells[patient >= 15].copy()
-        gml.tl.learn_metric(reference, method="spectral")
+        gml.tl.learn_metric(reference, method="discriminant")
         patients = gml.tl.predict(query, reference)
         found.append((patients.uns["gml"]["calibration"], patients.obsm["gml_probabilities"].max(axis=1).mean()))
     (honest, sure), (meaningless, unsure) = found

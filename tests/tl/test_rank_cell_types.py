@@ -16,7 +16,7 @@ from anndata import AnnData
 from anndata.experimental import read_lazy
 
 import gml
-from gml.methods import Fixed, Spectral
+from gml.methods import Discriminant, Fixed
 from gml.tl import _rank_cell_types
 
 FAST: dict[str, Any] = {"splits": 2, "n_points": 6}
@@ -135,11 +135,11 @@ def expected_row(adata: AnnData, name: str, splits: list[tuple[list[str], list[s
     cells = adata if name == "(all cells)" else adata[adata.obs["cell_type"] == name].copy()
     present = set(cells.obs.loc[cells.obs["disease"].notna(), "patient"])
     kept = [tuple([p for p in side if p in present] for side in split) for split in splits]
-    table = gml.tl.cross_validate(cells, metrics=["euclidean", "spectral"], splits=kept, **call)
+    table = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=kept, **call)
     means = {score: gml.get.scores(table, score=score) for score in ("balanced_accuracy", "auroc", "silhouette")}
     means = {score: frame.set_index(["metric", "readout"]) for score, frame in means.items()}
     accuracy = means["balanced_accuracy"]
-    learned = accuracy.loc[("spectral", "knn")]
+    learned = accuracy.loc[("discriminant", "knn")]
     return {
         "cell_type": name,
         "n_patients": len(present),
@@ -148,8 +148,8 @@ def expected_row(adata: AnnData, name: str, splits: list[tuple[list[str], list[s
         "balanced_accuracy": learned["mean"],
         "low": learned["low"],
         "high": learned["high"],
-        "auroc": means["auroc"].loc[("spectral", "knn"), "mean"],
-        "silhouette": means["silhouette"].loc[("spectral", "knn"), "mean"],
+        "auroc": means["auroc"].loc[("discriminant", "knn"), "mean"],
+        "silhouette": means["silhouette"].loc[("discriminant", "knn"), "mean"],
         "euclidean": accuracy.loc[("euclidean", "knn"), "mean"],
         "pseudobulk": accuracy.loc[("pseudobulk", "direct"), "mean"],
         "chance": accuracy.loc[("majority", "direct"), "mean"],
@@ -179,7 +179,7 @@ def test_all_types_share_the_splits_of_all_cells(simulated: AnnData, judged: lis
     """Which are those of cross_validate with the same seed."""
     adata = without(simulated, "type_2", ["P01", "P04"])
     table = gml.tl.rank_cell_types(adata, rng=5, **FAST)
-    whole = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], rng=5, **FAST)
+    whole = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], rng=5, **FAST)
     scores = table.attrs["scores"]
     mine = scores[scores["cell_type"] == "(all cells)"].drop(columns=["cell_type", "fit_seconds"])
     pd.testing.assert_frame_equal(mine, whole.drop(columns="fit_seconds"), check_exact=True)
@@ -204,7 +204,7 @@ def test_scores_of_all_splits_are_kept(ranked: pd.DataFrame) -> None:
     for name, rows in scores.groupby("cell_type"):
         found = gml.get.scores(rows).set_index(["metric", "readout"])["mean"]
         row = table.set_index("cell_type").loc[name]
-        assert found["spectral", "knn"] == row["balanced_accuracy"]
+        assert found["discriminant", "knn"] == row["balanced_accuracy"]
         assert found["euclidean", "knn"] == row["euclidean"]
     # pandas compares attrs wherever tables meet, and fails there on ordinary tables
     copied = table.copy()
@@ -395,7 +395,7 @@ def test_what_is_refused(adata: AnnData) -> None:
         gml.tl.rank_cell_types(adata, cell_type_key="leiden")
     with pytest.raises(ValueError, match=r"`splits` must be an integer of at least 1, got 0"):
         gml.tl.rank_cell_types(adata, splits=0)
-    with pytest.raises(ValueError, match=r"`method` must be .*'spectral'.*got 'best'"):
+    with pytest.raises(ValueError, match=r"`method` must be .*'discriminant'.*got 'best'"):
         gml.tl.rank_cell_types(adata, method="best")
     with pytest.raises(KeyError, match="'arm'"):
         gml.tl.rank_cell_types(adata, disease_key="arm")
@@ -411,7 +411,7 @@ def test_what_is_refused(adata: AnnData) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), Spectral(shrinkage=0.5), "auto"], ids=str)
+@pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), Discriminant(shrinkage=0.5), "auto"], ids=str)
 def test_methods(simulated: AnnData, method: Any) -> None:
     table = gml.tl.rank_cell_types(simulated, method=method, splits=1, n_points=6)
     scores = table.attrs["scores"]
@@ -434,7 +434,7 @@ def test_donors_and_batches(judged: list[dict[str, Any]]) -> None:
         for train, test in call["splits"]:
             assert not set(donor[train]) & set(donor[test])
     scores = table.attrs["scores"]
-    learned = scores[(scores["metric"] == "spectral") & (scores["readout"] == "knn")].groupby("cell_type")
+    learned = scores[(scores["metric"] == "discriminant") & (scores["readout"] == "knn")].groupby("cell_type")
     np.testing.assert_allclose(table["batch_accuracy"], learned["batch_accuracy"].mean()[table["cell_type"]])
 
 

@@ -104,7 +104,7 @@ def test_importance_by_a_slow_loop(cells: AnnData, features: str, power: int) ->
 def test_donors_are_compared_within_by_a_slow_loop() -> None:
     """Different diseases of one donor, the same disease of different donors."""
     adata = gml.datasets.simulated_cohort(n_patients=6, n_cells=12, n_genes=30, n_disease_genes=4, paired=True)
-    gml.tl.learn_metric(adata, method="spectral", donor_key="donor", n_points=None)
+    gml.tl.learn_metric(adata, method="discriminant", donor_key="donor", n_points=None)
     parts = {pair: part for pair, (part, _) in slow_parts(adata, adata.varm["gml"], dense(adata)).items()}
     disease, donor = column_of(adata, "disease"), column_of(adata, "donor")
     expected = contrast(
@@ -157,7 +157,7 @@ def test_directions_are_differences_of_means_of_patients(n_diseases: int) -> Non
     adata = gml.datasets.simulated_cohort(
         n_patients=7, n_cells=15, n_genes=40, n_disease_genes=5, n_diseases=n_diseases
     )
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     table = gml.tl.rank_genes(adata)
     means = adata.to_df().astype(float).groupby(adata.obs["patient"].to_numpy(dtype=str)).mean()
     disease = adata.obs.groupby("patient", observed=True)["disease"].first().astype(str).loc[means.index]
@@ -170,7 +170,7 @@ def test_directions_are_differences_of_means_of_patients(n_diseases: int) -> Non
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rep", ["X", "X_pca"])
-@pytest.mark.parametrize("method", ["spectral", Triplet(max_iter=3)])
+@pytest.mark.parametrize("method", ["discriminant", Triplet(max_iter=3)])
 def test_planted_genes_lead(rep: str, method: Any) -> None:
     adata = gml.datasets.simulated_cohort(n_patients=12, n_cells=60, n_genes=120, n_disease_genes=10, n_cell_types=2)
     sc.pp.normalize_total(adata, target_sum=1e3)
@@ -190,8 +190,8 @@ def test_planted_genes_lead(rep: str, method: Any) -> None:
 def test_the_layer_of_the_metric_is_read(cells: AnnData) -> None:
     adata, plain = cells.copy(), cells.copy()
     adata.layers["log"], adata.X = adata.X, 7 * adata.X
-    gml.tl.learn_metric(adata, layer="log", method="spectral")
-    gml.tl.learn_metric(plain, method="spectral")
+    gml.tl.learn_metric(adata, layer="log", method="discriminant")
+    gml.tl.learn_metric(plain, method="discriminant")
     pd.testing.assert_frame_equal(gml.tl.rank_genes(adata), gml.tl.rank_genes(plain))
 
 
@@ -217,7 +217,7 @@ def test_the_order_of_cells_and_genes_does_not_matter(cells: AnnData) -> None:
     shuffled = cells[rng.permutation(cells.n_obs), rng.permutation(cells.n_vars)].copy()
     tables = []
     for adata in (cells.copy(), shuffled):
-        gml.tl.learn_metric(adata, method="spectral")
+        gml.tl.learn_metric(adata, method="discriminant")
         tables.append(gml.tl.rank_genes(adata, n_bootstrap=20, n_permutations=9))
     assert tables[0].index.tolist() == tables[1].index.tolist()
     pd.testing.assert_frame_equal(*tables, atol=1e-9, rtol=1e-6)
@@ -230,7 +230,7 @@ def test_the_order_of_patients_does_not_matter(cells: AnnData) -> None:
     renamed.obs["patient"] = renamed.obs["patient"].astype(str).map(dict(zip(names, names[::-1], strict=True)))
     tables = []
     for adata in (cells.copy(), renamed):
-        gml.tl.learn_metric(adata, method="spectral", n_points=8)
+        gml.tl.learn_metric(adata, method="discriminant", n_points=8)
         tables.append(plain(adata))
     pd.testing.assert_frame_equal(*tables, atol=1e-9, rtol=1e-6)
 
@@ -238,7 +238,7 @@ def test_the_order_of_patients_does_not_matter(cells: AnnData) -> None:
 def test_ties_are_broken_by_name(cells: AnnData) -> None:
     adata = cells[:, ::-1].copy()
     adata.var["highly_variable"] = np.arange(40) % 2 == 0
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     table = plain(adata)
     zero = table.index[table["importance"] == 0]
     assert len(zero) == 20
@@ -248,7 +248,7 @@ def test_ties_are_broken_by_name(cells: AnnData) -> None:
 def test_odd_classes_name_columns(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obs["disease"] = adata.obs["disease"].map({"disease_1": "a/b", "disease_2": "c d"})
-    gml.tl.learn_metric(adata, method="spectral", key_added="other")
+    gml.tl.learn_metric(adata, method="discriminant", key_added="other")
     table = gml.tl.rank_genes(adata, metric="other")
     np.testing.assert_allclose(table["direction_a/b"], -table["direction_c d"])
 
@@ -256,7 +256,7 @@ def test_odd_classes_name_columns(cells: AnnData) -> None:
 @pytest.mark.slow
 def test_same_on_any_number_of_workers(cells: AnnData) -> None:
     adata = cells.copy()
-    gml.tl.learn_metric(adata, method="spectral", n_points=5, rng=np.random.default_rng(0))
+    gml.tl.learn_metric(adata, method="discriminant", n_points=5, rng=np.random.default_rng(0))
     one, two = (gml.tl.rank_genes(adata, n_jobs=n_jobs) for n_jobs in (1, 2))
     pd.testing.assert_frame_equal(one, two, check_exact=True)
 
@@ -264,7 +264,7 @@ def test_same_on_any_number_of_workers(cells: AnnData) -> None:
 def test_needs_a_map_to_genes(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obsm["X_scVI"] = dense(adata)[:, :4]
-    gml.tl.learn_metric(adata, use_rep="X_scVI", method="spectral")
+    gml.tl.learn_metric(adata, use_rep="X_scVI", method="discriminant")
     with pytest.raises(ValueError, match=r"learned on 'X_scVI' and has no map to genes.*use_rep='X'.*by='correlation'"):
         gml.tl.rank_genes(adata)
 
@@ -315,7 +315,7 @@ def test_correlation_by_a_slow_loop(cells: AnnData, storage: str) -> None:
 def test_correlation_with_cells_on_disk(cells: AnnData, tmp_path: Path) -> None:
     adata = cells.copy()
     adata.obsm["X_scVI"] = np.tanh(dense(adata)[:, :4])
-    gml.tl.learn_metric(adata, use_rep="X_scVI", method="spectral")
+    gml.tl.learn_metric(adata, use_rep="X_scVI", method="discriminant")
     adata.write_h5ad(tmp_path / "cells.h5ad")
     opened = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     expected = gml.tl.rank_genes(adata, by="correlation", n_bootstrap=5, n_permutations=5)
@@ -331,7 +331,7 @@ def test_correlation_finds_what_a_representation_holds() -> None:
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=10)
     adata.obsm["X_scVI"] = np.arcsinh(adata.obsm["X_pca"])
-    gml.tl.learn_metric(adata, use_rep="X_scVI", method="spectral")
+    gml.tl.learn_metric(adata, use_rep="X_scVI", method="discriminant")
     table = gml.tl.rank_genes(adata, by="correlation")
     assert roc_auc_score(adata.var.loc[table.index, "disease_gene"], table["importance"]) > 0.8
     assert {"stable", "correlation_1_low", "correlation_2_high"} <= set(table)
@@ -343,7 +343,7 @@ def test_after_the_pcs_were_dropped(cells: AnnData) -> None:
     """The metric keeps its own way to genes."""
     adata = cells.copy()
     sc.pp.pca(adata, n_comps=5)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     expected = gml.tl.rank_genes(adata)
     del adata.varm["PCs"]
     pd.testing.assert_frame_equal(gml.tl.rank_genes(adata), expected)
@@ -357,7 +357,7 @@ def test_patients_without_a_disease_have_no_part(cells: AnnData) -> None:
     labelled = adata[known].copy()
     adata.obs["disease"] = adata.obs["disease"].where(known)
     for some in (adata, labelled):
-        gml.tl.learn_metric(some, method="spectral", n_points=None)
+        gml.tl.learn_metric(some, method="discriminant", n_points=None)
     one, two = gml.tl.rank_genes(adata), gml.tl.rank_genes(labelled)
     pd.testing.assert_frame_equal(one, two.loc[one.index], rtol=1e-5, atol=1e-9)
 
@@ -393,7 +393,7 @@ def test_genes_that_changed_since(cells: AnnData) -> None:
     """Counts put back into X after PCA would give parts that add up to nothing."""
     adata = cells.copy()
     sc.pp.pca(adata, n_comps=5)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     adata.X = np.expm1(dense(adata))
     with pytest.raises(ValueError, match=r"leave .* of the distance open.*by='correlation'"):
         gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0)
@@ -402,7 +402,7 @@ def test_genes_that_changed_since(cells: AnnData) -> None:
 @pytest.mark.slow
 def test_few_bootstraps_call_nothing_stable() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=40, n_features=5)
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     stable = [gml.tl.rank_genes(adata, n_bootstrap=n)["stable"].any() for n in (5, 30)]
     assert stable == [False, True]
 
@@ -412,5 +412,5 @@ def test_loadings_of_others_are_not_overwritten(cells: AnnData) -> None:
     adata.varm["LSI"] = np.linalg.qr(np.random.default_rng(0).standard_normal((adata.n_vars, 3)))[0]
     adata.obsm["X_lsi"] = dense(adata) @ adata.varm["LSI"]
     with pytest.raises(ValueError, match=r"must not be 'LSI': adata.varm\['LSI'\] is there and was not made by gml"):
-        gml.tl.learn_metric(adata, use_rep="X_lsi", method="spectral", key_added="LSI")
+        gml.tl.learn_metric(adata, use_rep="X_lsi", method="discriminant", key_added="LSI")
     assert adata.varm["LSI"].shape == (adata.n_vars, 3)

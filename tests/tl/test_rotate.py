@@ -16,7 +16,7 @@ from scipy.stats import ortho_group
 import gml
 from gml._metric import _rotation, new_basis
 from gml._metric._rotation import canonical, varimax
-from gml.methods import Auto, Spectral, Triplet
+from gml.methods import Auto, Discriminant, Triplet
 
 RNG = np.random.default_rng(0)
 LOADINGS = {
@@ -195,9 +195,9 @@ def learned() -> AnnData:
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=8)
     adata.obsm["latent"] = adata.obsm["X_pca"][:, :4].astype(np.float64)
-    gml.tl.learn_metric(adata, method="spectral", n_components=4, use_rep="X", key_added="genes")
+    gml.tl.learn_metric(adata, method="discriminant", n_components=4, use_rep="X", key_added="genes")
     gml.tl.learn_metric(adata, method=Triplet(max_iter=3), n_components=3, key_added="pcs")
-    gml.tl.learn_metric(adata, method="spectral", use_rep="latent", key_added="latent_space")
+    gml.tl.learn_metric(adata, method="discriminant", use_rep="latent", key_added="latent_space")
     return adata
 
 
@@ -268,7 +268,7 @@ def test_under_another_name(learned: AnnData) -> None:
 
 def test_rows_of_zeros_stay_last() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30, n_features=6, rng=0)
-    gml.tl.learn_metric(adata, method=Spectral(), n_components=2)
+    gml.tl.learn_metric(adata, method=Discriminant(), n_components=2)
     metric = gml.get.metric(adata)
     adata.uns["gml"]["components"] = np.vstack([metric.components, np.zeros((2, 6))])
     adata.obsm["X_gml"] = np.hstack([adata.obsm["X_gml"], np.zeros((adata.n_obs, 2))])
@@ -345,8 +345,8 @@ METHODS = {
     "triplet": Triplet(max_iter=2),
     "group lasso": Triplet(max_iter=5, penalty="group_lasso", reg=0.05),
     "nuclear": Triplet(max_iter=2, penalty="nuclear"),
-    "spectral": Spectral(),
-    "whitening": Spectral(whitening=1.0),
+    "discriminant": Discriminant(),
+    "whitening": Discriminant(whitening=1.0),
     "euclidean": gml.methods.Fixed("euclidean"),
 }
 

@@ -33,7 +33,7 @@ def cells() -> AnnData:
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=5)
     adata.obs["disease"] = adata.obs["disease"].where(adata.obs["patient"] != "P10")
-    gml.tl.learn_metric(adata, method="spectral", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", **FAST)
     gml.tl.learn_metric(adata, method=Triplet(max_iter=2, power=2), key_added="squared", **FAST)
     return adata
 
@@ -109,7 +109,7 @@ def test_planted_cells_lead() -> None:
     affected = adata.uns["simulation"]["affected_cell_type"]
     is_new = adata.obs["patient"].cat.codes >= 14
     train, new = adata[~is_new].copy(), adata[is_new].copy()
-    gml.tl.learn_metric(train, method="spectral", n_points=32)
+    gml.tl.learn_metric(train, method="discriminant", n_points=32)
     gml.tl.transform(new, gml.get.metric(train))
     for some in (train, new):
         gml.tl.score_cells(some, n_points=32)
@@ -119,7 +119,7 @@ def test_planted_cells_lead() -> None:
     names = train.obs["patient"].unique()
     labels = pd.Series(np.random.default_rng(0).permutation(["a", "b"] * 7), index=names)
     train.obs["disease"] = train.obs["patient"].astype(str).map(labels)
-    gml.tl.learn_metric(train, method="spectral", n_points=32)
+    gml.tl.learn_metric(train, method="discriminant", n_points=32)
     gml.tl.score_cells(train, n_points=32)
     means = train.obs.groupby("cell_type", observed=True)["gml_score"].mean()
     assert means.max() < 1.25 * train.obs["gml_score"].mean()
@@ -167,7 +167,7 @@ def test_weights_of_drawn_pairs() -> None:
 def test_some_pairs_instead_of_all() -> None:
     """Fewer pairs give about the same, the same for the same seed."""
     adata = gml.datasets.gaussian_cohort(n_patients=30, n_cells=20, rng=0)
-    gml.tl.learn_metric(adata, method="spectral", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", **FAST)
     found = []
     for call in ({"max_pairs": None}, {}, {"max_pairs": 200}, {"max_pairs": 200}, {"max_pairs": 200, "rng": 1}):
         gml.tl.score_cells(adata, **(FAST | call))
@@ -252,7 +252,7 @@ def test_bad_inputs(cells: AnnData, call: dict[str, Any], error: type[Exception]
 def test_samples_of_one_donor_are_not_compared() -> None:
     """Paired samples: the mean score of a patient is the contrast of their distances to other donors."""
     adata = gml.datasets.simulated_cohort(n_patients=8, n_cells=15, n_genes=40, n_disease_genes=5, paired=True)
-    gml.tl.learn_metric(adata, method="spectral", donor_key="donor")
+    gml.tl.learn_metric(adata, method="discriminant", donor_key="donor")
     gml.tl.score_cells(adata, n_points=None)
     patients = gml.tl.patient_distances(adata, n_points=None)
     distances = patients.obsp["gml_distances"]

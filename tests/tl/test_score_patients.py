@@ -14,7 +14,7 @@ from anndata import AnnData
 
 import gml
 from gml._ot import free_support_barycenter
-from gml.methods import Fixed, Spectral
+from gml.methods import Discriminant, Fixed
 from gml.solvers import Exact
 from gml.tl import _score_patients
 
@@ -157,7 +157,7 @@ def cells() -> AnnData:
     sc.pp.normalize_total(adata, target_sum=100)
     sc.pp.log1p(adata)
     sc.pp.pca(adata, n_comps=6)
-    gml.tl.learn_metric(adata, method=Spectral(), **FAST)
+    gml.tl.learn_metric(adata, method=Discriminant(), **FAST)
     gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=2, power=2), key_added="squared", **FAST)
     return adata
 
@@ -257,7 +257,7 @@ def test_without_a_gene_map(cells: AnnData) -> None:
     """Typical patients and patients are in one space: nothing warns."""
     adata = cells.copy()
     del adata.varm["PCs"]
-    gml.tl.learn_metric(adata, method="spectral", **FAST)
+    gml.tl.learn_metric(adata, method="discriminant", **FAST)
     patients = gml.tl.patient_distances(adata, **FAST)
     gml.tl.score_patients(adata, patients, **FAST)
     assert patients.obs[COLUMNS].notna().all(axis=None)

@@ -40,7 +40,7 @@ def prepared(cells: AnnData, *steps: str) -> tuple[AnnData, AnnData]:
 
 def learned(cells: AnnData, *steps: str, **kwargs: Any) -> tuple[AnnData, AnnData, gml.GroundMetric]:
     adata, query = prepared(cells, *steps)
-    gml.tl.learn_metric(adata, **{"method": "spectral"} | kwargs)
+    gml.tl.learn_metric(adata, **{"method": "discriminant"} | kwargs)
     return adata, query, gml.get.metric(adata)
 
 
@@ -179,7 +179,7 @@ def test_new_patients(cells: AnnData) -> None:
 def test_layer_of_the_metric(cells: AnnData) -> None:
     adata = cells.copy()
     adata.layers["log"], adata.X = adata.X, None
-    gml.tl.learn_metric(adata, layer="log", method="spectral")
+    gml.tl.learn_metric(adata, layer="log", method="discriminant")
     query = cells.copy()
     query.layers["log"] = query.X
     query.X = 100 * query.X
@@ -210,7 +210,7 @@ def test_without_a_map_to_genes(cells: AnnData) -> None:
 def test_without_a_map_to_genes_the_query_must_fit(cells: AnnData) -> None:
     adata = cells.copy()
     adata.obsm["X_pca"] = adata.X[:, :4].toarray()  # as after an integration: no varm["PCs"]
-    gml.tl.learn_metric(adata, method="spectral")
+    gml.tl.learn_metric(adata, method="discriminant")
     query = cells.copy()
     with pytest.raises(KeyError, match=r"adata.obsm has no 'X_pca'; it holds nothing"):
         gml.tl.transform(query, gml.get.metric(adata))

@@ -13,10 +13,10 @@ import gml
 from gml._cohort._design import Design
 from gml._evaluate import Result, inner_folds, run_fold
 from gml._evaluate._readouts import READOUTS
-from gml.methods import Auto, Fixed, Spectral, Triplet
+from gml.methods import Auto, Discriminant, Fixed, Triplet
 
-GRID = {"method": ["spectral"], "shrinkage": [0.9, 0.1], "n_components": [1, 2]}
-TWO = [{"method": ["euclidean"]}, {"method": ["spectral"], "shrinkage": [0.2]}]
+GRID = {"method": ["discriminant"], "shrinkage": [0.9, 0.1], "n_components": [1, 2]}
+TWO = [{"method": ["euclidean"]}, {"method": ["discriminant"], "shrinkage": [0.2]}]
 NAMES = [f"P{i:02}" for i in range(20)]
 TEST = ["P00", "P03", "P08", "P13", "P17"]
 TRAIN = [name for name in NAMES if name not in TEST]
@@ -74,7 +74,7 @@ def test_columns_and_rows(cells: AnnData, table: pd.DataFrame) -> None:
 def test_search_and_best(cells: AnnData, table: pd.DataFrame) -> None:
     search, best = table.attrs["search"], table.attrs["best"]
     assert search.columns.tolist() == ["candidate", "auc", "gain", "gain_error", "chosen"]
-    names = [f"Spectral(shrinkage={s}), n_components={k}" for k in (1, 2) for s in (0.9, 0.1)]
+    names = [f"Discriminant(shrinkage={s}), n_components={k}" for k in (1, 2) for s in (0.9, 0.1)]
     assert sorted(search["candidate"]) == sorted(names)
     assert set(table["chosen"]) <= set(names)
     assert search["chosen"].sum() == 1
@@ -110,7 +110,7 @@ def test_table_prints_and_joins(table: pd.DataFrame) -> None:
 def test_search_is_what_learning_and_measuring_gives(cells: AnnData, n_points: int | None) -> None:
     """Every candidate is learned on inner training patients and judged by loops, with public functions alone."""
     adata = cells[cells.obs["patient"].isin(NAMES[:12])].copy()
-    methods = [Fixed("euclidean"), Spectral(shrinkage=0.2), Triplet(max_iter=1, power=2)]
+    methods = [Fixed("euclidean"), Discriminant(shrinkage=0.2), Triplet(max_iter=1, power=2)]
     grid = {"method": methods, "n_points": [n_points]}
     found = tuned(adata, grid=grid, splits=1, n_inner_splits=2, rng=4).attrs["search"]
     truth = adata.obs.groupby("patient", observed=True)["disease"].first()
@@ -141,8 +141,8 @@ def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
     splits = [(NAMES[:14], NAMES[14:]), (NAMES[6:], NAMES[:6])]
     table = tuned(cells, splits=splits)
     chosen = chosen_of(table)
-    assert "Spectral(shrinkage=0.2)" in chosen
-    methods = {"euclidean": "euclidean", "Spectral(shrinkage=0.2)": Spectral(shrinkage=0.2)}
+    assert "Discriminant(shrinkage=0.2)" in chosen
+    methods = {"euclidean": "euclidean", "Discriminant(shrinkage=0.2)": Discriminant(shrinkage=0.2)}
     for number, (split, name) in enumerate(zip(splits, chosen, strict=True)):
         expected = gml.tl.cross_validate(cells, metrics=[methods[name]], splits=[split])
         found = table[table["split"] == number]
@@ -156,11 +156,11 @@ def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
 @pytest.mark.slow
 def test_chosen_numbers_of_points_and_rows_are_used(cells: AnnData) -> None:
     """Silhouette of the test patients, by public functions."""
-    grid = [{"method": ["euclidean"]}, {"method": ["spectral"], "n_components": [1], "n_points": [5]}]
+    grid = [{"method": ["euclidean"]}, {"method": ["discriminant"], "n_components": [1], "n_points": [5]}]
     table = tuned(cells, grid=grid, splits=[(TRAIN, TEST)])
-    assert chosen_of(table) == ["Spectral(), n_components=1, n_points=5"]
+    assert chosen_of(table) == ["Discriminant(), n_components=1, n_points=5"]
     part, rest = (cells[cells.obs["patient"].isin(names)].copy() for names in (TRAIN, TEST))
-    gml.tl.learn_metric(part, method="spectral", n_components=1, n_points=5)
+    gml.tl.learn_metric(part, method="discriminant", n_components=1, n_points=5)
     patients = gml.tl.patient_distances(rest, metric=gml.get.metric(part), n_points=5)
     expected = silhouette_score(patients.obsp["gml_distances"], patients.obs["disease"], metric="precomputed")
     np.testing.assert_allclose(table.loc[table["metric"] == "tuned", "silhouette"], expected)
@@ -173,10 +173,10 @@ def test_chosen_numbers_of_points_and_rows_are_used(cells: AnnData) -> None:
 @pytest.mark.usefixtures("one_readout")
 def test_forms_of_the_grid(cells: AnnData) -> None:
     forms: list[Any] = [
-        {"method": ["spectral"], "shrinkage": [0.9, 0.1], "whitening": [1.0]},
-        [{"method": ["spectral"], "shrinkage": [s], "whitening": [1.0]} for s in (0.9, 0.1)],
-        {"method": [Spectral(shrinkage=0.9, whitening=1.0), Spectral(shrinkage=0.1, whitening=1.0)]},
-        {"method": [Spectral(whitening=1.0)], "shrinkage": np.array([0.9, 0.1])},
+        {"method": ["discriminant"], "shrinkage": [0.9, 0.1], "whitening": [1.0]},
+        [{"method": ["discriminant"], "shrinkage": [s], "whitening": [1.0]} for s in (0.9, 0.1)],
+        {"method": [Discriminant(shrinkage=0.9, whitening=1.0), Discriminant(shrinkage=0.1, whitening=1.0)]},
+        {"method": [Discriminant(whitening=1.0)], "shrinkage": np.array([0.9, 0.1])},
     ]
     tables = [tuned(cells, grid=form, splits=1) for form in forms]
     first = tables[0].attrs
@@ -184,7 +184,7 @@ def test_forms_of_the_grid(cells: AnnData) -> None:
         assert table.attrs["best"] == first["best"]
         np.testing.assert_array_equal(table.attrs["search"]["auc"], first["search"]["auc"])
         names = [re.sub(r"np.float64\((.*?)\)", r"\1", name) for name in table.attrs["search"]["candidate"]]
-        assert names == [f"Spectral(shrinkage={s}, whitening=1.0)" for s in (0.9, 0.1)]
+        assert names == [f"Discriminant(shrinkage={s}, whitening=1.0)" for s in (0.9, 0.1)]
         pd.testing.assert_frame_equal(table.attrs["predictions"], first["predictions"])
 
 
@@ -192,13 +192,13 @@ def test_forms_of_the_grid(cells: AnnData) -> None:
 @pytest.mark.usefixtures("one_readout")
 def test_points_and_components_are_searched(cells: AnnData) -> None:
     """A single point per patient loses the modes that all patients share, whose noise hides the signal."""
-    grid = {"method": ["spectral"], "n_points": [1, None], "n_components": [None, 1]}
+    grid = {"method": ["discriminant"], "n_points": [1, None], "n_components": [None, 1]}
     table = tuned(cells, grid=grid, splits=1)
     search = table.attrs["search"].set_index("candidate")["auc"]
     assert len(search) == 4
     by_points = [tuned(cells, grid=grid | {"n_points": [n]}, splits=1).attrs["search"]["auc"] for n in (1, None)]
     for n_points, expected in zip((1, None), by_points, strict=True):
-        names = [f"Spectral(), n_components={k}, n_points={n_points}" for k in (None, 1)]
+        names = [f"Discriminant(), n_components={k}, n_points={n_points}" for k in (None, 1)]
         np.testing.assert_array_equal(search[names], expected)
     best = table.attrs["best"]
     assert best["n_points"] in (1, None)
@@ -215,15 +215,15 @@ def test_grid_that_is_searched_by_default() -> None:
     assert len(search) == 11
     assert search["candidate"].is_unique
     kinds = search["candidate"].str.partition("(")[0].value_counts()
-    assert kinds.to_dict() == {"Spectral": 8, "euclidean": 1, "Triplet": 2}
+    assert kinds.to_dict() == {"Discriminant": 8, "euclidean": 1, "Triplet": 2}
 
 
 @pytest.mark.usefixtures("one_readout")
 def test_few_patients_take_the_first(cells: AnnData) -> None:
     adata = cells[cells.obs["patient"].isin(NAMES[:8])].copy()
     table = tuned(adata, grid=TWO[::-1])
-    assert set(table["chosen"]) == {"Spectral(shrinkage=0.2)"}
-    assert table.attrs["best"]["method"] == Spectral(shrinkage=0.2)
+    assert set(table["chosen"]) == {"Discriminant(shrinkage=0.2)"}
+    assert table.attrs["best"]["method"] == Discriminant(shrinkage=0.2)
 
 
 # honesty
@@ -232,7 +232,7 @@ def test_few_patients_take_the_first(cells: AnnData) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 def test_choice_of_a_split_is_that_of_its_training_patients_alone(cells: AnnData) -> None:
-    grid = {"method": ["spectral"], "shrinkage": [0.9, 0.1], "n_points": [3, 6]}
+    grid = {"method": ["discriminant"], "shrinkage": [0.9, 0.1], "n_points": [3, 6]}
     for train, test in ((TRAIN, TEST), (NAMES[6:], NAMES[:6])):
         table = tuned(cells, grid=grid, splits=[(train, test)])
         alone = tuned(cells[cells.obs["patient"].isin(train)].copy(), grid=grid, splits=1).attrs["search"]
@@ -244,7 +244,7 @@ def test_choice_of_a_split_is_that_of_its_training_patients_alone(cells: AnnData
 @pytest.mark.parametrize("change", ["labels", "cells"])
 def test_outer_test_patients_choose_and_teach_nothing(cells: AnnData, change: str) -> None:
     splits = [(TRAIN, TEST)]
-    grid = {"method": ["spectral"], "shrinkage": [0.9, 0.1], "n_components": [1, 2], "n_points": [4]}
+    grid = {"method": ["discriminant"], "shrinkage": [0.9, 0.1], "n_components": [1, 2], "n_points": [4]}
     before = tuned(cells, grid=grid, splits=splits)
     adata, unchanged = cells.copy(), TEST
     if change == "labels":
@@ -274,7 +274,7 @@ def test_training_patients_choose(cells: AnnData) -> None:
     adata.obs["disease"] = adata.obs["patient"].map(dict(zip(NAMES, labels, strict=True))).to_numpy()
     splits = [(TRAIN, TEST)]
     real, random = (chosen_of(tuned(one, splits=splits))[0] for one in (cells, adata))
-    assert real == "Spectral(shrinkage=0.2)"
+    assert real == "Discriminant(shrinkage=0.2)"
     assert random == "euclidean"
 
 
@@ -334,20 +334,24 @@ def test_input_is_left_alone(cells: AnnData) -> None:
             ValueError,
             "'method', got one that names 'n_points', 'reg'",
         ),
-        ({"grid": {"method": ["spectral"], "margin": [1.0]}}, ValueError, r"names 'margin'; .* Spectral\(\) are 'shri"),
+        (
+            {"grid": {"method": ["discriminant"], "margin": [1.0]}},
+            ValueError,
+            r"names 'margin'; .* Discriminant\(\) are 'shri",
+        ),
         ({"grid": {"method": ["triplet"], "shrinkage": [1]}}, ValueError, r"'shrinkage'; .* Triplet\(\) are 'margin'"),
         ({"grid": {"method": ["euclidean"], "reg": [0.1]}}, ValueError, "`grid` names 'reg'"),
         ({"grid": {"method": ["auto"]}}, ValueError, "cannot hold the method 'auto', which is a search itself"),
         ({"grid": {"method": [Auto(n_splits=2)]}}, ValueError, "cannot hold the method 'auto'"),
         ({"grid": {"method": ["spectre"]}}, ValueError, "`method` must be one of .* got 'spectre'"),
-        ({"grid": {"method": ["spectral"], "shrinkage": [2.0]}}, ValueError, "`shrinkage` must be .* got 2.0"),
-        ({"grid": {"method": ["spectral"], "n_points": [0]}}, ValueError, "`n_points` must be .* got 0"),
+        ({"grid": {"method": ["discriminant"], "shrinkage": [2.0]}}, ValueError, "`shrinkage` must be .* got 2.0"),
+        ({"grid": {"method": ["discriminant"], "n_points": [0]}}, ValueError, "`n_points` must be .* got 0"),
         (
-            {"grid": {"method": ["spectral"], "n_components": [2, 4]}},
+            {"grid": {"method": ["discriminant"], "n_components": [2, 4]}},
             ValueError,
             "`n_components` must be an integer from 1 to 3, got 4",
         ),
-        ({"grid": {"method": "spectral"}}, TypeError, "needs to be a list"),
+        ({"grid": {"method": "discriminant"}}, TypeError, "needs to be a list"),
         # which learn_metric would refuse as the best
         (
             {"grid": {"method": ["euclidean", Fixed("cityblock")]}},
@@ -355,7 +359,7 @@ def test_input_is_left_alone(cells: AnnData) -> None:
             r"`grid` holds Fixed\(name='cityblock'\) .* only 'euclidean' can be tuned",
         ),
         (
-            {"grid": {"method": ["euclidean", "spectral"], "n_components": [1, 2]}},
+            {"grid": {"method": ["euclidean", "discriminant"], "n_components": [1, 2]}},
             ValueError,
             "only 'euclidean' can be tuned, without n_components: give it its own mapping",
         ),

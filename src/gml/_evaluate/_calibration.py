@@ -17,7 +17,7 @@ from scipy.special import log_softmax
 from gml._base import parallel
 from gml._metric import Displacements, can_teach, learning_pairs
 from gml._ot import Clouds, Ground, pair_distances, pairs_between
-from gml.methods import Spectral
+from gml.methods import Discriminant
 
 from ._knn import knn_probabilities
 from ._select import Candidate, refit
@@ -195,7 +195,7 @@ def cross_fit(
         return None
     learned_from = np.flatnonzero(teachers)
     teachers_points, displacements = points.of(learned_from), None
-    if isinstance(method, Spectral):  # whose plans serve all folds
+    if isinstance(method, Discriminant):  # whose plans serve all folds
         rng = np.random.default_rng(work.seed)
         part = design.of(learned_from)
         pairs = learning_pairs(part, target=method.target, max_pairs=method.max_pairs, rng=rng)

@@ -13,7 +13,7 @@ import pandas as pd
 from gml._base import parallel
 from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
 from gml._ot import Clouds, Ground, distances_among, pairs_between
-from gml.methods import Auto, Fixed, Spectral, Triplet
+from gml.methods import Auto, Discriminant, Fixed, Triplet
 
 from ._intervals import corrected_error
 from ._splits import random_splits
@@ -47,11 +47,13 @@ class Candidate:
 
 #: What ``method="auto"`` compares. The first one is kept unless another is better by more than one standard error.
 AUTO = (
-    Candidate("spectral + whitening + euclidean", Spectral(shrinkage="auto", whitening=1, euclidean=1, balanced=True)),
+    Candidate(
+        "discriminant + whitening + euclidean", Discriminant(shrinkage="auto", whitening=1, euclidean=1, balanced=True)
+    ),
     Candidate("euclidean", Fixed("euclidean")),
-    Candidate("whitening", Spectral(shrinkage=0.3, excess=0, whitening=1, balanced=True)),
-    Candidate("spectral", Spectral(shrinkage=0.5, balanced=True)),
-    Candidate("spectral + whitening", Spectral(shrinkage=0.1, whitening=1, balanced=True)),
+    Candidate("whitening", Discriminant(shrinkage=0.3, directions=0, whitening=1, balanced=True)),
+    Candidate("discriminant", Discriminant(shrinkage=0.5, balanced=True)),
+    Candidate("discriminant + whitening", Discriminant(shrinkage=0.1, whitening=1, balanced=True)),
 )
 TRIPLET = Candidate("triplet", Triplet(max_iter=10))
 
@@ -161,7 +163,7 @@ def judge(
     Shape (n_folds, n_candidates): means over held-out patients of the share of pairs (alike, unlike) of training
     patients in the right order. Donors and batches restrict the pairs as they do in learning.
     """
-    if displacements is None and any(isinstance(candidate.method, Spectral) for candidate in candidates):
+    if displacements is None and any(isinstance(candidate.method, Discriminant) for candidate in candidates):
         displacements = Displacements.solve(points, work=work)
     tasks = [(fold, candidate) for fold in folds for candidate in candidates]
     one = partial(_judge_one, points=points, design=design, displacements=displacements, work=work.sequential())
@@ -205,10 +207,10 @@ def refit(
 ) -> NDArray[np.float64]:
     """The map that some `patients` teach, whose `design` it is, shape (k, d); it does not warn.
 
-    For :class:`gml.methods.Spectral` the plans in `displacements`, of all `points`, are used again.
+    For :class:`gml.methods.Discriminant` the plans in `displacements`, of all `points`, are used again.
     """
     method, k = candidate.method, candidate.n_components
-    if not isinstance(method, Spectral) or displacements is None:
+    if not isinstance(method, Discriminant) or displacements is None:
         return learn(points.of(patients), design, method, n_components=k, work=work).components
     fit = fit_displacements(displacements, design, patients=patients, settings=method, n_components=k, work=work)
     if len(fit.components) == 0:

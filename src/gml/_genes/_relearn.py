@@ -12,7 +12,7 @@ from gml._cohort import Work
 from gml._measure import features_of, measure, read_cohort
 from gml._metric import Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
 from gml._ot import engine_of
-from gml.methods import MAX_PAIRS, Spectral
+from gml.methods import MAX_PAIRS, Discriminant
 from gml.solvers import NAMED, Exact, solver_name
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | N
     features = features_of(adata, metric, Columns())
     cohort = read_cohort(adata, metric.columns(adata, Columns(), design=True), features, work=work)
     cohort = cohort.of(cohort.known)
-    check_design(cohort.design, cohort.classes, method=Spectral(target=target_of(learned)))
+    check_design(cohort.design, cohort.classes, method=Discriminant(target=target_of(learned)))
     return measure(cohort, metric, work), work
 
 
@@ -61,10 +61,10 @@ def relearner_of(
     params, points, design = metric.params, measured.points, measured.cohort.design
     everyone = np.arange(len(design))
     settings, n_components = None, None
-    if params["learned_by"] == "spectral":
-        settings, n_components = Spectral(**params["learned_settings"]), params["n_components"]
+    if params["learned_by"] == "discriminant":
+        settings, n_components = Discriminant(**params["learned_settings"]), params["n_components"]
     elif params["learned_by"] == "triplet":
-        settings, n_components = Spectral(target=target_of(params)), len(metric.components)
+        settings, n_components = Discriminant(target=target_of(params)), len(metric.components)
     if settings is not None and settings.shrinkage == "auto":
         settings = replace(settings, shrinkage=displacements.shrinkage(design, everyone, settings))
     z = (points.x - points.x.mean(axis=0)) @ metric.components.T

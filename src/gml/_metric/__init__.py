@@ -1,6 +1,7 @@
 """Learning the ground metric, and the metric itself."""
 
 from ._comparison import compare
+from ._discriminant import fit_displacements, leading_axes
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
@@ -11,7 +12,6 @@ from ._resample import Relearner, Replicate, Reread, draw_patients, reread, unla
 from ._rotation import Rotation, new_basis, with_signs
 from ._sampling import learning_pairs, random_pairs
 from ._scaling import scaling
-from ._spectral import fit_displacements, leading_axes
 
 __all__ = [
     "Correlations",

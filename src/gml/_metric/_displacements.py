@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Design, Points, Work
     from gml._ot import Moments, Solution, Transport
-    from gml.methods import Spectral
+    from gml.methods import Discriminant
 
 MOST_GROUPS = 16  # of patients that are left out in turn
 MOST_DIMENSIONS = 200  # in which directions are searched; with thousands of genes the rest is noise, and slow
@@ -86,7 +86,7 @@ class Displacements:
         return cls(basis, points, pairs, solution, solution.moments(points))
 
     def scatters(
-        self, design: Design, patients: NDArray[np.intp], settings: Spectral
+        self, design: Design, patients: NDArray[np.intp], settings: Discriminant
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Within and between diseases, each (r, r), of some patients, whose design it is."""
         among, within, between = self._weights(design, patients, settings)
@@ -94,7 +94,7 @@ class Displacements:
         coefficients[:, among] = within, between
         return self.moments.scatter(coefficients[0]), self.moments.scatter(coefficients[1])
 
-    def shrinkage(self, design: Design, patients: NDArray[np.intp], settings: Spectral) -> float:
+    def shrinkage(self, design: Design, patients: NDArray[np.intp], settings: Discriminant) -> float:
         r"""How far to shrink the scatter within diseases :math:`S` towards a sphere, as Ledoit and Wolf (2004).
 
         .. math:: s = \min\bigl(1, \; \operatorname{Var}(S) / \lVert S - \operatorname{tr}(S) / r \, I \rVert^2\bigr)
@@ -126,7 +126,7 @@ class Displacements:
         return float(min(1.0, variance / from_sphere)) if from_sphere > 0 else 1.0
 
     def _weights(
-        self, design: Design, patients: NDArray[np.intp], settings: Spectral
+        self, design: Design, patients: NDArray[np.intp], settings: Discriminant
     ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
         """The pairs among the patients, and their weights."""
         place = np.full(max(self.pairs.max(), patients.max()) + 1, -1)

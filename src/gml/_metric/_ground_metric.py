@@ -35,7 +35,7 @@ class GroundMetric:
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> metric = gml.get.metric(adata)
     >>> metric.components.shape
     (2, 2)
@@ -127,7 +127,7 @@ class GroundMetric:
         --------
         >>> import gml, tempfile, pathlib
         >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-        >>> gml.tl.learn_metric(adata, method="spectral")
+        >>> gml.tl.learn_metric(adata, method="discriminant")
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "metric.h5"
         >>> gml.get.metric(adata).save(path)
         >>> gml.GroundMetric.load(path).components.shape

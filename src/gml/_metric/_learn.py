@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import warn
-from gml.methods import Fixed, Spectral, Triplet
+from gml.methods import Discriminant, Fixed, Triplet
 
+from ._discriminant import MOST_AXES, fit_discriminant
 from ._displacements import spanned_axes
 from ._fit import Fit
 from ._rotation import by_length, canonical
-from ._spectral import MOST_AXES, fit_spectral
 from ._triplet import fit_triplet
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 DEFAULT_K = 5  # of the triplet learner, as published
 ORDERED = (
-    "For an ordered disease pass method=gml.methods.Spectral(target='ordered'). It cannot be scored as classes; bin "
-    "it, or test it with gml.tl.permutation_test(..., statistic='mantel')."
+    "For an ordered disease pass method=gml.methods.Discriminant(target='ordered'). It cannot be scored as classes; "
+    "bin it, or test it with gml.tl.permutation_test(..., statistic='mantel')."
 )
 WITHOUT = "Distances without learning still work: gml.tl.patient_distances(adata, metric=None)."
 
 
 def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod | None = None) -> None:
     """Whether labels can teach a metric: two diseases, at least one of them with two patients, or two numbers."""
-    if isinstance(method, Spectral | Triplet) and method.target == "ordered":
+    if isinstance(method, Discriminant | Triplet) and method.target == "ordered":
         if design.values is None:
             msg = (
                 "An ordered disease (target='ordered', statistic='mantel') needs a column of numbers or of ordered "
@@ -77,8 +77,8 @@ def learn(
     """
     if isinstance(method, Fixed):
         return euclidean(points, n_components)
-    if isinstance(method, Spectral):
-        fit = fit_spectral(points, design, method, n_components=n_components, work=work)
+    if isinstance(method, Discriminant):
+        fit = fit_discriminant(points, design, method, n_components=n_components, work=work)
     else:
         k = min(DEFAULT_K, points.x.shape[1]) if n_components is None else n_components
         fit = fit_triplet(points, design, method, n_components=k, work=work)
@@ -86,7 +86,7 @@ def learn(
         warn(
             "Patients of different diseases are nowhere further apart than patients of the same disease, so there "
             "is no metric to learn; the Euclidean one is kept."
-            if isinstance(method, Spectral)
+            if isinstance(method, Discriminant)
             else f"The penalty {method.penalty!r} with `reg` {method.reg:g} leaves no feature, so there is no metric; "
             "the Euclidean one is kept. Lower `reg`; gml.tl.tune compares several."
         )

@@ -16,9 +16,9 @@ from gml._base import parallel
 from gml._ot import edge_weights, laplacian_product, unpacked
 
 from ._comparison import Comparison, compare, pair_weights
+from ._discriminant import closed_form, count_directions
 from ._learn import can_teach
 from ._sampling import limit_pairs, pairs_of, random_pairs
-from ._spectral import closed_form, count_directions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design
-    from gml.methods import Spectral, Target
+    from gml.methods import Discriminant, Target
 
     from ._displacements import Displacements
     from ._reading import Reading
@@ -113,7 +113,7 @@ class Relearner:
     """Inner products of the learned components with the axes of the displacements, shape (k, r)."""
     reading: Reading
     target: Target
-    settings: Spectral | None
+    settings: Discriminant | None
     """Of the closed form, with a number as its shrinkage; `None` keeps the learned map."""
     leading: NDArray[np.float64]
     """Axes for whitening and the Euclidean metric, shape (l, r)."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import warn
-from gml.methods import Spectral
+from gml.methods import Discriminant
 
+from ._discriminant import fit_discriminant
 from ._fit import check_apart
-from ._spectral import fit_spectral
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,10 +41,10 @@ def start_map(
         return orthogonal
     # in batches, no more pairs than one pass takes
     max_pairs = sum(len(objective.pairs) for objective in objectives) if lessons.in_batches else settings.max_pairs
-    found = fit_spectral(
+    found = fit_discriminant(
         lessons.points,
         lessons.design,
-        Spectral(target=settings.target, max_pairs=max_pairs),
+        Discriminant(target=settings.target, max_pairs=max_pairs),
         n_components=n_components,
         work=replace(lessons.work, seed=int(rng.integers(2**32))),
     ).components[:n_components]

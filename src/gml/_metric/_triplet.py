@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FEW = 3  # passes that may be worse than the start without a warning
-MUCH_WORSE = 2.0  # times the loss of a spectral start, which is a solution already
+MUCH_WORSE = 2.0  # times the loss of a discriminant start, which is a solution already
 
 
 def fit_triplet(
@@ -55,7 +55,7 @@ def fit_triplet(
 
 
 def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
-    bound = (MUCH_WORSE if settings.init == "spectral" else 1.0) * loss[0]
+    bound = (MUCH_WORSE if settings.init == "discriminant" else 1.0) * loss[0]
     if len(loss) > FEW and min(loss[1:]) > bound:
         warn(
             f"Learning went nowhere: the first of {len(loss)} passes has the lowest loss ({loss[0]:.4g}), and its map "

@@ -43,7 +43,7 @@ def loadings(adata: AnnData, *, key: str = "gml") -> pd.DataFrame:
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> gml.get.loadings(adata)["loading_1"].abs().idxmax()
     'signal'
     """

@@ -35,7 +35,7 @@ def metric(adata: AnnData, *, key: str = "gml") -> GroundMetric:
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> gml.get.metric(adata).classes.tolist()
     ['class_1', 'class_2', 'class_3']
     """

@@ -56,7 +56,7 @@ def scores(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=5)
+    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=5)
     >>> gml.get.scores(table).columns[:4].tolist()
     ['metric', 'readout', 'n_splits', 'mean']
     """

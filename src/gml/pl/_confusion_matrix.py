@@ -66,8 +66,8 @@ def confusion_matrix(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=3)
-    >>> ax = gml.pl.confusion_matrix(table, metric="spectral")
+    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
+    >>> ax = gml.pl.confusion_matrix(table, metric="discriminant")
     >>> [name.get_text() for name in ax.get_yticklabels()]
     ['class_1', 'class_2', 'class_3']
     """

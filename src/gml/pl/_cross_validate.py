@@ -79,10 +79,10 @@ def cross_validate(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=3)
+    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
     >>> ax = gml.pl.cross_validate(table)
     >>> [name.get_text() for name in ax.get_yticklabels()]
-    ['euclidean', 'spectral', 'majority', 'pseudobulk', 'lda']
+    ['euclidean', 'discriminant', 'majority', 'pseudobulk', 'lda']
     """
     check_axes(ax)
     marks = scores(table, score=score, versus=None).dropna(subset="mean")

@@ -75,7 +75,7 @@ def loadings(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> ax = gml.pl.loadings(adata, n_genes=3)
     >>> "signal" in [name.get_text() for name in ax.get_yticklabels()]
     True

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
 
-_MEANING = {"triplet": "triplet loss", "spectral": "within / between"}
+_MEANING = {"triplet": "triplet loss", "discriminant": "within / between"}
 _MOST_MARKERS = 30
 
 

@@ -75,7 +75,7 @@ def metric(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> ax = gml.pl.metric(adata, n_genes=3)
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('component 1', 'component 2')

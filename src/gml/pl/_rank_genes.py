@@ -63,7 +63,7 @@ def rank_genes(table: pd.DataFrame, *, n_genes: int = 15, by: str = "importance"
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=60, n_features=10)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> ax = gml.pl.rank_genes(gml.tl.rank_genes(adata), n_genes=3)
     >>> ax.get_yticklabels()[0].get_text()
     'signal'

@@ -71,7 +71,7 @@ def score_patients(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> patients = gml.tl.patient_distances(adata)
     >>> gml.tl.score_patients(adata, patients)
     >>> ax = gml.pl.score_patients(patients)

@@ -25,7 +25,7 @@ def spectrum(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axe
 
     For the closed form, its eigenvalues :math:`\mu` in falling order: by how much patients of different diseases are
     further apart along a direction than patients of the same disease, in units of the scatter within diseases (see
-    :class:`gml.methods.Spectral`). Those above 0 are blue, since only they can become directions of the metric. For
+    :class:`gml.methods.Discriminant`). Those above 0 are blue, since only they can become directions of the metric. For
     other methods, the squared lengths of the rows of the map. At most 30 are drawn.
 
     Parameters
@@ -54,7 +54,7 @@ def spectrum(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axe
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> ax = gml.pl.spectrum(adata)
     >>> ax.get_xlabel(), ax.get_ylabel()
     ('direction', 'excess between diseases, μ')

@@ -110,7 +110,7 @@ def sketch(
     (96, 2)
     >>> points.obs.groupby("patient", observed=True)["n_cells"].sum().tolist()
     [100, 100, 100, 100, 100, 100]
-    >>> gml.tl.learn_metric(points, method="spectral", n_points=16)
+    >>> gml.tl.learn_metric(points, method="discriminant", n_points=16)
     """
     check_anndata(adata)
     check_int(n_points, name="n_points")

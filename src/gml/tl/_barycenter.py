@@ -137,7 +137,7 @@ def barycenter(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> prototypes = gml.tl.barycenter(adata)
     >>> prototypes.obs["patient"].unique().tolist()
     ['class_1', 'class_2', 'class_3']

@@ -48,7 +48,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     use_rep: UseRep = None,
     layer: str | None = None,
     recompute: Literal["pca"] | None = None,
-    metrics: Sequence[str | AnyMethod] = ("euclidean", "spectral", "triplet"),
+    metrics: Sequence[str | AnyMethod] = ("euclidean", "discriminant", "triplet"),
     solver: SolverName | Solver = "exact",
     n_points: int | None = 64,
     splits: int | Iterable[tuple[Iterable[str], Iterable[str]]] = 20,
@@ -85,7 +85,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
         ``"pca"``: highly variable genes (if they are marked, or with more than 2,000 genes) and PCA are computed anew
         on the training patients of every split. Starts from genes, which must be normalised.
     metrics
-        What to compare: ``"euclidean"``, ``"spectral"``, ``"triplet"``, ``"auto"``, or settings from
+        What to compare: ``"euclidean"``, ``"discriminant"``, ``"triplet"``, ``"auto"``, or settings from
         :mod:`gml.methods`.
     splits
         Number of random 70/30 splits stratified by disease, or pairs of (training patients, test patients) by name.
@@ -132,9 +132,9 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> scores = gml.tl.cross_validate(adata, metrics=["euclidean", "spectral"], splits=2)
+    >>> scores = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=2)
     >>> sorted(scores["metric"].unique())
-    ['euclidean', 'lda', 'majority', 'pseudobulk', 'spectral']
+    ['euclidean', 'lda', 'majority', 'pseudobulk', 'discriminant']
     """
     check_anndata(adata)
     named = _name_metrics(metrics)

@@ -89,7 +89,7 @@ def enrich(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=60, n_features=20)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> table = gml.tl.rank_genes(adata)
     >>> sets = {"with signal": ["signal", "noise_1"], "without": ["noise_2", "noise_3"]}
     >>> gml.tl.enrich(table, sets, min_genes=2).index[0]

@@ -86,15 +86,15 @@ def learn_metric(
     layer
         Layer with the genes, instead of ``adata.X``.
     method
-        ``"auto"``, ``"triplet"``, ``"spectral"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
-        :class:`gml.methods.Triplet`, :class:`gml.methods.Spectral`.
+        ``"auto"``, ``"triplet"``, ``"discriminant"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
+        :class:`gml.methods.Triplet`, :class:`gml.methods.Discriminant`.
     solver
         How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"sliced"``, ``"centroids"`` or
         ``"partial"``, or settings from :mod:`gml.solvers`.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
-        of diseases but at least two for spectral (all, if it includes whitening or the Euclidean metric), for which it
-        is an upper bound.
+        of diseases but at least two for discriminant (all, if it includes whitening or the Euclidean metric), for which
+        it is an upper bound.
     n_points
         Each patient is represented by at most this many weighted k-means points; `None` takes every cell. It serves
         exact, partial and Sinkhorn transport; the other solvers read every cell, which is recorded as `None`.
@@ -137,7 +137,7 @@ def learn_metric(
     UserWarning
         If a batch has one disease only, if a method finds no difference between diseases, if the loss of a later pass
         is NaN or without bounds, where learning stops with the best map so far, or if all later passes of `Triplet`
-        are worse than the first (with ``init="spectral"``, more than twice as bad).
+        are worse than the first (with ``init="discriminant"``, more than twice as bad).
 
     Examples
     --------

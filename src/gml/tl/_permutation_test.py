@@ -17,7 +17,7 @@ from gml._measure import ResolvedMetric, check_splits_fit, measure, read_study
 from gml._metric import Displacements, random_pairs, scaling
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among
-from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
+from gml.methods import Auto, Discriminant, Fixed, Triplet, resolve_method
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,7 +55,7 @@ def permutation_test(
     batch_key: str | None = None,
     use_rep: UseRep = None,
     layer: str | None = None,
-    method: MethodName | AnyMethod = "spectral",
+    method: MethodName | AnyMethod = "discriminant",
     statistic: Statistic = "held_out",
     n_permutations: int = 199,
     solver: SolverName | Solver = "exact",
@@ -124,7 +124,7 @@ def permutation_test(
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
     is_ordered = isinstance(settings, Fixed) and statistic == "mantel"
-    cohort = read_study(adata, columns, work, method=Spectral(target="ordered") if is_ordered else settings)
+    cohort = read_study(adata, columns, work, method=Discriminant(target="ordered") if is_ordered else settings)
     learned = _check_fit(settings, statistic, cohort.design)
     check_splits_fit(cohort)
     points = measure(cohort, ResolvedMetric(), work).points
@@ -132,7 +132,7 @@ def permutation_test(
     if isinstance(learned, Fixed) and statistic != "held_out":
         clouds = Clouds.of(points, scaling(points, learned))  # which knows no labels
         fixed = distances_among(clouds, ground=Ground(metric=learned.ground), work=work)
-    elif isinstance(learned, Spectral):
+    elif isinstance(learned, Discriminant):
         pairs = random_pairs(len(points), learned.max_pairs, np.random.default_rng(work.seed))
         displacements = Displacements.solve(points, work=work, pairs=pairs)
     test = _Test(points, Candidate("", learned), statistic, displacements, fixed, work.sequential())
@@ -174,7 +174,7 @@ def _check_fit(method: AnyMethod, statistic: str, design: Design) -> Method:
     if isinstance(method, Auto):
         msg = "`method` must not be 'auto', which would choose anew in every permutation; name one method."
         raise ValueError(msg)
-    is_ordered = isinstance(method, Spectral | Triplet) and method.target == "ordered"
+    is_ordered = isinstance(method, Discriminant | Triplet) and method.target == "ordered"
     if statistic == "mantel" and design.values is None:  # noqa: PD011 (not of pandas)
         msg = "statistic='mantel' needs a disease column of numbers or of ordered categories."
         raise ValueError(msg)

@@ -32,7 +32,7 @@ from gml._measure import (
 )
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, check_ground
-from gml.methods import Spectral, Triplet
+from gml.methods import Discriminant, Triplet
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gml._measure import Measured, Metric, ResolvedMetric
     from gml.solvers import Solver, SolverName
 
-LEARNERS: dict[str, type[Spectral | Triplet]] = {"spectral": Spectral, "triplet": Triplet}
+LEARNERS: dict[str, type[Discriminant | Triplet]] = {"discriminant": Discriminant, "triplet": Triplet}
 
 
 @takes_mudata
@@ -140,7 +140,7 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     >>> cells = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
     >>> new = cells.obs["patient"].isin(["P09", "P10", "P11"])
     >>> query, reference = cells[new].copy(), cells[~new].copy()
-    >>> gml.tl.learn_metric(reference, method="spectral")
+    >>> gml.tl.learn_metric(reference, method="discriminant")
     >>> patients = gml.tl.predict(query, reference)
     >>> patients.obsm["gml_probabilities"].shape
     (3, 3)

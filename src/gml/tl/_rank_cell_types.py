@@ -53,7 +53,7 @@ def rank_cell_types(
     batch_key: str | None = None,
     use_rep: UseRep = None,
     layer: str | None = None,
-    method: MethodName | AnyMethod = "spectral",
+    method: MethodName | AnyMethod = "discriminant",
     solver: SolverName | Solver = "exact",
     n_points: int | None = 64,
     splits: int | Iterable[tuple[Iterable[str], Iterable[str]]] = 20,

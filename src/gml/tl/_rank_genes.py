@@ -66,7 +66,7 @@ def rank_genes(
     :func:`gml.tl.permutation_test` does and show what learning makes of nothing. Only both together make a gene
     `stable`.
 
-    For the triplet learner the closed form :class:`gml.methods.Spectral` stands in, with its own settings; the
+    For the triplet learner the closed form :class:`gml.methods.Discriminant` stands in, with its own settings; the
     Euclidean metric is the same for all. An estimated shrinkage, further rounds of plans and the choice of ``"auto"``
     are not repeated.
 
@@ -140,7 +140,7 @@ def rank_genes(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=60, n_features=10)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> table = gml.tl.rank_genes(adata)
     >>> table.index[table["stable"]].tolist()
     ['signal']

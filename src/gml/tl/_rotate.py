@@ -59,7 +59,7 @@ def rotate(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=60, n_features=10)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> gml.tl.rotate(adata)
     >>> gml.get.metric(adata).params["rotation"]
     'varimax'

@@ -98,7 +98,7 @@ def score_cells(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> gml.tl.score_cells(adata)
     >>> adata.obs["gml_score"].shape
     (180,)

@@ -106,7 +106,7 @@ def score_patients(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> patients = gml.tl.patient_distances(adata)
     >>> gml.tl.score_patients(adata, patients)
     >>> [name for name in patients.obs if "score" in name]

@@ -63,7 +63,7 @@ def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None 
     >>> import gml
     >>> cells = gml.datasets.gaussian_cohort(n_patients=9, n_cells=30)
     >>> new = cells[cells.obs["patient"].isin(cells.obs["patient"].unique()[:3])].copy()
-    >>> gml.tl.learn_metric(cells, method="spectral")
+    >>> gml.tl.learn_metric(cells, method="discriminant")
     >>> gml.tl.transform(new, gml.get.metric(cells))
     >>> new.obsm["X_gml"].shape
     (90, 2)

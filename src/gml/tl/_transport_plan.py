@@ -80,7 +80,7 @@ def transport_plan(
     --------
     >>> import gml
     >>> adata = gml.datasets.simulated_cohort(n_patients=6, n_cells=60, n_genes=100)
-    >>> gml.tl.learn_metric(adata, method="spectral")
+    >>> gml.tl.learn_metric(adata, method="discriminant")
     >>> plan = gml.tl.transport_plan(adata, "P00", "P01", n_points=None)
     >>> round(float(plan.sum()), 6)
     1.0

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 #: what is searched if nothing is given; the first point is kept unless another is better by a standard error
 GRID: list[dict[str, list[object]]] = [
-    {"method": ["spectral"], "shrinkage": ["auto"], "whitening": [1.0], "euclidean": [1.0], "balanced": [True]},
+    {"method": ["discriminant"], "shrinkage": ["auto"], "whitening": [1.0], "euclidean": [1.0], "balanced": [True]},
     {"method": ["euclidean"]},
-    {"method": ["spectral"], "shrinkage": [0.1, 0.3, 0.5], "whitening": [0.0, 1.0], "balanced": [True]},
-    {"method": ["spectral"], "shrinkage": [0.3], "excess": [0.0], "whitening": [1.0], "balanced": [True]},
+    {"method": ["discriminant"], "shrinkage": [0.1, 0.3, 0.5], "whitening": [0.0, 1.0], "balanced": [True]},
+    {"method": ["discriminant"], "shrinkage": [0.3], "directions": [0.0], "whitening": [1.0], "balanced": [True]},
     {"method": ["triplet"], "max_iter": [10], "reg": [0.1, 1.0]},
 ]
 
@@ -75,7 +75,7 @@ def tune(
         As in :func:`gml.tl.cross_validate`.
     grid
         What to compare, in the form of :class:`sklearn.model_selection.ParameterGrid`: lists of values by name, or
-        several such mappings. Names are `method` (``"euclidean"``, ``"spectral"``, ``"triplet"`` or settings),
+        several such mappings. Names are `method` (``"euclidean"``, ``"discriminant"``, ``"triplet"`` or settings),
         `n_components` and `n_points` (64 if it is not there) of :func:`gml.tl.learn_metric`, and all fields of the
         method, such as `shrinkage`, `whitening`, `margin`, `reg` or `power`. `None` takes a grid of eleven.
     splits
@@ -111,7 +111,7 @@ def tune(
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=18, n_cells=30)
-    >>> grid = {"method": ["spectral"], "shrinkage": [0.1, 0.5], "n_components": [1, 2]}
+    >>> grid = {"method": ["discriminant"], "shrinkage": [0.1, 0.5], "n_components": [1, 2]}
     >>> table = gml.tl.tune(adata, grid=grid, splits=2, n_inner_splits=3)
     >>> sorted(table.attrs["best"])
     ['method', 'n_components', 'n_points']

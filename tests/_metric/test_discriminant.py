@@ -11,9 +11,9 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Displacements, Fit, learn
+from gml._metric._discriminant import fit_discriminant, fit_displacements
 from gml._metric._displacements import principal_axes
-from gml._metric._spectral import fit_displacements, fit_spectral
-from gml.methods import Fixed, Spectral
+from gml.methods import Discriminant, Fixed
 from gml.solvers import Exact
 
 LABELS = {
@@ -43,8 +43,8 @@ def fit(
     rounds: int = 1,
     n_jobs: int = 1,
 ) -> Fit:
-    settings = Spectral(shrinkage=shrinkage, rounds=rounds)
-    return fit_spectral(
+    settings = Discriminant(shrinkage=shrinkage, rounds=rounds)
+    return fit_discriminant(
         points, Design(labels), settings, n_components=n_components, work=Work(Exact(), None, 0, n_jobs)
     )
 
@@ -66,7 +66,7 @@ def test_direct_eigenproblem(
 ) -> None:
     points = reference.random_points(rng, labels, 4)
     options = {"shrinkage": shrinkage, "rounds": rounds, "n_components": 2}
-    components, loss, _ = reference.fit_spectral(points, labels, **options)
+    components, loss, _ = reference.fit_discriminant(points, labels, **options)
     found = fit(points, labels, **options)
     assert found.components.shape == components.shape
     check_same_metric(found.components, components)
@@ -78,7 +78,7 @@ def test_rows_are_the_positive_directions(reference: ModuleType, rng: np.random.
     """Rows have the largest μ > 0 only, the largest first; n_components is an upper bound."""
     labels, d = LABELS["three"], 5
     points = reference.random_points(rng, labels, d)
-    rows, _, mu = reference.fit_spectral(points, labels, shrinkage=shrinkage, n_components=d)
+    rows, _, mu = reference.fit_discriminant(points, labels, shrinkage=shrinkage, n_components=d)
     n_positive = int((mu > 0).sum())
     assert 1 < n_positive < d
     found = fit(points, labels, shrinkage=shrinkage)
@@ -155,7 +155,7 @@ def test_more_features_than_points(
     np.testing.assert_allclose(basis @ basis.T, np.eye(n - 1), atol=1e-9)
     inside = replace(points, x=centred @ basis.T)
     options = {"shrinkage": shrinkage, "rounds": rounds, "n_components": 3}
-    components, loss, _ = reference.fit_spectral(inside, labels, **options)
+    components, loss, _ = reference.fit_discriminant(inside, labels, **options)
     found = fit(points, labels, **options)
     check_same_metric(found.components, components @ basis, rtol=1e-6)
     np.testing.assert_allclose(found.loss, loss, rtol=1e-8)
@@ -236,7 +236,7 @@ def test_no_excess_between_diseases(reference: ModuleType, rng: np.random.Genera
     """Pairs of one disease are the furthest apart."""
     points, labels = crossed(reference, rng, d)
     with pytest.warns(UserWarning, match=NOWHERE):
-        learned = learn(points, Design(labels), Spectral(), n_components=None, work=Work(Exact(), None, 0, 1))
+        learned = learn(points, Design(labels), Discriminant(), n_components=None, work=Work(Exact(), None, 0, 1))
     np.testing.assert_array_equal(learned.components, np.eye(d))
     found = fit(points, labels)
     assert found.components.shape == (0, d)
@@ -299,7 +299,7 @@ def test_learn_pads_with_zeros(reference: ModuleType) -> None:
     points = reference.make_points(list(map(np.array, clouds)))
     assert fit(points, labels).components.shape == (1, 2)
     for n_components, n_rows in [(None, 2), (2, 2), (1, 1)]:
-        found = learn(points, Design(labels), Spectral(), n_components=n_components, work=Work(Exact(), None, 0, 1))
+        found = learn(points, Design(labels), Discriminant(), n_components=n_components, work=Work(Exact(), None, 0, 1))
         assert found.components.shape == (n_rows, 2)
         assert not found.components[1:].any()
         check_same_metric(found.components, fit(points, labels).components)
@@ -311,7 +311,7 @@ def test_default_number_of_components(
 ) -> None:
     """As many as there are classes, at least two."""
     points = reference.random_points(rng, labels, 20)
-    found = learn(points, Design(labels), Spectral(), n_components=None, work=Work(Exact(), None, 0, 1))
+    found = learn(points, Design(labels), Discriminant(), n_components=None, work=Work(Exact(), None, 0, 1))
     assert found.components.shape == (expected, 20)
     check_same_metric(found.components, fit(points, labels, n_components=expected).components)
 
@@ -325,7 +325,7 @@ def test_balanced_scatters(reference: ModuleType, rng: np.random.Generator, labe
     displacements = Displacements.solve(points, work=Work(Exact(), None, 0, 1))
     everyone, basis = np.arange(len(labels)), displacements.basis
     expected = reference.balanced_moments(reference.second_moments(points, np.eye(3)), labels)
-    found = displacements.scatters(Design(labels), everyone, Spectral(balanced=True))
+    found = displacements.scatters(Design(labels), everyone, Discriminant(balanced=True))
     for scatter, moment in zip(found, expected, strict=True):
         np.testing.assert_allclose(basis.T @ scatter @ basis, moment, atol=1e-12)
 
@@ -335,8 +335,8 @@ def test_balance_matters_only_with_different_sizes(reference: ModuleType, rng: n
         labels = LABELS[name]
         points = reference.random_points(rng, labels, 3)
         plain, balanced = (
-            fit_spectral(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 0, 1))
-            for settings in (Spectral(), Spectral(balanced=True))
+            fit_discriminant(points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 0, 1))
+            for settings in (Discriminant(), Discriminant(balanced=True))
         )
         assert np.allclose(plain.components, balanced.components, rtol=1e-9) == is_even
 
@@ -350,7 +350,7 @@ def test_patients_that_are_there_twice(reference: ModuleType, rng: np.random.Gen
     for patients in (np.arange(6), more):
         displacements = Displacements.solve(points.of(patients), work=Work(Exact(), None, 0, 1))
         design = Design(labels[patients])
-        _, between = displacements.scatters(design, np.arange(len(patients)), Spectral(balanced=True))
+        _, between = displacements.scatters(design, np.arange(len(patients)), Discriminant(balanced=True))
         betweens.append(displacements.basis.T @ between @ displacements.basis)
     np.testing.assert_allclose(betweens[1], betweens[0], atol=1e-12)
 
@@ -366,9 +366,9 @@ def fit_sum(
     n_components: int | None = None,
     **settings: object,
 ) -> Fit:
-    excess, whitening, euclidean = weights
-    settings = Spectral(excess=excess, whitening=whitening, euclidean=euclidean, **settings)
-    return fit_spectral(points, Design(labels), settings, n_components=n_components, work=Work(Exact(), None, 0, 1))
+    directions, whitening, euclidean = weights
+    settings = Discriminant(directions=directions, whitening=whitening, euclidean=euclidean, **settings)
+    return fit_discriminant(points, Design(labels), settings, n_components=n_components, work=Work(Exact(), None, 0, 1))
 
 
 @pytest.mark.parametrize("n_components", [None, 1, 2, 4])
@@ -463,7 +463,7 @@ def test_no_excess_leaves_the_other_parts(
     expected = reference.sum_of_metrics(
         within, between, points.x, shrinkage=0.5, weights=(0.0, *weights[1:]), n_directions=0
     )
-    settings = Spectral(excess=1.0, whitening=weights[1], euclidean=weights[2])
+    settings = Discriminant(directions=1.0, whitening=weights[1], euclidean=weights[2])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = learn(points, Design(labels), settings, n_components=None, work=Work(Exact(), None, 0, 1))
@@ -515,8 +515,8 @@ def test_ordered_target(reference: ModuleType, rng: np.random.Generator, shrinka
     design = Design(np.argsort(np.argsort(values)), values)
     moments = reference.second_moments(points, np.eye(3))
     within, between = (reference.weighted_moments(moments, some) for some in reference.ordered_weights(values))
-    settings = Spectral(target="ordered", shrinkage=shrinkage)
-    found = fit_spectral(points, design, settings, n_components=None, work=Work(Exact(), None, 0, 1))
+    settings = Discriminant(target="ordered", shrinkage=shrinkage)
+    found = fit_discriminant(points, design, settings, n_components=None, work=Work(Exact(), None, 0, 1))
     expected = reference.sum_of_metrics(
         within, between, points.x, shrinkage=shrinkage, weights=(1.0, 0.0, 0.0), n_directions=2
     )
@@ -528,7 +528,7 @@ def test_two_ordered_classes_are_two_classes(reference: ModuleType, rng: np.rand
     points = reference.random_points(rng, labels, 3)
     design = Design(labels, 10.0 * labels)
     classes, ordered = (
-        fit_spectral(points, design, Spectral(target=target), n_components=None, work=Work(Exact(), None, 0, 1))
+        fit_discriminant(points, design, Discriminant(target=target), n_components=None, work=Work(Exact(), None, 0, 1))
         for target in ("classes", "ordered")
     )
     np.testing.assert_allclose(ordered.components, classes.components, rtol=1e-10)
@@ -538,7 +538,7 @@ def test_two_ordered_classes_are_two_classes(reference: ModuleType, rng: np.rand
 def test_spectrum_has_all_eigenvalues(reference: ModuleType, rng: np.random.Generator) -> None:
     labels = LABELS["three"]
     points = reference.random_points(rng, labels, 4)
-    _, _, mu = reference.fit_spectral(points, labels, shrinkage=0.5, n_components=2)
+    _, _, mu = reference.fit_discriminant(points, labels, shrinkage=0.5, n_components=2)
     np.testing.assert_allclose(fit(points, labels, n_components=1).spectrum, mu, rtol=1e-8)
 
 
@@ -546,7 +546,7 @@ def test_held_out_cells_do_not_shape_the_leading_axes(reference: ModuleType, rng
     """Plans of all patients are solved once, but what some of them teach is theirs alone."""
     labels = np.arange(8) % 2
     clouds = [rng.standard_normal((12, 60)) * np.linspace(0.2, 2, 60) for _ in labels]
-    train, settings = np.arange(6), Spectral(whitening=1, euclidean=1)
+    train, settings = np.arange(6), Discriminant(whitening=1, euclidean=1)
     maps = []
     for factor in (1.0, 5.0):
         points = reference.make_points([x * (factor if p > 5 else 1.0) for p, x in enumerate(clouds)])
@@ -593,8 +593,8 @@ def test_directions_of_thousands_of_genes_are_found_in_the_leading_ones() -> Non
     x = rng.standard_normal((20, 30, 900)) * np.linspace(2.0, 0.5, 900)
     x[:, :, 3] += 3.0 * labels[:, None]
     points = Points(x.reshape(600, 900), np.full(600, 1 / 30), 30 * np.arange(21), np.arange(600), np.arange(600))
-    found = fit_spectral(points, Design(labels), Spectral(), n_components=1, work=Work(Exact(), None, 0, 1)).components[
-        0
-    ]
+    found = fit_discriminant(
+        points, Design(labels), Discriminant(), n_components=1, work=Work(Exact(), None, 0, 1)
+    ).components[0]
     assert np.abs(found).argmax() == 3
     assert np.abs(found[3]) > 3 * np.sort(np.abs(found))[-2]

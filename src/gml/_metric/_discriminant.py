@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
-    from gml.methods import Spectral
+    from gml.methods import Discriminant
 
 logger = logging.getLogger(__name__)
 
@@ -37,15 +37,15 @@ class Part:
     """Mean squared distance within diseases over that between diseases."""
 
 
-def fit_spectral(
+def fit_discriminant(
     points: Points,
     design: Design,
-    settings: Spectral,
+    settings: Discriminant,
     *,
     n_components: int | None,
     work: Work,
 ) -> Fit:
-    """Solve the generalised eigenproblem of :class:`gml.methods.Spectral`, once per round of plans.
+    """Solve the generalised eigenproblem of :class:`gml.methods.Discriminant`, once per round of plans.
 
     `n_components` is an upper bound: fewer rows may be found, or none. `None` takes as many directions of disease as
     there are diseases, at least two, and all rows of what is put below them. The loss of a round is the mean squared
@@ -70,11 +70,11 @@ def fit_displacements(
     design: Design,
     *,
     patients: NDArray[np.intp],
-    settings: Spectral,
+    settings: Discriminant,
     n_components: int | None,
     work: Work,
 ) -> Fit:
-    """As :func:`fit_spectral`, of some `patients` whose `design` it is, from plans that are there already."""
+    """As :func:`fit_discriminant`, of some `patients` whose `design` it is, from plans that are there already."""
     leading = leading_axes(euclidean, patients)
     loss: list[float] = []
     displacements, part = euclidean, None
@@ -87,7 +87,7 @@ def fit_displacements(
         loss.append(part.loss)
         if len(part.components) == 0:
             break
-        logger.debug("spectral: %d components, within / between %.4g", len(part.components), loss[-1])
+        logger.debug("discriminant: %d components, within / between %.4g", len(part.components), loss[-1])
     found = np.empty((0, len(euclidean.basis))) if part is None else part.components
     spectrum = np.empty(0) if part is None else part.spectrum
     return Fit(found @ euclidean.basis, np.array(loss), spectrum)
@@ -98,7 +98,7 @@ def _solve(
     design: Design,
     *,
     patients: NDArray[np.intp],
-    settings: Spectral,
+    settings: Discriminant,
     leading: NDArray[np.float64],
     n_components: int | None,
 ) -> Part:
@@ -106,7 +106,7 @@ def _solve(
     shrinkage = settings.shrinkage
     if shrinkage == "auto":
         shrinkage = displacements.shrinkage(design, patients, settings)
-        logger.debug("spectral: shrinkage %.3f", shrinkage)
+        logger.debug("discriminant: shrinkage %.3f", shrinkage)
     return closed_form(
         *displacements.scatters(design, patients, settings),
         settings=settings,
@@ -117,7 +117,7 @@ def _solve(
     )
 
 
-def count_directions(design: Design, settings: Spectral, n_components: int | None) -> int:
+def count_directions(design: Design, settings: Discriminant, n_components: int | None) -> int:
     """Directions of disease that are looked for."""
     n_classes = len(np.unique(design.labels)) if settings.target == "classes" else 0
     return max(2, n_classes) if n_components is None else n_components
@@ -136,7 +136,7 @@ def closed_form(
     within: NDArray[np.float64],
     between: NDArray[np.float64],
     *,
-    settings: Spectral,
+    settings: Discriminant,
     shrinkage: float,
     leading: NDArray[np.float64],
     n_components: int | None,
@@ -145,7 +145,7 @@ def closed_form(
     """The directions of disease of two scatters (r, r), and what is put below them on the `leading` axes, (l, r)."""
     right = _shrunk(within, between, shrinkage)
     components, spectrum = _directions(between - within, right, n_components=n_directions)
-    parts = [(settings.excess, components)] if settings.excess and len(components) else []
+    parts = [(settings.directions, components)] if settings.directions and len(components) else []
     if settings.whitening:
         values, vectors = eigh(leading @ right @ leading.T)
         parts.append((settings.whitening, (vectors / np.sqrt(values)).T @ leading))
