@@ -18,6 +18,7 @@ from gml._base import parallel
 from gml._metric import Displacements, can_teach, learning_pairs
 from gml._ot import Clouds, Ground, pair_distances
 from gml.methods import Spectral
+from gml.solvers import Exact, learns
 
 from ._knn import knn_probabilities
 from ._select import Candidate, refit
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from gml.solvers import Solver
 
 N_FOLDS = 5
+N_POINTS = 64  # of a patient that teach, by exact plans, where the solver gives distances only
 SPREAD = 0.5  # standard deviation of log T before any patient is seen
 MOST = 100.0  # temperature; the least is one over it
 
@@ -197,12 +199,14 @@ def cross_fit(
     if not folds or not all(can_teach(design.labels[train]) for train in trains):
         return None
     taught = np.flatnonzero(teachers)
-    school, displacements = points.of(taught), None
+    school, displacements, teacher = points.of(taught), None, solver
+    if not learns(solver):
+        school, teacher = school.coarser(N_POINTS, seed=seed), Exact()
     if isinstance(method, Spectral):  # whose plans serve all folds
         pairs = learning_pairs(
             design.of(taught), target=method.target, max_pairs=method.max_pairs, rng=np.random.default_rng(seed)
         )
-        displacements = Displacements.solve(school, solver=solver, n_jobs=n_jobs, pairs=pairs)
+        displacements = Displacements.solve(school, solver=teacher, n_jobs=n_jobs, pairs=pairs)
     relearn = partial(
         _relearn,
         taught=taught,
@@ -210,7 +214,7 @@ def cross_fit(
         design=design,
         candidate=Candidate("again", method, n_components),
         displacements=displacements,
-        solver=solver,
+        solver=teacher,
         seed=seed,
     )
     maps = list(parallel(relearn, trains, n_jobs=n_jobs, description="learning without some patients"))

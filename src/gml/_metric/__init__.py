@@ -4,7 +4,7 @@ from ._comparison import compare
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
-from ._learn import DEFAULT_K, can_teach, check_design, euclidean, finish, learn
+from ._learn import DEFAULT_K, can_teach, check_design, check_solver, euclidean, finish, learn
 from ._path import fit_path
 from ._penalty import SPARSE
 from ._read import read_metric
@@ -31,6 +31,7 @@ __all__ = [
     "Rotation",
     "can_teach",
     "check_design",
+    "check_solver",
     "compare",
     "draw_patients",
     "euclidean",

@@ -8,6 +8,7 @@ import numpy as np
 
 from gml._base import warn
 from gml.methods import Fixed, Spectral, Triplet
+from gml.solvers import learns, solver_name
 
 from ._displacements import spanned_axes
 from ._fit import Fit
@@ -16,6 +17,8 @@ from ._spectral import MOST_AXES, fit_spectral
 from ._triplet import fit_triplet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points
@@ -55,6 +58,17 @@ def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod
         shown = found if len(classes) < 10 else f"{len(classes)} diseases of one patient"
         hint = WITHOUT if design.values is None else ORDERED
         msg = f"Learning needs at least one disease with two patients, got {shown} (patients). {hint}"
+        raise ValueError(msg)
+
+
+def check_solver(solver: Solver, methods: Iterable[AnyMethod]) -> None:
+    """Whether the solver can learn by the methods; those that are not learned ask nothing of it."""
+    if not learns(solver) and not all(isinstance(method, Fixed) for method in methods):
+        msg = (
+            f"solver={solver_name(solver)!r} cannot learn a metric: it gives distances, under fixed metrics or under "
+            "a metric that is stored. Learn with solver='exact'; gml.tl.patient_distances and gml.tl.predict can then "
+            f"apply the metric with solver={solver_name(solver)!r}."
+        )
         raise ValueError(msg)
 
 

@@ -93,8 +93,6 @@ def solve(
         return EdgeSolution(plans, clouds.z, ground.power)
     if isinstance(solver, Sinkhorn):
         return solve_sinkhorn(clouds, pairs, ground=ground, solver=solver)
-    if isinstance(solver, Sliced):
-        return solve_sliced(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
     return solve_gaussian(clouds, pairs, ground=ground, n_jobs=n_jobs, components=components)
 
 
@@ -122,6 +120,8 @@ def pair_distances(
     """Distances of `pairs`, shape (n_pairs,); warns if some did not converge, and adds to `ended` how it went."""
     if isinstance(solver, PlanSolver):
         return transport(clouds, pairs, ground=ground, solver=solver, plans=False, n_jobs=n_jobs).distances
+    if isinstance(solver, Sliced):
+        return solve_sliced(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
     solution = solve(clouds, pairs, ground=ground, solver=solver, n_jobs=n_jobs)
     warn_of(solution.convergence, solver)
     if ended is not None and solution.convergence is not None:

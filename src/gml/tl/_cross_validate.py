@@ -12,6 +12,7 @@ from gml._base import check_choice, check_n_jobs, check_n_points, check_seed, pa
 from gml._cohort import types_of_cells
 from gml._evaluate import Study, run_fold, tabulate
 from gml._measure import check_distances_fit, check_genes, read_composition, read_splits, read_study, refit_pca, rescale
+from gml._metric import check_solver
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among, has_shared_support, represent, type_key
 from gml.methods import AnyMethod, Fixed, resolve_method
@@ -135,6 +136,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     check_n_points(n_points)
     named = _name_metrics(metrics)
     solver = resolve_solver(solver)
+    check_solver(solver, named.values())
     seed = check_seed(rng)
     if refit is not None:
         check_choice(refit, name="refit", choices=["pca"])

@@ -11,7 +11,7 @@ from gml._anndata import check_anndata, check_key_added, find_gene_map
 from gml._base import check_int, check_n_jobs, check_n_points, check_seed, warn
 from gml._evaluate import learn_any
 from gml._measure import check_key_is_free, embed_cells, read_study, store_metric
-from gml._metric import GroundMetric, with_signs
+from gml._metric import GroundMetric, check_solver, with_signs
 from gml._mudata import takes_mudata
 from gml._ot import on_support_of, represent, type_key, used_points
 from gml.methods import Fixed, method_name, resolve_method, settings_of
@@ -83,8 +83,8 @@ def learn_metric(
         ``"auto"``, ``"triplet"``, ``"spectral"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
         :class:`gml.methods.Triplet`, :class:`gml.methods.Spectral`.
     solver
-        How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"sliced"``, ``"centroids"`` or
-        ``"unbalanced"``, or settings from :mod:`gml.solvers`.
+        How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"centroids"`` or ``"unbalanced"``, or
+        settings from :mod:`gml.solvers`; ``"sliced"`` only for a method that is not learned.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
         of diseases but at least two for spectral (all, if it includes whitening or the Euclidean metric), for which it
@@ -122,7 +122,7 @@ def learn_metric(
         If a column, layer or representation is missing.
     ValueError
         If a cell has no patient, a patient two diseases, the features are not finite, there are not two diseases of
-        which one has two patients, or a setting is out of range.
+        which one has two patients, the solver gives distances only (``"sliced"``), or a setting is out of range.
     MemoryError
         Before the work, if points or plans cannot fit into the memory of this machine.
 
@@ -143,6 +143,7 @@ def learn_metric(
     """
     check_anndata(adata)
     method_settings, solver_settings = resolve_method(method), resolve_solver(solver)
+    check_solver(solver_settings, [method_settings])
     check_key_added(key_added)
     check_n_jobs(n_jobs)
     check_n_points(n_points)

@@ -13,7 +13,7 @@ from gml._anndata import check_anndata
 from gml._base import check_choice, check_int, check_n_jobs, check_n_points, check_seed, parallel
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
 from gml._measure import check_distances_fit, read_study
-from gml._metric import Displacements, random_pairs, scaling
+from gml._metric import Displacements, check_solver, random_pairs, scaling
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among, on_support_of, represent, type_key
 from gml.methods import Auto, Fixed, Spectral, Triplet, resolve_method
@@ -125,6 +125,7 @@ def permutation_test(
     check_choice(statistic, name="statistic", choices=["held_out", *STATISTICS])
     settings = resolve_method(method)
     solver = resolve_solver(solver)
+    check_solver(solver, [settings])
     seed = check_seed(rng)
     cohort = read_study(
         adata,

@@ -14,7 +14,7 @@ from gml._base import check_seed, warn
 from gml._cohort import groups_of_cells
 from gml._evaluate import Predictions
 from gml._measure import read_splits, read_study
-from gml._metric import can_teach
+from gml._metric import can_teach, check_solver
 from gml._mudata import takes_mudata
 from gml.methods import resolve_method
 from gml.solvers import Centroids, resolve_solver
@@ -142,8 +142,8 @@ def rank_cell_types(
     """
     check_anndata(adata)
     check_no_sketch(adata, why="its points have no cell types")
-    resolve_method(method)
-    if isinstance(resolve_solver(solver), Centroids):
+    check_solver(solver := resolve_solver(solver), [resolve_method(method)])
+    if isinstance(solver, Centroids):
         msg = "`solver` must not be 'centroids': within one cell type there is nothing to transport; take 'exact'."
         raise ValueError(msg)
     seed = check_seed(rng)

@@ -13,6 +13,7 @@ from gml._anndata import check_anndata
 from gml._base import check_int, check_n_jobs, check_n_points, check_seed, parallel
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
 from gml._measure import check_distances_fit, read_splits, read_study, rescale
+from gml._metric import check_solver
 from gml._mudata import takes_mudata
 from gml._ot import on_support_of, represent, type_key
 from gml.methods import Auto, Fixed, resolve_method
@@ -122,6 +123,7 @@ def tune(
     check_int(n_inner_splits, name="n_inner_splits", low=2)
     candidates = _candidates(GRID if grid is None else grid)
     solver = resolve_solver(solver)
+    check_solver(solver, [candidate.method for candidate in candidates])
     seed = check_seed(rng)
     cohort = read_study(
         adata,
