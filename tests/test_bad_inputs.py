@@ -575,9 +575,9 @@ BAD: dict[str, Row] = {
     "query is no AnnData": (nothing, lambda a: gml.tl.predict(None, a), TypeError, ["`query`", "NoneType"]),
     # reading
     "no metric to read": (nothing, read(key="x"), KeyError, ["'x'", "'gml'", "gml.tl.learn_metric"]),
-    "no metric to rank by": (nothing, rank(key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "no metric to rank by": (nothing, rank(metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
     "no way to genes": (
-        nothing, rank(key="blind"), ValueError, ["'blind'", "'latent'", "use_rep='X'"],
+        nothing, rank(metric="blind"), ValueError, ["'blind'", "'latent'", "use_rep='X'"],
     ),
     "one disease to rank": (keep("P00", "P02"), rank(), ValueError, ["'disease_1': 2"]),
     # validating
@@ -818,9 +818,9 @@ BAD: dict[str, Row] = {
         nothing, score(lambda p: setattr(p, "obs_names", [f"X{i}" for i in range(6)])),
         ValueError, ["6 of the 6", "'X0'"],
     ),
-    "scores by no metric": (nothing, score(key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "scores by no metric": (nothing, score(metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
     "scores of one disease": (keep("P00", "P02"), score(n_points=None), ValueError, ["two diseases", "'disease_1'"]),
-    "cells by no metric": (nothing, apply(gml.tl.score_cells, key="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
+    "cells by no metric": (nothing, apply(gml.tl.score_cells, metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
     "cells of one disease": (
         keep("P00", "P02"), apply(gml.tl.score_cells), ValueError, ["two diseases", "'disease_1': 2"],
     ),

@@ -70,7 +70,6 @@ SOLVERS = {
     "gaussian": {"solver": gml.solvers.Gaussian(n_components=2)},
     "bic": {"solver": gml.solvers.Gaussian(n_components="bic", max_components=3)},
     "sliced": {"solver": gml.solvers.Sliced(n_projections=10)},
-    "max-sliced": {"solver": gml.solvers.Sliced(n_projections=5, maximum=True)},
     "centroids": {"solver": gml.solvers.Centroids(per_patient=True)},
 }
 METHODS = {
@@ -294,7 +293,7 @@ LEARNED: dict[str, dict[str, Any]] = {
     "triplet": {"method": METHODS["batches"], "donor_key": "donor", "batch_key": "batch"},
     "early": {"method": METHODS["early"], "solver": gml.solvers.Sinkhorn(epsilon=0.3, debias=False)},
     "auto": {"method": METHODS["auto"], "n_points": None, "layer": "logs"},
-    "euclidean": {"method": "euclidean", "solver": gml.solvers.Sliced(seed=3, maximum=True)},
+    "euclidean": {"method": "euclidean", "solver": gml.solvers.Sliced(seed=3)},
     "centroids": {"method": "discriminant", "solver": gml.solvers.Centroids(per_patient=True)},
     "gaussian": {"method": "triplet", "solver": gml.solvers.Gaussian(n_components="bic", max_components=2)},
     "other columns": {"method": "discriminant", "patient_key": "donor", "disease_key": "batch"},

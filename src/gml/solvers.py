@@ -158,14 +158,16 @@ class Gaussian(Solver):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sliced(Solver):
-    r"""Sliced transport: exact on random lines through the learned space, of all cells :cite:p:`Bonneel2015`.
+    r"""Sliced transport: exact on random lines through the space of the cells, of all cells :cite:p:`Bonneel2015`.
 
     .. math:: D_{pq} = \frac{1}{T} \sum_{t=1}^T W_q^q(\theta_t^\top L p, \theta_t^\top L q)
 
-    with directions :math:`\theta_t` on the sphere, in orthonormal sets :cite:p:`Rowland2019`, or the largest over
-    directions, of which a local maximum is found. Time and memory grow as
-    :math:`n \log n` and :math:`n` in the cells, so tens of thousands of cells per patient are no burden.
-    `n_points` plays no part: every cell is read.
+    with directions :math:`\theta_t` on the sphere, in orthonormal sets :cite:p:`Rowland2019`. For power 1 it is what
+    :func:`ot.sliced.sliced_wasserstein_distance` returns, for power 2 its square, the cost, as with every solver here.
+    Time and memory grow as :math:`n \log n` and :math:`n` in the cells, so tens of thousands of cells per patient are
+    no burden. `n_points` plays no part: every cell is read.
+
+    It measures distances, under a fixed or a learned metric; no metric can be learned with it.
 
     Examples
     --------
@@ -176,16 +178,12 @@ class Sliced(Solver):
 
     n_projections: int = 50
     """Directions T."""
-    maximum: bool = False
-    """Whether to take, instead of the mean over directions, the largest over all directions (max-sliced
-    :cite:p:`Deshpande2019`), sought by ascent from the best of the T."""
     seed: int = 0
     """Of the directions, which are the same for all pairs and calls."""
 
     def __post_init__(self) -> None:
         """Check every field once."""
         check_int(self.n_projections, name="n_projections")
-        check_choice(self.maximum, name="maximum", choices=[True, False])
         check_int(self.seed, name="seed", low=0)
 
 

@@ -193,7 +193,7 @@ def test_predicts_with_the_reference(adata: AnnData) -> None:
 def test_messages(adata: AnnData) -> None:
     with pytest.raises(KeyError, match=r"no 'cluster'.*cell_type.*Centroids\(cell_type_key="):
         gml.tl.patient_distances(adata, metric=None, use_rep="X", solver=Centroids(cell_type_key="cluster"))
-    with pytest.raises(ValueError, match=r"`cell_type_key` must be None with solver='centroids'"):
+    with pytest.raises(ValueError, match=r"`solver` must not be 'centroids' where the cells of each type"):
         gml.tl.patient_distances(adata, metric=None, use_rep="X", solver=SHARED, cell_type_key="cell_type")
     with pytest.raises(ValueError, match=r"neighbors_only=2 needs solver='exact'"):
         gml.tl.patient_distances(adata, metric=None, use_rep="X", solver=SHARED, neighbors_only=2)

@@ -69,7 +69,7 @@ def test_a_new_solver_predicts_and_is_scored(adata: AnnData, means: Means) -> No
 
 def test_what_a_solver_cannot_do_is_refused(adata: AnnData, means: Means) -> None:
     before = adata.copy()
-    with pytest.raises(ValueError, match=r"solver='means' gives distances only.*solver='exact'"):
+    with pytest.raises(ValueError, match=r"solver='means' cannot learn a metric.*solver='exact'"):
         gml.tl.learn_metric(adata, method="discriminant", solver=means)
     with pytest.raises(ValueError, match=r"solver='means'.*Euclidean and learned metrics only.*'cityblock'"):
         gml.tl.patient_distances(adata, metric=gml.methods.Fixed("cityblock"), solver=means)

@@ -63,7 +63,7 @@ def test_what_comes_out(query: AnnData, reference: AnnData) -> None:
     np.testing.assert_array_equal(patients.obsm["gml_distances"], measured.obsm["gml_distances"])
     np.testing.assert_array_equal(patients.X, measured.X)
     expected = measured.uns["gml"]["params"] | {"n_neighbors": 5, "calibrate": True}
-    del expected["neighbors_only"], expected["groupby"]
+    del expected["neighbors_only"], expected["cell_type_key"]
     assert patients.uns["gml"]["params"] == expected
     assert {name: type(value) for name, value in patients.uns["gml"]["calibration"].items()} == {
         "temperature": float,

@@ -6,7 +6,7 @@ ones. Here every reference patient is measured under a metric that was learned w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,8 +16,9 @@ from scipy.special import log_softmax
 
 from gml._base import parallel
 from gml._metric import Displacements, can_teach, learning_pairs
-from gml._ot import Clouds, Ground, pair_distances, pairs_between
+from gml._ot import Clouds, Ground, engine_of, pair_distances, pairs_between
 from gml.methods import Discriminant
+from gml.solvers import Exact
 
 from ._knn import knn_probabilities
 from ._select import Candidate, refit
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from gml.methods import Method
 
 N_FOLDS = 5
+N_POINTS = 64  # of a patient that teach, by exact plans, where the solver gives distances only
 SPREAD = 0.5  # standard deviation of log T before any patient is seen
 MOST = 100.0  # temperature; the least is one over it
 
@@ -194,18 +196,21 @@ def cross_fit(
     if not folds or not all(can_teach(design.labels[train]) for train in trains):
         return None
     learned_from = np.flatnonzero(teachers)
-    teachers_points, displacements = points.of(learned_from), None
+    teachers_points, displacements, learning = points.of(learned_from), None, work
+    if not engine_of(work.solver).learns:
+        teachers_points = teachers_points.coarser(N_POINTS, seed=work.seed)
+        learning = replace(work, solver=Exact())
     if isinstance(method, Discriminant):  # whose plans serve all folds
         rng = np.random.default_rng(work.seed)
         part = design.of(learned_from)
         pairs = learning_pairs(part, target=method.target, max_pairs=method.max_pairs, rng=rng)
-        displacements = Displacements.solve(teachers_points, work=work, pairs=pairs)
+        displacements = Displacements.solve(teachers_points, work=learning, pairs=pairs)
     relearn = partial(
         _relearn,
         points=teachers_points,
         candidate=Candidate("again", method, n_components),
         displacements=displacements,
-        work=work.sequential(),
+        work=learning.sequential(),
     )
     tasks = [(design.of(train), np.searchsorted(learned_from, train)) for train in trains]
     maps = list(parallel(relearn, tasks, n_jobs=work.n_jobs, description="learning without some patients"))

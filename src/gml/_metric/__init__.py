@@ -5,7 +5,7 @@ from ._discriminant import fit_displacements, leading_axes
 from ._displacements import Displacements
 from ._fit import Fit
 from ._ground_metric import GroundMetric
-from ._learn import can_teach, check_design, euclidean, finish, learn
+from ._learn import can_teach, check_design, check_solver, euclidean, finish, learn
 from ._read import read_metric
 from ._reading import Correlations, Parts, Reading
 from ._resample import Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
@@ -26,6 +26,7 @@ __all__ = [
     "Rotation",
     "can_teach",
     "check_design",
+    "check_solver",
     "compare",
     "draw_patients",
     "euclidean",

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import warn
+from gml._ot import engine_of
 from gml.methods import Discriminant, Fixed, Triplet
+from gml.solvers import solver_name
 
 from ._discriminant import MOST_AXES, fit_discriminant
 from ._displacements import spanned_axes
@@ -16,10 +18,13 @@ from ._rotation import by_length, canonical
 from ._triplet import fit_triplet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod, Method
+    from gml.solvers import Solver
 
 DEFAULT_K = 5  # of the triplet learner, as published
 ORDERED = (
@@ -54,6 +59,17 @@ def check_design(design: Design, classes: NDArray[np.str_], *, method: AnyMethod
         shown = found if len(classes) < 10 else f"{len(classes)} diseases of one patient"
         hint = WITHOUT if design.values is None else ORDERED
         msg = f"Learning needs at least one disease with two patients, got {shown} (patients). {hint}"
+        raise ValueError(msg)
+
+
+def check_solver(solver: Solver, methods: Iterable[AnyMethod]) -> None:
+    """Whether the solver can learn by the methods; those that are not learned ask nothing of it."""
+    if not engine_of(solver).learns and not all(isinstance(method, Fixed) for method in methods):
+        msg = (
+            f"solver={solver_name(solver)!r} cannot learn a metric: it gives distances, under fixed metrics or under "
+            "a metric that is stored. Learn with solver='exact'; gml.tl.patient_distances and gml.tl.predict can then "
+            f"apply the metric with solver={solver_name(solver)!r}."
+        )
         raise ValueError(msg)
 
 

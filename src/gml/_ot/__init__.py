@@ -3,7 +3,7 @@
 from ._barycenter import Barycenter, barycenter_start, free_support_barycenter
 from ._clouds import Clouds, Ground, all_pairs, join, pairs_between, square
 from ._cost import ground_cost
-from ._engine import Engine, engine_of, register
+from ._engine import Engine, check_ground, check_types_apart, engine_of, register
 from ._entropic_engine import SinkhornEngine
 from ._exact import solve_exact
 from ._gaussian import GaussianEngine
@@ -12,11 +12,9 @@ from ._nearest import Nearest, nearest_patients
 from ._pairwise import Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._plans import EdgeSolution, PlanEngine
-from ._sliced_engine import SlicedEngine
+from ._sliced import SlicedEngine
 from ._solution import Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
 from ._solve import (
-    check_ground,
-    check_types_apart,
     distances_among,
     on_support_of,
     pair_distances,

@@ -113,3 +113,23 @@ def engine_of(solver: Solver) -> Engine[Any]:
         msg = f"`solver` must be one that gml knows ({known}), got {solver!r}, for which no engine was registered."
         raise TypeError(msg)
     return engine
+
+
+def check_ground(solver: Solver, ground: Ground) -> None:
+    """Whether the solver is defined for the ground metric, told before the work."""
+    if ground.metric != "euclidean" and not engine_of(solver).any_ground:
+        msg = (
+            f"solver={solver_name(solver)!r} is defined for the Euclidean and learned metrics only, got the metric "
+            f"{ground.metric!r}; take solver='exact' or 'sinkhorn'."
+        )
+        raise ValueError(msg)
+
+
+def check_types_apart(solver: Solver) -> None:
+    """Whether the solver can compare the cells of one type alone."""
+    if engine_of(solver).type_column(solver) is not None:
+        msg = (
+            f"`solver` must not be {solver_name(solver)!r} where the cells of each type are compared alone: within one "
+            "cell type there is nothing left to transport; take solver='exact'."
+        )
+        raise ValueError(msg)

@@ -20,6 +20,7 @@ from gml._measure import (
     recompute_pca,
     rescale,
 )
+from gml._metric import check_solver
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among, engine_of, represent
 from gml.methods import AnyMethod, Fixed, resolve_method
@@ -139,6 +140,7 @@ def cross_validate(  # noqa: PLR0913 (one argument per column that a study can h
     check_anndata(adata)
     named = _name_metrics(metrics)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    check_solver(work.solver, named.values())
     if recompute is not None:
         check_choice(recompute, name="recompute", choices=["pca"])
     rep = GENES if recompute is not None and use_rep is None else use_rep

@@ -19,7 +19,7 @@ from gml._measure import (
     read_study,
     store_metric,
 )
-from gml._metric import GroundMetric, with_signs
+from gml._metric import GroundMetric, check_solver, with_signs
 from gml._mudata import takes_mudata
 from gml.methods import Fixed, method_name, resolve_method, settings_of
 
@@ -89,8 +89,8 @@ def learn_metric(
         ``"auto"``, ``"triplet"``, ``"discriminant"`` or ``"euclidean"``, or settings: :class:`gml.methods.Auto`,
         :class:`gml.methods.Triplet`, :class:`gml.methods.Discriminant`.
     solver
-        How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"sliced"``, ``"centroids"`` or
-        ``"partial"``, or settings from :mod:`gml.solvers`.
+        How patients are compared: ``"exact"``, ``"sinkhorn"``, ``"gaussian"``, ``"centroids"`` or ``"partial"``, or
+        settings from :mod:`gml.solvers`; ``"sliced"`` only for a method that is not learned.
     n_components
         Rows k of :math:`L`, at most the number of features. `None` leaves it to the method: 5 for triplet, the number
         of diseases but at least two for discriminant (all, if it includes whitening or the Euclidean metric), for which
@@ -128,7 +128,7 @@ def learn_metric(
         If a column, layer or representation is missing.
     ValueError
         If a cell has no patient, a patient two diseases, the features are not finite, there are not two diseases of
-        which one has two patients, or a setting is out of range.
+        which one has two patients, the solver gives distances only (``"sliced"``), or a setting is out of range.
     MemoryError
         Before the work, if points or plans cannot fit into the memory of this machine.
 
@@ -152,6 +152,7 @@ def learn_metric(
     check_key_added(key_added)
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    check_solver(work.solver, [method_settings])
 
     cohort = read_study(adata, columns, work, method=method_settings)
     features = cohort.features

@@ -14,7 +14,7 @@ from gml._base import check_choice, check_int, parallel
 from gml._cohort import Work
 from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
 from gml._measure import ResolvedMetric, check_splits_fit, measure, read_study
-from gml._metric import Displacements, random_pairs, scaling
+from gml._metric import Displacements, check_solver, random_pairs, scaling
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among
 from gml.methods import Auto, Discriminant, Fixed, Triplet, resolve_method
@@ -123,6 +123,7 @@ def permutation_test(
     settings = resolve_method(method)
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    check_solver(work.solver, [settings])
     is_ordered = isinstance(settings, Fixed) and statistic == "mantel"
     cohort = read_study(adata, columns, work, method=Discriminant(target="ordered") if is_ordered else settings)
     learned = _check_fit(settings, statistic, cohort.design)

@@ -89,7 +89,8 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     calibrate
         Whether to hold out reference patients, which takes about as long as learning the metric and all distances among
         them, with ``method="triplet"`` five times as long as learning. The metric is learned again with the settings
-        that were chosen, with its donors and batches.
+        that were chosen, with its donors and batches; where `solver` cannot learn (sliced), by exact transport of 64
+        points per patient.
     key_added
         Name of the result.
 

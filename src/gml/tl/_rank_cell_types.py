@@ -14,7 +14,7 @@ from gml._base import warn
 from gml._cohort import Work, groups_of_cells
 from gml._evaluate import Predictions
 from gml._measure import read_splits, read_study
-from gml._metric import can_teach
+from gml._metric import can_teach, check_solver
 from gml._mudata import takes_mudata
 from gml._ot import check_types_apart
 from gml.methods import resolve_method
@@ -142,8 +142,8 @@ def rank_cell_types(
     """
     check_anndata(adata)
     check_no_sketch(adata, why="its points have no cell types")
-    resolve_method(method)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    check_solver(work.solver, [resolve_method(method)])
     check_types_apart(work.solver)
     codes, types = groups_of_cells(adata, cell_type_key)
     if ALL_CELLS in types:

@@ -14,6 +14,7 @@ from gml._base import check_int, check_n_points, parallel
 from gml._cohort import Work
 from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
 from gml._measure import check_splits_fit, read_splits, read_study, rescale
+from gml._metric import check_solver
 from gml._mudata import takes_mudata
 from gml._ot import on_support_of, represent
 from gml.methods import Auto, Fixed, resolve_method
@@ -122,6 +123,7 @@ def tune(
     candidates = _candidates(GRID if grid is None else grid)
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, rng=rng, n_jobs=n_jobs)
+    check_solver(work.solver, [candidate.method for candidate in candidates])
     cohort = read_study(adata, columns, work)
     for candidate in candidates:
         if candidate.n_components is not None:
