@@ -102,25 +102,25 @@ def parallel(
     workers = n_workers(n_jobs) if in_threads or not is_threading else 1
     ahead = TASKS_AHEAD * workers
     with _ONE_BLAS_THREAD, ExitStack() as stack:
-        found: Iterable[T]
+        results: Iterable[T]
         if workers == 1:
-            found = map(partial(_call, function), tasks)
+            results = map(partial(_call, function), tasks)
         elif cluster is not None:
             submit = _to_cluster(cluster, function)
-            found = stack.enter_context(closing(_in_order(submit, tasks, ahead=ahead, cancel=cluster.cancel)))
+            results = stack.enter_context(closing(_in_order(submit, tasks, ahead=ahead, cancel=cluster.cancel)))
         elif is_threading:
             pool = stack.enter_context(ThreadPoolExecutor(workers))
 
             def to_pool(task: S) -> Any:
                 return pool.submit(_call, function, task)
 
-            found = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead, cancel=_cancel)))
+            results = stack.enter_context(closing(_in_order(to_pool, tasks, ahead=ahead, cancel=_cancel)))
         else:
             # those on a multiprocessing pool, such as ray's, have no results before the last one is there
             return_as = "generator" if backend.supports_return_generator else "list"
             run = joblib.Parallel(n_jobs=workers, return_as=return_as, batch_size=1)
-            found = run(joblib.delayed(_call)(function, task) for task in tasks)
-        yield from progress(found, total=total, description=description)
+            results = run(joblib.delayed(_call)(function, task) for task in tasks)
+        yield from progress(results, total=total, description=description)
 
 
 def _in_order(

@@ -98,9 +98,9 @@ def barycenter_start(clouds: Clouds, patients: NDArray[np.intp], n_support: int,
     """Centres of all points of some patients, shape (at most `n_support`, k); all of them if there are no more."""
     z, weights = _points_of(clouds, patients)
     order = np.lexsort((weights, *z.T[::-1]))  # so that names of patients do not decide where k-means starts
-    one = np.arange(len(z))
-    whole = Points(z[order], weights[order], np.array([0, len(z)]), one, one)
-    return whole.coarser(n_support, seed=seed).x
+    rows = np.arange(len(z))
+    mixture = Points(z[order], weights[order], np.array([0, len(z)]), rows, rows)
+    return mixture.coarser(n_support, seed=seed).x
 
 
 def _spread(clouds: Clouds, patients: NDArray[np.intp]) -> float:

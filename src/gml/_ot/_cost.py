@@ -49,8 +49,8 @@ def ground_cost(
 def _of_name(x: NDArray[np.float64], y: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
     """Distances under a metric of scipy, shape (n, m), or an error where it is not defined."""
     # of floats, scipy takes the product for "and", or compares their values, which differs between its releases
-    one, other = (x != 0, y != 0) if metric in BOOLEAN else (x, y)
-    cost = np.asarray(cdist(one, other, metric))  # type: ignore[call-overload]
+    u, v = (x != 0, y != 0) if metric in BOOLEAN else (x, y)
+    cost = np.asarray(cdist(u, v, metric))  # type: ignore[call-overload]
     if metric == "jensenshannon" and all((z >= 0).all() and z.any(axis=1).all() for z in (x, y)):
         cost[np.isnan(cost)] = 0.0  # the root of -1e-17, where points are alike up to a factor
     if not np.isfinite(cost).all():

@@ -81,7 +81,7 @@ def nearest_patients(clouds: Clouds, k: int, *, solver: Exact, n_jobs: int | Non
     pairs, active = _promising(bounds, np.full(n_patients, np.finfo(float).max), everyone, most=k)
     solved = solve(pairs, duals=True)
     nothing = np.full((n_patients, k), n_patients), np.full((n_patients, k), np.inf)
-    neighbors, distances = _merge(*nothing, pairs, found=solved.distances)
+    neighbors, distances = _merge(*nothing, pairs, solved=solved.distances)
     bounds[pairs[:, 0], pairs[:, 1]] = bounds[pairs[:, 1], pairs[:, 0]] = np.inf
     _refine(bounds, distances[:, -1], leaning=_leaning(centred, pairs, solved), n_jobs=n_jobs)
 
@@ -89,8 +89,7 @@ def nearest_patients(clouds: Clouds, k: int, *, solver: Exact, n_jobs: int | Non
     while len(active):
         most = min(most + k, n_patients)  # few rounds where bounds are weak, no waste where they are good
         pairs, active = _promising(bounds, distances[:, -1], active, most=most)
-        found = solve(pairs).distances
-        neighbors, distances = _merge(neighbors, distances, pairs, found=found)
+        neighbors, distances = _merge(neighbors, distances, pairs, solved=solve(pairs).distances)
         bounds[pairs[:, 0], pairs[:, 1]] = bounds[pairs[:, 1], pairs[:, 0]] = np.inf
         n_solved += len(pairs)
     return Nearest(neighbors, distances, n_solved, n_patients * (n_patients - 1) // 2)
@@ -124,8 +123,8 @@ def _refine(bounds: NDArray[np.float64], radius: NDArray[np.float64], *, leaning
     tasks = (list(rows_of(block)) for block in range(n_blocks))
     bound = partial(_bound_rows, leaning=leaning)
     for part in parallel(bound, tasks, n_jobs=n_jobs, description="bounding distances", total=n_blocks):
-        for row, others, found in part:
-            bounds[row, others] = np.maximum(bounds[row, others], found)
+        for row, columns, raised in part:
+            bounds[row, columns] = np.maximum(bounds[row, columns], raised)
             bounds[others, row] = bounds[row, others]
 
 
@@ -150,19 +149,19 @@ def _promising(
         within = np.take_along_axis(of_rows, near, 1) <= radius[rows, None]
         pairs.append(np.column_stack([np.repeat(rows, within.sum(1)), near[within]]))
         still.append(rows[within.any(1)])
-    either, other = np.concatenate(pairs).T
-    number = np.unique(np.minimum(either, other) * len(bounds) + np.maximum(either, other))  # both orders are one
+    first, second = np.sort(np.concatenate(pairs), axis=1).T  # both orders are one pair
+    number = np.unique(first * len(bounds) + second)
     return np.column_stack(np.divmod(number, len(bounds))), np.concatenate(still)
 
 
 def _merge(
-    neighbors: NDArray[np.intp], distances: NDArray[np.float64], pairs: NDArray[np.intp], *, found: NDArray[np.float64]
+    neighbors: NDArray[np.intp], distances: NDArray[np.float64], pairs: NDArray[np.intp], *, solved: NDArray[np.float64]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The k nearest among `neighbors` and the `found` distances of `pairs`, sorted by distance, then number."""
     n, k = neighbors.shape
     row = np.concatenate([np.repeat(np.arange(n), k), pairs[:, 0], pairs[:, 1]])
     number = np.concatenate([neighbors.ravel(), pairs[:, 1], pairs[:, 0]])
-    distance = np.concatenate([distances.ravel(), found, found])
+    distance = np.concatenate([distances.ravel(), solved, solved])
     order = np.lexsort((number, distance, row))
     nearest = order[np.searchsorted(row[order], np.arange(n))[:, None] + np.arange(k)]
     return number[nearest], distance[nearest]

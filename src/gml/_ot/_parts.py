@@ -100,7 +100,7 @@ def parts_of(
         mass, weights, stays = mass * stays, weights * stays, np.ones_like(mass)
     cost = mass * plans.cost
     within = float(cost @ stays)
-    whole = within if only_within else float(pairs.coefficients @ plans.distances)
+    total = within if only_within else float(pairs.coefficients @ plans.distances)
     types, components, moved = np.zeros((2, 0, 0)), np.zeros((2, 0)), np.zeros((2, 0, 0))
     if by == "cell_type" and only_within:
         types = np.array([mass.sum(), cost.sum()]).reshape(2, 1, 1)
@@ -111,11 +111,11 @@ def parts_of(
         types = table[:2] + table[2:].transpose(0, 2, 1)
     else:
         both = weights, weights * stays
-        components = np.stack([_by_component(plans, some, z) for some in both])
+        components = np.stack([_by_component(plans, weights, z) for weights in both])
         if by == "gene":
-            moved = np.stack([laplacian_product(plans, some, z) for some in both])
+            moved = np.stack([laplacian_product(plans, weights, z) for weights in both])
     between = float(mass @ (1 - stays))
-    return Parts(whole, within, float(np.abs(cost).sum()), between, types, components, moved)
+    return Parts(total, within, float(np.abs(cost).sum()), between, types, components, moved)
 
 
 def spread_rest(
@@ -135,8 +135,8 @@ def spread_rest(
 def _staying(plans: Transport, shares: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of each edge that need not change its cell type, shape (n_edges,)."""
     stays = np.empty(len(plans.mass))
-    for some in _blocks(len(stays), shares.shape[1]):
-        stays[some] = np.minimum(shares[plans.source[some]], shares[plans.target[some]]).sum(axis=1)
+    for block in _blocks(len(stays), shares.shape[1]):
+        stays[block] = np.minimum(shares[plans.source[block]], shares[plans.target[block]]).sum(axis=1)
     return stays
 
 
@@ -151,13 +151,13 @@ def _between_types(plans: Transport, weights: NDArray[np.float64], shares: NDArr
     """
     n_types = shares.shape[1]
     table = np.zeros((len(weights), n_types, n_types))
-    for some in _blocks(weights.shape[1], n_types):
-        source, target = shares[plans.source[some]], shares[plans.target[some]]
+    for block in _blocks(weights.shape[1], n_types):
+        source, target = shares[plans.source[block]], shares[plans.target[block]]
         stays = np.minimum(source, target)
         leaves, arrives = source - stays, target - stays
         total = arrives.sum(axis=1, keepdims=True)
         arrives = np.divide(arrives, total, out=np.zeros_like(arrives), where=total > 0)
-        for index, weight in enumerate(weights[:, some]):
+        for index, weight in enumerate(weights[:, block]):
             table[index] += np.diag(weight @ stays) + (weight[:, None] * leaves).T @ arrives
     return table
 
@@ -165,9 +165,9 @@ def _between_types(plans: Transport, weights: NDArray[np.float64], shares: NDArr
 def _by_component(plans: Transport, weights: NDArray[np.float64], z: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of weight times squared step, shape (k,); from the steps themselves, which lose no digit to an offset."""
     parts = np.zeros(z.shape[1])
-    for some in _blocks(len(weights), z.shape[1]):
-        step = z[plans.source[some]] - z[plans.target[some]]
-        parts += weights[some] @ step**2
+    for block in _blocks(len(weights), z.shape[1]):
+        step = z[plans.source[block]] - z[plans.target[block]]
+        parts += weights[block] @ step**2
     return parts
 
 

@@ -123,9 +123,9 @@ def _even_sum(x: NDArray[np.float64], y: NDArray[np.float64], *, power: int) -> 
     source, target, mass = (ends - 1) // m, (ends - 1) // n, np.diff(ends, prepend=0) / (n * m)
     total, step = 0.0, max(1, BLOCK_NUMBERS // x.shape[1])
     for first in range(0, len(ends), step):
-        some = slice(first, first + step)  # of the edges
-        moved = x.take(source[some], axis=0)
-        moved -= y.take(target[some], axis=0)
+        block = slice(first, first + step)  # of the edges
+        moved = x.take(source[block], axis=0)
+        moved -= y.take(target[block], axis=0)
         moved = np.abs(moved, out=moved) if power == 1 else np.square(moved, out=moved)
-        total += float((mass[some] @ moved).sum())
+        total += float((mass[block] @ moved).sum())
     return total

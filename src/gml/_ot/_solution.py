@@ -67,7 +67,7 @@ def worst(ended: Sequence[Convergence]) -> Convergence | None:
     if not ended:
         return None
     return Convergence(
-        *(max(getattr(one, name) for one in ended) for name in ("n_iter", "residual", "n_open", "n_pairs"))
+        *(max(getattr(end, name) for end in ended) for name in ("n_iter", "residual", "n_open", "n_pairs"))
     )
 
 

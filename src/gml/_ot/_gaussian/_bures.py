@@ -85,8 +85,8 @@ class Roots:
         """
         on_range = images @ self.inverse
         rest = np.eye(self.root.shape[-1]) - self.inside
-        whole = on_range + on_range.mT @ rest
-        return np.asarray((whole + whole.mT) / 2)
+        slope = on_range + on_range.mT @ rest
+        return np.asarray((slope + slope.mT) / 2)
 
 
 def dense(covariances: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -115,7 +115,7 @@ class GaussianSolution:
         source, target, half = self.plans.source, self.plans.target, weights / 2
         active = np.flatnonzero(half)
         edges = [active[block] for block in _blocks(np.ones(len(active), np.intp), k * k)]
-        tasks = [(source[some], target[some], half[some]) for some in edges]
+        tasks = [(source[block], target[block], half[block]) for block in edges]
         for which, sums in parallel(partial(_images, roots), tasks, n_jobs=self.n_jobs, description="slopes"):
             images[which] += sums
         degree = np.bincount(source, half, n) + np.bincount(target, half, n)
@@ -137,13 +137,13 @@ class GaussianSolution:
         sigma = dense(np.asarray(points.covariances))
         lifts = roots.root if self.components is None else sigma @ self.components.T @ roots.inverse  # (n, r, k)
         r = points.x.shape[1]
-        one = partial(_moments, plans=self.plans, roots=roots, lifts=lifts, x=points.x, sigma=sigma)
+        of_block = partial(_moments, plans=self.plans, roots=roots, lifts=lifts, x=points.x, sigma=sigma)
         blocks = _blocks(self.plans.n_edges, r * r)
         first = np.cumsum(np.append(0, self.plans.n_edges))
         tasks = [first[block.start : block.stop + 1] for block in blocks]
         triangles = np.empty((len(self.distances), r * (r + 1) // 2))
-        found = parallel(one, tasks, n_jobs=self.n_jobs, description="moments of displacements")
-        for block, part in zip(blocks, found, strict=True):
+        moments = parallel(of_block, tasks, n_jobs=self.n_jobs, description="moments of displacements")
+        for block, part in zip(blocks, moments, strict=True):
             triangles[block] = part
         return PackedMoments(triangles, r)
 
