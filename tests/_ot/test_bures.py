@@ -339,11 +339,8 @@ def test_no_pairs(rng: np.random.Generator, sizes: list[int]) -> None:
     assert not solved.moments(points).scatter(np.empty(0)).any()
 
 
-def test_other_metrics_are_refused(rng: np.random.Generator) -> None:
+def test_points_are_refused(rng: np.random.Generator) -> None:
     clouds = Clouds.of(points_of(rng, SINGLE, 3))
-    for metric in ("cosine", np.dot):
-        with pytest.raises(ValueError, match=r"Euclidean metric and learned ones.*solver='exact'"):
-            solve_gaussian(clouds, all_pairs(4), ground=Ground(metric=metric), n_jobs=1)
     with pytest.raises(ValueError, match="covariances"):
         solve(Clouds(clouds.z, clouds.weights, clouds.start))
 

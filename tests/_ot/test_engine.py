@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist, squareform
 import gml
 from gml._anndata import Columns, find_features
 from gml._cohort import Cohort, Points, Work
-from gml._ot import Clouds, Distances, Engine, Ground, _engine, engine_of, register
+from gml._ot import Clouds, Distances, Engine, Ground, _engine, engine_of, pair_distances, register, solve
 from gml.solvers import Exact, Solver
 
 
@@ -96,3 +96,13 @@ def test_sketches_by_default(adata: AnnData) -> None:
     assert engine.place(Exact(), points, points) is points
     assert engine.type_column(Exact()) is None
     assert not engine.shares_support(Exact())
+
+
+@pytest.mark.parametrize("solver", [gml.solvers.Gaussian(), gml.solvers.Sliced()], ids=lambda s: type(s).__name__)
+def test_ground_metrics_are_checked_at_the_door(solver: Solver) -> None:
+    """Also where no public function has done so before the work."""
+    clouds = Clouds(np.zeros((2, 1)), np.ones(2), np.arange(3))
+    for door in (pair_distances, solve):
+        for metric in ("cityblock", np.dot):
+            with pytest.raises(ValueError, match=r"Euclidean and learned metrics only.*solver='exact'"):
+                door(clouds, np.array([[0, 1]]), ground=Ground(metric=metric), work=Work(solver))

@@ -155,11 +155,6 @@ def test_large_offsets_and_float32(kind: str) -> None:
         np.testing.assert_allclose(solve(narrow, power), expected, rtol=1e-12)
 
 
-def test_other_metrics_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"'cityblock'.*solver='exact'"):
-        solve_sliced(make_clouds(), all_pairs(5), ground=Ground(metric="cityblock"), solver=Sliced(), n_jobs=1)
-
-
 def test_no_pairs() -> None:
     assert solve(make_clouds(), pairs=np.empty((0, 2), np.intp)).shape == (0,)
 

@@ -125,7 +125,7 @@ def _refine(bounds: NDArray[np.float64], radius: NDArray[np.float64], *, leaning
     for part in parallel(bound, tasks, n_jobs=n_jobs, description="bounding distances", total=n_blocks):
         for row, columns, raised in part:
             bounds[row, columns] = np.maximum(bounds[row, columns], raised)
-            bounds[others, row] = bounds[row, others]
+            bounds[columns, row] = bounds[row, columns]
 
 
 def _bound_rows(

@@ -10,7 +10,7 @@ from gml._anndata import CLOSEST
 from gml._base import warn
 
 from ._clouds import all_pairs, square
-from ._engine import engine_of
+from ._engine import check_ground, engine_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,6 +57,7 @@ def solve(
 
     `components` is the map that made the clouds, shape (k, r), if moments are asked for in the space before it.
     """
+    check_ground(work.solver, ground)
     solution: Solution = engine_of(work.solver).solve(
         work.solver, clouds, pairs, ground=ground, work=work, components=components, description=description
     )
@@ -71,6 +72,7 @@ def warn_of(convergence: Convergence | None, solver: Solver) -> None:
 
 def pair_distances(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> Distances:
     """Distances of `pairs`, shape (n_pairs, 2), and how an iterative solver ended; warns if some did not converge."""
+    check_ground(work.solver, ground)
     solved: Distances = engine_of(work.solver).distances(work.solver, clouds, pairs, ground=ground, work=work)
     warn_of(solved.convergence, work.solver)
     return solved

@@ -53,18 +53,7 @@ def solve_gaussian(
     components
         The map that took points to that space, shape (k, r), if moments of the points are asked for; `None` if they
         are in that space.
-
-    Raises
-    ------
-    ValueError
-        If the metric is another one.
     """
-    if ground.metric != "euclidean":
-        msg = (
-            "Transport of Gaussians is defined for the Euclidean metric and learned ones, got "
-            f"metric={ground.metric!r}. Pass solver='exact', which takes any metric."
-        )
-        raise ValueError(msg)
     if clouds.covariances is None:
         msg = "Transport of Gaussians needs clouds with covariances, got points; solver='exact' takes points."
         raise ValueError(msg)
