@@ -9,10 +9,10 @@ from gml._base import warn
 from gml.solvers import Sinkhorn, Sliced
 
 from ._clouds import all_pairs, square
-from ._entropic import solve_sinkhorn
 from ._gaussian import solve_gaussian
 from ._graph import edge_weights, laplacian_product, scatter
 from ._pairwise import PlanSolver, transport
+from ._sinkhorn import solve_sinkhorn
 from ._sliced import solve_sliced
 from ._solution import Slopes
 

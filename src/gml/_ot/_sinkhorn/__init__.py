@@ -1,0 +1,5 @@
+"""Entropic transport between many pairs of patients, batch by batch in torch, on a CPU or a GPU."""
+
+from ._solve import EntropicSolution, solve_sinkhorn
+
+__all__ = ["EntropicSolution", "solve_sinkhorn"]
