@@ -80,7 +80,8 @@ class Sinkhorn(Solver):
         - \tfrac12 \mathrm{OT}_\varepsilon(p, p) - \tfrac12 \mathrm{OT}_\varepsilon(q, q) \ge 0
 
     or with ``debias=False`` the cost :math:`\langle \pi, C \rangle` of the entropic plan, which is at least that of
-    the exact one. All three terms have the strength :math:`\varepsilon` of their pair.
+    the exact one, and whose gradient in learning takes the plan as constant. All three terms have the strength
+    :math:`\varepsilon` of their pair.
 
     Examples
     --------

@@ -1,10 +1,10 @@
 """Optimal transport between many patients: arrays in, arrays out; the engine of each solver is registered here."""
 
 from ._barycenter import Barycenter, barycenter_start, free_support_barycenter
+from ._centroids import CentroidEngine
 from ._clouds import Clouds, Ground, all_pairs, join, pairs_between, square
 from ._cost import ground_cost
 from ._engine import Engine, check_ground, check_types_apart, engine_of, register
-from ._entropic_engine import SinkhornEngine
 from ._exact import solve_exact
 from ._gaussian import GaussianEngine
 from ._graph import edge_weights, laplacian_product, scatter
@@ -12,6 +12,7 @@ from ._nearest import Nearest, nearest_patients
 from ._pairwise import Transport, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._plans import EdgeSolution, PlanEngine
+from ._sinkhorn import SinkhornEngine
 from ._sliced import SlicedEngine
 from ._solution import Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
 from ._solve import (
@@ -23,7 +24,6 @@ from ._solve import (
     warn_of,
 )
 from ._ties import costs_if_types_stay
-from ._types import CentroidEngine
 
 __all__ = [
     "Barycenter",

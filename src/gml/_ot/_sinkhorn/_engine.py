@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gml._ot._engine import Engine, register
 from gml.solvers import Sinkhorn
 
-from ._engine import Engine, register
-from ._entropic import EntropicSolution, solve_sinkhorn
+from ._solve import EntropicSolution, solve_sinkhorn
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from gml._cohort import Work
-
-    from ._clouds import Clouds, Ground
-    from ._solution import Convergence
+    from gml._ot._clouds import Clouds, Ground
+    from gml._ot._solution import Convergence
 
 
 class SinkhornEngine(Engine[Sinkhorn]):
