@@ -534,10 +534,10 @@ HOSTILE: dict[str, tuple[Call, str]] = {
         "refers to other files",
     ),
     "another file": (lambda file: file.update({"params": h5py.ExternalLink("elsewhere.h5", "/")}), "other files"),
-    "soft link": (lambda file: file.update({"params": h5py.SoftLink("/")}), "refers to other files, or to one element"),
+    "soft link": (lambda file: file.update({"params": h5py.SoftLink("/")}), "refers to other files"),
     "loop": (loop, "to one element twice"),
     "one array twice": (twice, "to one element twice"),
-    "deep": (nested, "recursion"),
+    "deep": (nested, "more than 10 levels deep"),
     "pickle": (pickled, "No read method registered for IOSpec"),
 }
 

@@ -14,12 +14,13 @@ import h5py
 from anndata.io import read_elem, write_elem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from io import BufferedIOBase
     from pathlib import Path
 
 _BLOCK = 512  # bytes, the smallest that HDF5 allows
 _MARK = b"sha256 "
+_DEEPEST = 10  # levels of elements in elements
 
 
 def write_elements(path: Path, elements: Mapping[str, Any]) -> None:
@@ -71,16 +72,26 @@ def _digest(file: BufferedIOBase) -> bytes:
 
 def _check_contents(file: h5py.File, n_bytes: int) -> None:
     """Whether all elements lie in the file itself, each once, in no less space than they will take in memory."""
-    links: list[object] = []
-    items: list[h5py.Group | h5py.Dataset] = []
-    file.visititems_links(lambda _, link: links.append(link))
-    file.visititems(lambda _, item: items.append(item))
-    arrays = [item for item in items if isinstance(item, h5py.Dataset)]
-    is_tree = len(links) == len(items) and all(type(link) is h5py.HardLink for link in links)
-    if not is_tree or any(array.external or array.is_virtual for array in arrays):
-        msg = "it refers to other files, or to one element twice."
-        raise ValueError(msg)
-    claimed = sum(math.prod(array.shape or ()) * array.dtype.itemsize for array in arrays)
+    claimed, addresses = 0, set()
+    for element in _elements(file):
+        address = h5py.h5o.get_info(element.id).addr
+        is_array = isinstance(element, h5py.Dataset)
+        if address in addresses or (is_array and (element.external or element.is_virtual)):
+            msg = "it refers to other files, or to one element twice."
+            raise ValueError(msg)
+        addresses.add(address)
+        claimed += math.prod(element.shape or ()) * element.dtype.itemsize if is_array else 0
     if claimed > n_bytes:
         msg = f"its arrays claim {claimed} bytes, the file has {n_bytes}."
         raise ValueError(msg)
+
+
+def _elements(group: h5py.Group, depth: int = 0) -> Iterator[h5py.Group | h5py.Dataset]:
+    """All that is in a group, and in groups in it."""
+    for name in group:
+        if depth == _DEEPEST or not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            msg = f"it refers to other files, or has elements more than {_DEEPEST} levels deep."
+            raise ValueError(msg)
+        yield group[name]
+        if isinstance(group[name], h5py.Group):
+            yield from _elements(group[name], depth + 1)
