@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 
 from ._displacements import Displacements, spanned_axes
 from ._fit import Fit
-from ._sampling import learning_pairs
+from ._pairs import learning_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
