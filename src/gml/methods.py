@@ -85,10 +85,10 @@ class Triplet:
     n_triplets: int | None = None
     """Triplets drawn per anchor: once, or with `batch_size` anew in every batch; `None` takes all."""
     batch_size: int | None = None
-    """Patients per step, at least 4; `None` takes all. Every pass deals the patients anew into batches of at most
-    about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p patients
-    then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is too rare
-    to be in all of them."""
+    """Patients per step, at least 4; `None` takes all. Every pass divides the patients at random into batches of at
+    most about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p
+    patients then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is
+    too rare to be in all of them."""
     max_pairs: int | None = MAX_PAIRS
     """Pairs of patients that are transported per step at most; `None` takes all. With more, every patient draws the
     same number of patients of the same and of other diseases. It holds for held-out patients (`early_stopping`) too."""

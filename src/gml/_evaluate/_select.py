@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gml._base import parallel
-from gml._metric import Candidate, Displacements, can_teach, compare, learn, relearn
+from gml._metric import Candidate, Displacements, Fit, can_teach, compare, learn, relearn
 from gml._ot import Clouds, Ground, distances_among, pairs_between
 from gml.methods import Auto, Discriminant, Fixed, Triplet
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
-    from gml._metric import Fit
     from gml.methods import AnyMethod, Method
 
     from ._splits import Split

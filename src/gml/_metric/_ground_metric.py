@@ -155,20 +155,9 @@ class GroundMetric:
 
     def to_dict(self) -> dict[str, Any]:
         """Only arrays, scalars and str-keyed dicts, as ``adata.uns`` holds them."""
-        run: dict[str, Any] = {
-            "format": FORMAT,
-            "components": self.components,
-            "feature_names": self.feature_names,
-            "classes": self.classes,
-            "loss": self.loss,
-            "spectrum": self.spectrum,
-            "patients": self.patients,
-            "params": self.params,
-        }
-        if self.choice is not None:
-            run[CHOICE] = self.choice
-        if self.modalities is not None:
-            run[MODALITIES] = self.modalities
+        names = ("components", "feature_names", "classes", "loss", "spectrum", "patients", "params")
+        run: dict[str, Any] = {"format": FORMAT} | {name: getattr(self, name) for name in (*names, CHOICE, MODALITIES)}
+        run = {name: value for name, value in run.items() if value is not None}
         if (genes := self.gene_map) is not None:
             run[GENE] = {"names": genes.names, "means": genes.means}
             optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}

@@ -11,7 +11,7 @@ from gml._base import resolve_penalty, warn
 from gml.methods import Discriminant, Fixed, Triplet
 
 from ._discriminant import MOST_AXES, fit_discriminant, fit_displacements
-from ._displacements import spanned_axes
+from ._displacements import Displacements, spanned_axes
 from ._fit import Fit
 from ._rotation import by_length, canonical
 from ._triplet import fit_triplet
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod, Method
-
-    from ._displacements import Displacements
 
 DEFAULT_K = 5  # of the triplet learner, as published
 ORDERED = (

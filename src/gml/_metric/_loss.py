@@ -32,20 +32,8 @@ def triplet_loss(
     r"""Mean hinge over all triplets, :math:`\operatorname{mean} \max(0, D_{ij} - D_{jk} + \alpha)`.
 
     Per anchor the negatives are sorted once, so that time grows as :math:`p^2 \log p` and memory as :math:`p^2`
-    although there are :math:`p^3` triplets.
-
-    Parameters
-    ----------
-    distances
-        Symmetric, shape (p, p).
-    comparison
-        Who should be near, and who far.
-    margin
-        The margin :math:`\alpha`.
-
-    Returns
-    -------
-    The loss, and its derivative with respect to each entry of `distances` with the anchor in the row, shape (p, p).
+    although there are :math:`p^3` triplets. Returned are the loss and its derivative with respect to each entry of
+    `distances`, symmetric, with the anchor in the row, both (p, p).
     """
     if comparison.gaps is not None:
         return _ordered_loss(distances, comparison, comparison.gaps, margin=margin)

@@ -35,7 +35,7 @@ BLOCK = 64  # pairs whose scatters are added at once
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replicate:
-    """A cohort that could have been."""
+    """Patients that are drawn anew, or whose diseases are exchanged."""
 
     design: Design
     counts: NDArray[np.float64]
@@ -49,7 +49,7 @@ class Replicate:
     def weights(
         self, pairs: NDArray[np.intp], target: Target, *, balanced: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights of pairs within and between diseases, as :func:`pair_weights`; nobody is paired with themselves."""
+        """Weights of pairs within and between diseases, as :func:`pair_weights`; copies of a patient are not paired."""
         comparison = compare(self.design, target, among=self.counts > 0)
         first, second = pairs.T
         groups = self.design.groups
@@ -145,10 +145,8 @@ class Resampling:
         k, r = self.to_learned.shape
         if self.settings is None:
             return self.learned
-        within, between = (unpacked(triangle, r) for triangle in scatters)
         components = closed_form(
-            within,
-            between,
+            *(unpacked(triangle, r) for triangle in scatters),
             settings=self.settings,
             shrinkage=float(self.settings.shrinkage),
             leading=self.leading,
@@ -164,7 +162,7 @@ class Resampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReplicateReading:
-    """What a replicate says of the genes, its map in the scale of the learned one."""
+    """What is read of the genes in a replicate, its map in the scale of the learned one."""
 
     importance: NDArray[np.float64]
     """Shape (g,)."""
@@ -179,12 +177,9 @@ def read_replicates(
     displacements, settings = resampling.displacements, resampling.settings
     scatters: NDArray[np.float64] = np.empty((len(replicates), 2, 0))
     if settings is not None:
-        weights = [
-            replicate.weights(displacements.pairs, settings.target, balanced=settings.balanced)
-            for replicate in replicates
-        ]
-        scatters = pair_sums(displacements, np.array(weights).reshape(2 * len(replicates), -1), n_jobs=n_jobs)
-        scatters = scatters.reshape(len(replicates), 2, -1)
+        pairs, balanced = displacements.pairs, settings.balanced
+        weights = [replicate.weights(pairs, settings.target, balanced=balanced) for replicate in replicates]
+        scatters = pair_sums(displacements, np.concatenate(weights), n_jobs=n_jobs).reshape(len(replicates), 2, -1)
     read = partial(_read_replicate, resampling=resampling, n_components=n_components)
     tasks = list(zip(replicates, scatters, strict=True))
     return parallel(read, tasks, n_jobs=n_jobs, description="learning again")

@@ -11,7 +11,7 @@ import numpy as np
 
 from gml._base import warn
 
-from ._comparison import compare
+from ._comparison import Comparison, compare
 from ._loss import Objective, triplet_loss
 from ._pairs import limit_pairs
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from gml._cohort import Design, Points, Work
     from gml.methods import Triplet
 
-    from ._comparison import Comparison
     from ._triplet import Descent
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from gml.methods import Discriminant
 from ._comparison import compare
 from ._discriminant import fit_discriminant
 from ._fit import Fit, check_apart
-from ._loss import Training
+from ._loss import Objective, Training
 from ._stopping import best_number_of_passes
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from gml._cohort import Design, Points, Work
     from gml._ot import Convergence
     from gml.methods import Triplet
-
-    from ._loss import Objective
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +37,7 @@ TOLERANCE = 1e-3
 EPSILON = 1e-8  # of Adam
 MEMORY = 0.9  # of Adam for earlier slopes
 SHORT_MEMORY = 0.5  # with a proximal step, which a slope of triplets that are long fulfilled would work against
-RUNAWAY = 1e12  # an entry of a map that has lost its way; patients are about 1 apart at the start
+RUNAWAY = 1e12  # an entry of a map that diverges; patients are about 1 apart at the start
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,18 +74,13 @@ def fit_triplet(points: Points, design: Design, settings: Triplet, *, n_componen
     # the margin is the loss where L = 0, which a proximal step can reach
     if resolve_penalty(settings.penalty).proximal is not None and loss[best] > settings.margin:
         components = np.zeros_like(components)
-    if components.any() and not descent.diverged:
-        _warn_of_no_gain(descent.loss, settings)
-    return Fit(components, loss)
-
-
-def _warn_of_no_gain(loss: list[float], settings: Triplet) -> None:
     bound = (MUCH_WORSE if settings.init == "discriminant" else 1.0) * loss[0]
-    if len(loss) > FEW and min(loss[1:]) > bound:
+    if components.any() and not descent.diverged and len(loss) > FEW and loss[1:].min() > bound:
         warn(
             f"Learning went nowhere: the first of {len(loss)} passes has the lowest loss ({loss[0]:.4g}), and its map "
             f"is kept. Lower `learning_rate` ({settings.learning_rate:g})."
         )
+    return Fit(components, loss)
 
 
 def descend(
@@ -108,25 +101,25 @@ def descend(
     adam = make_adam(components, settings)
     maps: list[NDArray[np.float64]] = []
     history: list[float] = []
-    steps: list[Step] = []
+    convergences: list[Convergence] = []
     diverged = False
     for number in progress(range(1, n_passes + 1), total=n_passes, description="learning the metric"):
         if training.in_batches:
             objectives = training.objectives(rng)
-            # the way of one pass, in more steps: with as long steps as for all patients the noise of batches wins
+            # the length of one pass in more steps: with steps as long as for all patients the noise of batches wins
             adam.param_groups[0]["lr"] = settings.learning_rate / len(objectives)
-        made = [make_step(objective, components, adam) for objective in objectives]
-        steps += made
-        loss = float(np.mean([step.loss for step in made]))
+        steps = [make_step(objective, components, adam) for objective in objectives]
+        convergences += [step.convergence for step in steps if step.convergence is not None]
+        loss = float(np.mean([step.loss for step in steps]))
         if diverged := not math.isfinite(loss):
             _warn_of_divergence(history, settings)
             break
-        maps.append(made[-1].start)
+        maps.append(steps[-1].start)
         history.append(loss)
         logger.debug("pass %d: loss %.6g", number, loss)
         if is_done(history, noisy=training.in_batches):
             break
-    warn_of(worst([step.convergence for step in steps if step.convergence is not None]), work.solver)
+    warn_of(worst(convergences), work.solver)
     return Descent(maps, history, unit, diverged)
 
 
@@ -220,17 +213,11 @@ def make_step(objective: Objective, components: torch.Tensor, adam: torch.optim.
     adam.step()
     reg, proximal = objective.settings.reg, resolve_penalty(objective.settings.penalty).proximal
     if proximal is not None and reg > 0:
-        weights = 1 / _step_sizes(components, adam)
-        components.copy_(torch.from_numpy(proximal(components.numpy(), reg, weights)))
+        state, group = adam.state[components], adam.param_groups[0]
+        mean_square = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).numpy()
+        sizes = group["lr"] / (np.sqrt(mean_square) + group["eps"])  # what Adam multiplied its mean slope with, (k, d)
+        components.copy_(torch.from_numpy(proximal(components.numpy(), reg, 1 / sizes)))
     return Step(loss, start, convergence)
-
-
-def _step_sizes(components: torch.Tensor, adam: torch.optim.Adam) -> NDArray[np.float64]:
-    """What Adam multiplied its mean slope with in the last step, one number per entry, shape (k, d)."""
-    state, group = adam.state[components], adam.param_groups[0]
-    mean_square = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).numpy()
-    sizes: NDArray[np.float64] = group["lr"] / (np.sqrt(mean_square) + group["eps"])
-    return sizes
 
 
 def is_done(history: list[float], *, noisy: bool) -> bool:
