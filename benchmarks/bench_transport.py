@@ -30,8 +30,7 @@ from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
 from gml._metric._discriminant import fit_discriminant
-from gml._metric._objective import Objective
-from gml._metric._triplets import triplet_loss
+from gml._metric._loss import Objective, triplet_loss
 from gml._ot import Clouds, Ground, all_pairs, ground_cost, transport
 from gml.methods import Discriminant, Triplet
 from gml.solvers import Exact

@@ -24,7 +24,7 @@ from benchmarks._planted import planted, seconds
 from benchmarks.bench_generalisation import DATA, real
 from gml._cohort._design import Design
 from gml._metric._comparison import compare
-from gml._metric._triplets import triplet_loss
+from gml._metric._loss import triplet_loss
 from gml.methods import Triplet
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import compare
-from gml._metric._triplets import sample_triplets
+from gml._metric._pairs import draw_triplets
 from gml.methods import Triplet
 
 
@@ -209,7 +209,7 @@ def fit_triplet(
         triplets, weights = donor_triplets(labels, donors), tuple(map(pair_weights, comparison(labels, donors)))
         pairs = sorted(set().union(*weights))  # those in no triplet count for the unit, too
         if settings.n_triplets is not None:
-            drawn = sample_triplets(compare(Design(labels, donors=donors)), settings.n_triplets, rng)
+            drawn = draw_triplets(compare(Design(labels, donors=donors)), settings.n_triplets, rng)
             triplets = list(map(tuple, drawn.tolist()))
             pairs = pairs_in(triplets)
     points, unit = in_unit_of_margin(points, pairs)

@@ -97,6 +97,14 @@ def test_exports(module: ModuleType) -> None:
         assert ours == set(module.__all__)
 
 
+@pytest.mark.parametrize("module", SETTINGS, ids=lambda module: module.__name__)
+def test_settings_show_what_users_want(module: ModuleType) -> None:
+    """On tab; what else the file holds can be imported all the same."""
+    assert dir(module) == module.__all__
+    assert "NAMED" not in dir(module)
+    assert hasattr(module, "NAMED")
+
+
 @each_function
 def test_data_first_and_the_rest_by_keyword(name: str) -> None:
     parameters = inspect.signature(FUNCTIONS[name]).parameters

@@ -28,7 +28,7 @@ import gml
 from gml._anndata import _files, read_elements, write_elements
 from gml._anndata._slots import write_all
 from gml._base import _memory
-from gml._metric._objective import Objective
+from gml._metric._loss import Objective
 from gml._ot import solve_exact
 from gml.datasets._cache import remember
 from gml.methods import Discriminant, Fixed, Triplet
@@ -124,12 +124,12 @@ def lose_the_way(monkeypatch: pytest.MonkeyPatch, step: int, *, of: str) -> None
     """Loss or slope of this step, and of all later ones, are NaN."""
     steps, evaluate = [0], Objective.__call__
 
-    def broken(self: Objective, components: np.ndarray) -> tuple[float, np.ndarray]:
+    def broken(self: Objective, components: np.ndarray) -> tuple[float, np.ndarray, None]:
         steps[0] += 1
-        loss, slope = evaluate(self, components)
+        loss, slope, _ = evaluate(self, components)
         if steps[0] < step:
-            return loss, slope
-        return (np.nan, slope) if of == "loss" else (loss, np.full_like(slope, np.nan))
+            return loss, slope, None
+        return (np.nan, slope, None) if of == "loss" else (loss, np.full_like(slope, np.nan), None)
 
     monkeypatch.setattr(Objective, "__call__", broken)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypeAlias, get_args
 
 from gml._base import (
     ESTIMATED,
     NAMES,
     Distance,
+    Penalty,
+    PenaltyName,
     check_choice,
     check_float,
     check_function,
@@ -16,16 +18,20 @@ from gml._base import (
     check_metric,
     check_str,
     metric_name,
+    resolve_penalty,
 )
 
-__all__ = ["Auto", "Discriminant", "Fixed", "Triplet"]
+__all__ = ["Auto", "Discriminant", "Fixed", "Penalty", "Triplet"]
 
-Penalty: TypeAlias = Literal["frobenius", "l1", "group_lasso", "nuclear"]
 Init: TypeAlias = Literal["discriminant", "orthogonal", "uniform"]
 Power: TypeAlias = Literal[1, 2]
 Target: TypeAlias = Literal["classes", "ordered"]
 
 MAX_PAIRS = 20_000  # of patients, that are transported at most by default
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def _changed_fields(settings: Triplet | Discriminant | Auto) -> str:
@@ -67,7 +73,7 @@ class Triplet:
     """:math:`\\alpha`, how much closer patients must be to their own class; 1 is the mean Euclidean distance."""
     reg: float = 0.1
     """:math:`\\lambda`, weight of the penalty."""
-    penalty: Penalty = "frobenius"
+    penalty: PenaltyName | Penalty = "frobenius"
     """:math:`\\Omega`: ``"frobenius"`` (as published), the norm of :math:`L`; ``"nuclear"``, the sum of its singular
     values; ``"l1"``, the sum of the sizes of its entries over :math:`\\sqrt{kd}`; ``"group_lasso"``, the sum of the
     lengths of its columns, one per feature, over :math:`\\sqrt d` :cite:p:`Yuan2006`. The last two are as large as the
@@ -75,14 +81,14 @@ class Triplet:
     step of Adam: l1 of single entries, so components are stored as they were learned, without a rotation to orthogonal
     ones; the group lasso of whole features, so the metric reads few genes if it is learned on genes
     (``use_rep="X"``). Compare several `reg` with :func:`gml.tl.tune`. A penalty that leaves nothing gives a warning and
-    the Euclidean metric."""
+    the Euclidean metric. :class:`Penalty` makes others."""
     n_triplets: int | None = None
     """Triplets drawn per anchor: once, or with `batch_size` anew in every batch; `None` takes all."""
     batch_size: int | None = None
-    """Patients per step, at least 4; `None` takes all. Every pass deals the patients anew into batches of at most
-    about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p patients
-    then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is too rare
-    to be in all of them."""
+    """Patients per step, at least 4; `None` takes all. Every pass divides the patients at random into batches of at
+    most about this size, donors together and diseases spread over them, and makes one step per batch. A pass over p
+    patients then transports about p · `batch_size` / 2 pairs instead of p² / 2. Batches are larger where a disease is
+    too rare to be in all of them."""
     max_pairs: int | None = MAX_PAIRS
     """Pairs of patients that are transported per step at most; `None` takes all. With more, every patient draws the
     same number of patients of the same and of other diseases. It holds for held-out patients (`early_stopping`) too."""
@@ -108,7 +114,7 @@ class Triplet:
         """Check every field once."""
         check_float(self.margin, name="margin", low_allowed=False)
         check_float(self.reg, name="reg")
-        check_choice(self.penalty, name="penalty", choices=get_args(Penalty))
+        resolve_penalty(self.penalty)
         if self.n_triplets is not None:
             check_int(self.n_triplets, name="n_triplets")
         if self.batch_size is not None:
@@ -348,5 +354,6 @@ def method_name(method: AnyMethod) -> str:
 
 
 def settings_of(method: AnyMethod) -> dict[str, Any]:
-    """Fields of a method that repeat it, as they are stored; a function cannot be."""
-    return {name: value for name, value in asdict(method).items() if name != "function"}
+    """Fields of a method that repeat it, as they are stored: a penalty by its name; a function cannot be."""
+    values = {setting.name: getattr(method, setting.name) for setting in fields(method) if setting.name != "function"}
+    return {name: value.name if isinstance(value, Penalty) else value for name, value in values.items()}

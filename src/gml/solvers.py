@@ -13,6 +13,10 @@ Covariance: TypeAlias = Literal["full", "diag"]
 Dtype: TypeAlias = Literal["float64", "float32"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True, slots=True)
 class Solver:
     """What the settings of every solver have in common; the engine of each is registered in ``gml._ot``."""

@@ -14,9 +14,9 @@ from anndata import AnnData
 import gml
 from gml._cohort import Work
 from gml._cohort._design import Design
-from gml._evaluate import Candidate, Split, inner_folds, judge, pick, search
+from gml._evaluate import Split, inner_folds, judge, pick, search
 from gml._evaluate._select import AUTO, TRIPLET
-from gml._metric import learn
+from gml._metric import Candidate, learn
 from gml._ot import all_pairs
 from gml.methods import Auto, Discriminant, Fixed, Triplet
 from gml.solvers import Exact

@@ -237,9 +237,9 @@ def test_folds_of_few(labels: list[int], n_folds: int) -> None:
 )
 def test_cross_fit_learns_without_those_who_are_held_out(method: Any, n_components: int | None) -> None:
     points, design = cohort()
-    teachers = np.arange(12) != 5  # who never teaches, but is measured
+    train = np.arange(12) != 5  # who is never learned from, but measured
     call: dict[str, Any] = {"n_components": n_components, "work": Work(Exact(), None, 3, 1)}
-    found = cross_fit(points, design, method, teachers=teachers, **call)
+    found = cross_fit(points, design, method, train=train, **call)
     assert found is not None
     seen = []
     for fold in cross_folds(design, 5, np.random.default_rng(3)):
@@ -261,7 +261,7 @@ def test_cross_fit_of_too_few(labels: list[int]) -> None:
         points,
         Design(np.array(labels)),
         Discriminant(),
-        teachers=np.ones(3, dtype=bool),
+        train=np.ones(3, dtype=bool),
         n_components=None,
         work=Work(Exact(), None, 0, 1),
     )
@@ -277,7 +277,7 @@ def test_folds_where_nothing_is_found_are_silent(method: Any) -> None:
         twins,
         Design(np.repeat([0, 1], 6)),
         method,
-        teachers=np.ones(12, dtype=bool),
+        train=np.ones(12, dtype=bool),
         n_components=None,
         work=Work(Exact(), None, 0, 2),
     )

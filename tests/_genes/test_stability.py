@@ -16,18 +16,18 @@ from sklearn.metrics import roc_auc_score
 import gml
 from gml._cohort._design import Design
 from gml._genes._gene_reading import read_parts
-from gml._genes._relearn import labelled_patients, relearner_of, unlabelled_plans
+from gml._genes._resampling import labelled_patients, resampling_of, unlabelled_plans
 from gml._measure import ResolvedMetric
 from gml._metric import (
-    Relearner,
     Replicate,
+    Resampling,
     compare,
     draw_patients,
-    reread,
+    read_replicates,
     unlabelled_pairs,
 )
 from gml._metric._comparison import pair_weights
-from gml._metric._resample import pair_sums
+from gml._metric._resampling import pair_sums
 from gml._ot import scatter
 from gml.methods import Discriminant, Triplet
 
@@ -48,7 +48,7 @@ def learned() -> AnnData:
     return adata
 
 
-def study(adata: AnnData) -> tuple[Relearner, Design]:
+def study(adata: AnnData) -> tuple[Resampling, Design]:
     """All that :func:`rank_genes` makes before it draws."""
     metric = gml.get.metric(adata)
     measured, work = labelled_patients(adata, ResolvedMetric("gml", metric, adata), n_jobs=1)
@@ -56,7 +56,7 @@ def study(adata: AnnData) -> tuple[Relearner, Design]:
     displacements = unlabelled_plans(measured, work, rng=np.random.default_rng(0))
     axes = np.vstack([displacements.basis, metric.components])
     reading, _ = read_parts(adata, points, metric.gene_map, axes=axes, layer=None, gene_symbols=None, in_memory=True)
-    return relearner_of(metric, measured, displacements=displacements, reading=reading), patients.design
+    return resampling_of(metric, measured, displacements=displacements, reading=reading), patients.design
 
 
 # replicates
@@ -67,8 +67,8 @@ def test_nothing_changes_what_was_learned(learned: AnnData, n_components: int | 
     """The cohort itself as a replicate gives the learned metric, in its scale and with its components."""
     adata = learned.copy()
     gml.tl.learn_metric(adata, method="discriminant", n_points=8, n_components=n_components)
-    relearner, design = study(adata)
-    (found,) = reread(relearner, [Replicate.of(design)], n_components=5, n_jobs=1)
+    resampling, design = study(adata)
+    (found,) = read_replicates(resampling, [Replicate.of(design)], n_components=5, n_jobs=1)
     table = gml.tl.rank_genes(adata, n_bootstrap=0, n_permutations=0).sort_index()
     np.testing.assert_allclose(found.importance, table["importance"], atol=1e-9 * table["importance"].max())
     loadings = table.filter(regex=r"^loading_\d+$")
@@ -83,9 +83,9 @@ def test_exchanged_diseases_are_learned_as_any(learned: AnnData, settings: Discr
     """Up to the scale of the metric as if it had been learned from the exchanged diseases."""
     adata = learned.copy()
     gml.tl.learn_metric(adata, method=settings, n_points=8)
-    relearner, design = study(adata)
+    resampling, design = study(adata)
     exchanged = replace(design, labels=np.random.default_rng(1).permutation(design.labels))
-    (found,) = reread(relearner, [Replicate.of(exchanged)], n_components=0, n_jobs=1)
+    (found,) = read_replicates(resampling, [Replicate.of(exchanged)], n_components=0, n_jobs=1)
     names = adata.obs["disease"].cat.categories.to_numpy()
     patients = sorted(adata.obs["patient"].astype(str).unique())
     adata.obs["disease"] = (
@@ -97,9 +97,9 @@ def test_exchanged_diseases_are_learned_as_any(learned: AnnData, settings: Discr
     np.testing.assert_allclose(factor * found.importance, expected, atol=1e-7 * expected.abs().max())
 
 
-def drawn_scatters(relearner: Relearner, design: Design, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def drawn_scatters(resampling: Resampling, design: Design, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means over all pairs of patients who were drawn, each as often as that, but none with themselves."""
-    displacements = relearner.displacements
+    displacements = resampling.displacements
     of_pair = {}
     for number, pair in enumerate(map(tuple, displacements.pairs.tolist())):
         of_pair[pair] = scatter(displacements.plans, np.eye(len(displacements.pairs))[number], displacements.x)
@@ -112,10 +112,10 @@ def drawn_scatters(relearner: Relearner, design: Design, counts: np.ndarray) -> 
 
 
 def test_a_bootstrap_by_slow_loops(learned: AnnData) -> None:
-    relearner, design = study(learned)
+    resampling, design = study(learned)
     counts = np.array([2, 0, 1, 3, 1, 1, 0, 1, 1, 0], dtype=float)
-    (found,) = reread(relearner, [Replicate(design, counts)], n_components=5, n_jobs=1)
-    within, between = drawn_scatters(relearner, design, counts)
+    (found,) = read_replicates(resampling, [Replicate(design, counts)], n_components=5, n_jobs=1)
+    within, between = drawn_scatters(resampling, design, counts)
     r = len(within)
     right = 0.5 * within + 0.5 * np.trace(within) / r * np.eye(r)
     values, vectors = scipy.linalg.eig(between - within, right)
@@ -124,11 +124,11 @@ def test_a_bootstrap_by_slow_loops(learned: AnnData) -> None:
     for number in best[values.real[best] > 0]:
         v = vectors[:, number].real
         rows.append(np.sqrt(values[number].real / (v @ right @ v)) * v)
-    L = np.array(rows) @ relearner.displacements.basis
+    L = np.array(rows) @ resampling.displacements.basis
     metric = gml.get.metric(learned)
-    to_genes = relearner.displacements.basis
+    to_genes = resampling.displacements.basis
     whole = to_genes.T @ (between + within) @ to_genes
-    of_all = drawn_scatters(relearner, design, np.ones(len(design)))
+    of_all = drawn_scatters(resampling, design, np.ones(len(design)))
     unit = np.trace(metric.mahalanobis() @ to_genes.T @ (of_all[0] + of_all[1]) @ to_genes)
     L *= np.sqrt(unit / np.trace(L.T @ L @ whole))
     expected = np.diag(L.T @ L @ (to_genes.T @ (between - within) @ to_genes))
@@ -239,12 +239,14 @@ def test_columns(learned: AnnData) -> None:
 
 def test_columns_by_plain_loops(learned: AnnData) -> None:
     """Intervals, shares and p-values from the replicates themselves."""
-    relearner, design = study(learned)
+    resampling, design = study(learned)
     _, of_bootstrap, of_permutations = np.random.default_rng(5).spawn(3)
     drawn = [draw_patients(design, "classes", of_bootstrap) for _ in range(15)]
     exchanged = [gml._evaluate.permute(design, of_permutations) for _ in range(30)]
     found = list(
-        reread(relearner, [*drawn, Replicate.of(design), *map(Replicate.of, exchanged)], n_components=5, n_jobs=1)
+        read_replicates(
+            resampling, [*drawn, Replicate.of(design), *map(Replicate.of, exchanged)], n_components=5, n_jobs=1
+        )
     )
     bootstraps, null = np.array([one.importance for one in found[:15]]), []
     for one, other in zip(found[16:], exchanged, strict=True):

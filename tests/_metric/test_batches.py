@@ -10,14 +10,11 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Fit, compare
-from gml._metric._batches import _units, deal, restrict
-from gml._metric._descent import PATIENCE, _is_done, descend
 from gml._metric._discriminant import fit_discriminant
-from gml._metric._lessons import Lessons
-from gml._metric._sampling import pairs_of
-from gml._metric._stopping import _held_out_anchors, folds
-from gml._metric._triplet import fit_triplet
-from gml._metric._triplets import has_triplets
+from gml._metric._loss import Training
+from gml._metric._pairs import _batch_units, draw_batches
+from gml._metric._stopping import folds, held_out_anchors
+from gml._metric._triplet import PATIENCE, descend, fit_triplet, is_done
 from gml._ot import square
 from gml.methods import Discriminant, Triplet
 from gml.solvers import Exact
@@ -61,68 +58,68 @@ def fit(points: Points, labels: np.ndarray, *, n_jobs: int = 1, seed: int = 3, *
     return fit_triplet(points, design, settings, n_components=2, work=Work(Exact(), None, seed, n_jobs))
 
 
-def lessons(points: Points, labels: np.ndarray, **settings: object) -> Lessons:
+def training(points: Points, labels: np.ndarray, **settings: object) -> Training:
     design = Design(labels)
-    return Lessons(points, design, compare(design), Triplet(**settings), Work(Exact(), None, 0, 1))
+    return Training(points, design, compare(design), Triplet(**settings), Work(Exact(), None, 0, 1))
 
 
-# dealing
+# batches
 
 
 @pytest.mark.parametrize("batch_size", [4, 12, 32])
 @designs
-def test_every_patient_is_dealt_once_and_every_batch_teaches(
+def test_every_patient_is_in_one_batch_and_every_batch_has_triplets(
     rng: np.random.Generator, design: Design, batch_size: int
 ) -> None:
     comparison = compared(design)
     for _ in range(5):
-        batches = deal(design, comparison, batch_size=batch_size, rng=rng)
+        batches = draw_batches(design, comparison, batch_size=batch_size, rng=rng)
         assert sorted(np.concatenate(batches).tolist()) == list(range(len(design)))
-        assert all(has_triplets(restrict(comparison, members)) for members in batches)
+        assert all(comparison.of(batch).has_triplets for batch in batches)
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(12, {12}), (16, {14, 16}), (32, {30}), (59, {30}), (60, {60})])
 def test_size_of_batches(rng: np.random.Generator, batch_size: int, sizes: set[int]) -> None:
     design = DESIGNS["two"]
-    batches = deal(design, compare(design), batch_size=batch_size, rng=rng)
-    assert {len(members) for members in batches} == sizes
-    for members in batches:
-        assert abs(np.diff(np.bincount(design.labels[members]))[0]) <= 2
+    batches = draw_batches(design, compare(design), batch_size=batch_size, rng=rng)
+    assert {len(batch) for batch in batches} == sizes
+    for batch in batches:
+        assert abs(np.diff(np.bincount(design.labels[batch]))[0]) <= 2
 
 
 def test_a_rare_disease_makes_fewer_batches(rng: np.random.Generator) -> None:
-    """Two patients that are dealt together can be in one batch only."""
+    """Two patients that come in twos can be in one batch only."""
     design = DESIGNS["one rare"]
-    assert len(deal(design, compare(design), batch_size=10, rng=rng)) == 1
+    assert len(draw_batches(design, compare(design), batch_size=10, rng=rng)) == 1
     design = Design(np.repeat([1, 0], [54, 6]))
-    batches = deal(design, compare(design), batch_size=10, rng=rng)
-    assert sorted(len(members) for members in batches) == [20, 20, 20]
-    assert all((design.labels[members] == 0).sum() == 2 for members in batches)
+    batches = draw_batches(design, compare(design), batch_size=10, rng=rng)
+    assert sorted(len(batch) for batch in batches) == [20, 20, 20]
+    assert all((design.labels[batch] == 0).sum() == 2 for batch in batches)
 
 
 def test_donors_stay_together(rng: np.random.Generator) -> None:
     design = DESIGNS["donors with all diseases"]
     comparison = compare(design)
-    batches = deal(design, comparison, batch_size=12, rng=rng)
+    batches = draw_batches(design, comparison, batch_size=12, rng=rng)
     assert len(batches) == 5
-    for members in batches:
-        assert set(np.bincount(design.donors[members]).tolist()) <= {0, 2}
+    for batch in batches:
+        assert set(np.bincount(design.donors[batch]).tolist()) <= {0, 2}
         # nobody is compared with the other disease of another donor
-        np.testing.assert_array_equal(restrict(comparison, members).far.sum(axis=1), 1)
+        np.testing.assert_array_equal(comparison.of(batch).far.sum(axis=1), 1)
 
 
-def test_deals_are_random_and_have_a_seed() -> None:
+def test_batches_are_random_and_have_a_seed() -> None:
     design = DESIGNS["two"]
     rng, again = np.random.default_rng(0), np.random.default_rng(0)
-    one, two, other = (deal(design, compare(design), batch_size=12, rng=draw) for draw in (rng, again, rng))
-    assert all(np.array_equal(first, second) for first, second in zip(one, two, strict=True))
-    assert not all(np.array_equal(first, second) for first, second in zip(one, other, strict=True))
+    first, same, other = (draw_batches(design, compare(design), batch_size=12, rng=draw) for draw in (rng, again, rng))
+    assert all(map(np.array_equal, first, same))
+    assert not all(map(np.array_equal, first, other))
 
 
 @designs
 def test_restricted_comparison(rng: np.random.Generator, design: Design) -> None:
     comparison, members = compared(design), rng.permutation(len(design))[:7]
-    part = restrict(comparison, members)
+    part = comparison.of(members)
     for i, j in itertools.product(range(7), repeat=2):
         p, q = members[i], members[j]
         assert part.near[i, j] == comparison.near[p, q]
@@ -135,21 +132,23 @@ def test_restricted_comparison(rng: np.random.Generator, design: Design) -> None
 def test_the_odd_donor_joins_the_last_two(rng: np.random.Generator) -> None:
     """Five patients of one disease, three of another and two of a third: pairs, of which two are threes."""
     labels = np.repeat([1, 0, 2], [5, 3, 2])
-    units = _units(Design(labels), rng)
+    units = _batch_units(Design(labels), rng)
     members = [labels[units == unit].tolist() for unit in np.unique(units)]
     assert sorted(members) == [[0, 0, 0], [1, 1], [1, 1, 1], [2, 2]]
 
 
-# lessons
+# objectives
 
 
 @pytest.mark.parametrize("n_triplets", [None, 3])
 @pytest.mark.parametrize("max_pairs", [2, 40, 300])
 def test_no_step_has_more_pairs_than_allowed(max_pairs: int, n_triplets: int | None) -> None:
     points, labels = planted(40)
-    (objective,) = lessons(points, labels, max_pairs=max_pairs, n_triplets=n_triplets).draw(np.random.default_rng(0))
+    (objective,) = training(points, labels, max_pairs=max_pairs, n_triplets=n_triplets).objectives(
+        np.random.default_rng(0)
+    )
     assert 0 < len(objective.pairs) <= max_pairs
-    assert len(lessons(points, labels, max_pairs=None).draw(np.random.default_rng(0))[0].pairs) == 780
+    assert len(training(points, labels, max_pairs=None).objectives(np.random.default_rng(0))[0].pairs) == 780
 
 
 @pytest.mark.parametrize("batch_size", [None, 6])
@@ -157,10 +156,10 @@ def test_gradient_of_a_step(rng: np.random.Generator, batch_size: int | None) ->
     """By finite differences; some pairs are in no triplet whose hinge is above 0."""
     points, labels = planted(12, shift=2.0)
     components, step = rng.standard_normal((2, 6)), 1e-6
-    objectives = lessons(points, labels, batch_size=batch_size, margin=0.1).draw(rng)
+    objectives = training(points, labels, batch_size=batch_size, margin=0.1).objectives(rng)
     assert len(objectives) == (1 if batch_size is None else 2)
     for objective in objectives:
-        _, gradient = objective(components)
+        _, gradient, _ = objective(components)
         distances = objective.distances(components, power=1)
         derivative = objective.hinge(square(distances, objective.pairs, len(objective.points)))[1]
         idle = (derivative + derivative.T)[tuple(objective.pairs.T)] == 0
@@ -175,12 +174,12 @@ def test_gradient_of_a_step(rng: np.random.Generator, batch_size: int | None) ->
 def test_limited_pairs_of_held_out_patients() -> None:
     design = Design(np.arange(60) % 2)
     (held_out, *_) = folds(design, 0)
-    everyone = pairs_of(_held_out_anchors(design, held_out, settings=Triplet(), seed=0))
-    assert len(everyone) == 20 * 40
-    some = pairs_of(_held_out_anchors(design, held_out, settings=Triplet(max_pairs=100), seed=0))
-    assert 0 < len(some) <= 100
-    assert (held_out[some].sum(axis=1) == 1).all()
-    assert set(map(tuple, some.tolist())) <= set(map(tuple, everyone.tolist()))
+    all_pairs = held_out_anchors(design, held_out, settings=Triplet(), seed=0).pairs
+    assert len(all_pairs) == 20 * 40
+    pairs = held_out_anchors(design, held_out, settings=Triplet(max_pairs=100), seed=0).pairs
+    assert 0 < len(pairs) <= 100
+    assert (held_out[pairs].sum(axis=1) == 1).all()
+    assert set(map(tuple, pairs.tolist())) <= set(map(tuple, all_pairs.tolist()))
 
 
 # learning
@@ -214,7 +213,7 @@ def test_the_start_takes_no_more_pairs_than_a_pass(
         found.append(method.max_pairs)
         return fit_discriminant(points, design, method, **others)
 
-    monkeypatch.setattr("gml._metric._start.fit_discriminant", watched)
+    monkeypatch.setattr("gml._metric._triplet.fit_discriminant", watched)
     fit(*planted(40), max_iter=1, **settings)
     assert found == [most]
 
@@ -285,7 +284,7 @@ def test_the_map_of_the_best_pass_is_kept() -> None:
     found = fit(points, labels, **settings)
     best = int(np.argmin(descent.loss))
     assert best < 7
-    np.testing.assert_array_equal(found.components, descent.maps[best] / descent.scale)
+    np.testing.assert_array_equal(found.components, descent.maps[best] / descent.unit)
     np.testing.assert_array_equal(found.loss, descent.loss)
 
 
@@ -320,12 +319,12 @@ def test_noisy_losses_are_compared_by_their_means() -> None:
     rng = np.random.default_rng(0)
     falling = (1.0 - 0.01 * np.arange(40) + 0.02 * rng.standard_normal(40)).tolist()
     falling[5] = 0.1
-    assert not any(_is_done(falling[:n], noisy=True) for n in range(1, 41))
-    assert _is_done(falling, noisy=False)
+    assert not any(is_done(falling[:n], noisy=True) for n in range(1, 41))
+    assert is_done(falling, noisy=False)
     level = [1.0] * (2 * PATIENCE)
-    assert _is_done(level, noisy=True)
-    assert not _is_done(level[:-1], noisy=True)
-    assert _is_done([1.0, 0.0], noisy=True)
+    assert is_done(level, noisy=True)
+    assert not is_done(level[:-1], noisy=True)
+    assert is_done([1.0, 0.0], noisy=True)
 
 
 # settings

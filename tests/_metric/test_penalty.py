@@ -13,19 +13,19 @@ from scipy.optimize import minimize
 from sklearn.linear_model import Lasso, MultiTaskLasso
 
 import gml
+from gml._base import PENALTIES, PenaltyName
 from gml._cohort import Work
 from gml._cohort._design import Design
-from gml._metric import _descent, learn
-from gml._metric._descent import begin
-from gml._metric._objective import Objective
-from gml._metric._penalty import SPARSE, penalty, proximal
-from gml._metric._triplet import fit_triplet
+from gml._metric import compare, learn
+from gml._metric._loss import Objective, Training
+from gml._metric._triplet import descend, fit_triplet, make_adam, make_step
 from gml._ot import all_pairs
-from gml.methods import Penalty, Triplet
+from gml.methods import Penalty, Triplet, settings_of
 from gml.solvers import Exact
 
-NAMES = get_args(Penalty)
-SMOOTH = [name for name in NAMES if name not in SPARSE]
+NAMES = get_args(PenaltyName)
+SPARSE = [name for name in NAMES if PENALTIES[name].proximal is not None]
+SMOOTH = [name for name in NAMES if PENALTIES[name].slope is not None]
 VALUES: dict[str, Callable[[np.ndarray], float]] = {
     "frobenius": np.linalg.norm,
     "l1": lambda c: np.abs(c).sum() / np.sqrt(c.size),
@@ -48,31 +48,35 @@ KINKS = {
 
 
 def test_every_penalty_is_tested() -> None:
+    assert tuple(PENALTIES) == NAMES
     assert set(VALUES) == set(NAMES)
+    assert [(name, penalty.name) for name, penalty in PENALTIES.items()] == [(name, name) for name in NAMES]
+    assert [name for name in NAMES if PENALTIES[name].keeps_basis] == ["l1"]
+    assert SPARSE == ["l1", "group_lasso"]
 
 
 @pytest.mark.parametrize("components", (GENERIC | KINKS).values(), ids=(GENERIC | KINKS).keys())
 @pytest.mark.parametrize("name", NAMES)
-def test_value(name: Penalty, components: np.ndarray) -> None:
-    assert penalty(components, name)[0] == pytest.approx(VALUES[name](components), rel=1e-12, abs=1e-14)
+def test_value(name: PenaltyName, components: np.ndarray) -> None:
+    assert PENALTIES[name].value(components) == pytest.approx(VALUES[name](components), rel=1e-12, abs=1e-14)
 
 
 @pytest.mark.parametrize("components", GENERIC.values(), ids=GENERIC.keys())
 @pytest.mark.parametrize("name", SMOOTH)
-def test_gradient_by_finite_differences(name: Penalty, components: np.ndarray) -> None:
+def test_gradient_by_finite_differences(name: PenaltyName, components: np.ndarray) -> None:
     expected, step = np.empty_like(components), 1e-6
     for entry in np.ndindex(components.shape):
         moved = np.zeros_like(components)
         moved[entry] = step
         expected[entry] = (VALUES[name](components + moved) - VALUES[name](components - moved)) / (2 * step)
-    np.testing.assert_allclose(penalty(components, name)[1], expected, atol=1e-8)
+    np.testing.assert_allclose(PENALTIES[name].slope(components), expected, atol=1e-8)
 
 
 @pytest.mark.parametrize("components", (GENERIC | KINKS).values(), ids=(GENERIC | KINKS).keys())
 @pytest.mark.parametrize("name", SMOOTH)
-def test_subgradient_bounds_from_below(name: Penalty, components: np.ndarray) -> None:
+def test_subgradient_bounds_from_below(name: PenaltyName, components: np.ndarray) -> None:
     """A slope g of a convex f has f(y) ≥ f(x) + ⟨g, y − x⟩ for all y, at kinks too."""
-    value, slope = penalty(components, name)
+    value, slope = PENALTIES[name].value(components), PENALTIES[name].slope(components)
     assert slope.shape == components.shape
     rng = np.random.default_rng(1)
     for size in (1e-3, 1.0, 100.0):
@@ -81,26 +85,28 @@ def test_subgradient_bounds_from_below(name: Penalty, components: np.ndarray) ->
             assert VALUES[name](components + step) >= value + (slope * step).sum() - 1e-12 * (1 + size)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_slope_where_there_is_no_direction(name: Penalty) -> None:
-    assert not penalty(np.zeros((2, 3)), name)[1].any()
+@pytest.mark.parametrize("name", SMOOTH)
+def test_no_slope_where_there_is_no_direction(name: PenaltyName) -> None:
+    assert not PENALTIES[name].slope(np.zeros((2, 3))).any()
 
 
 def test_input_is_left_alone() -> None:
     components = np.random.default_rng(0).standard_normal((2, 3))
     components.setflags(write=False)
-    for name in NAMES:
-        penalty(components, name)
-    for name in SPARSE:
-        proximal(components, name, reg=0.1, weights=components**2)
+    for penalty in PENALTIES.values():
+        penalty.value(components)
+        if penalty.proximal is None:
+            penalty.slope(components)
+        else:
+            penalty.proximal(components, 0.1, components**2)
 
 
 @pytest.mark.parametrize("name", ["l1", "group_lasso"])
 @pytest.mark.parametrize("shape", [(3, 5), (1, 200), (4, 1)])
-def test_one_size_for_all_penalties(name: Penalty, shape: tuple[int, int]) -> None:
+def test_one_size_for_all_penalties(name: PenaltyName, shape: tuple[int, int]) -> None:
     """Where all entries are of one size, so that `reg` means the same."""
     components = 0.3 * np.random.default_rng(0).choice([-1, 1], shape)
-    assert penalty(components, name)[0] == pytest.approx(np.linalg.norm(components))
+    assert PENALTIES[name].value(components) == pytest.approx(np.linalg.norm(components))
 
 
 # the proximal step
@@ -124,33 +130,33 @@ def by_brute_force(components: np.ndarray, name: str, reg: float, weights: np.nd
 
 @pytest.mark.parametrize("name", SPARSE)
 @pytest.mark.parametrize("reg", [0.05, 0.5, 3.0])
-def test_proximal_step_by_brute_force(name: Penalty, reg: float) -> None:
+def test_proximal_step_by_brute_force(name: PenaltyName, reg: float) -> None:
     rng = np.random.default_rng(0)
     components, weights = rng.standard_normal((2, 6)), rng.uniform(0.2, 3.0, (2, 6))
-    found = proximal(components, name, reg=reg, weights=weights)
+    found = PENALTIES[name].proximal(components, reg, weights)
     expected = by_brute_force(components, name, reg, weights)
     np.testing.assert_allclose(found, expected, atol=1e-6)
     np.testing.assert_array_equal(found[np.abs(expected) < 1e-9], 0.0)  # exactly
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_proximal_step_with_steps_of_very_different_length(reference: ModuleType, name: Penalty) -> None:
+def test_proximal_step_with_steps_of_very_different_length(reference: ModuleType, name: PenaltyName) -> None:
     rng = np.random.default_rng(0)
     components, weights = rng.standard_normal((3, 50)), 10 ** rng.uniform(-8, 8, (3, 50))
     share = 1 / np.sqrt(components.size if name == "l1" else 50)
-    found = proximal(components, name, reg=2.0, weights=weights)
+    found = PENALTIES[name].proximal(components, 2.0, weights)
     expected = reference.proximal(components, name, 2.0 * share, 1 / weights)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-300)
     assert 0 < (found == 0).sum() < found.size
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_nothing_is_left_from_the_largest_slope_on(name: Penalty) -> None:
+def test_nothing_is_left_from_the_largest_slope_on(name: PenaltyName) -> None:
     slope = np.random.default_rng(0).standard_normal((2, 5))
     largest = np.sqrt(10) * np.abs(slope).max() if name == "l1" else np.sqrt(5) * np.linalg.norm(slope, axis=0).max()
     steps = np.random.default_rng(1).uniform(0.1, 2.0, (2, 5))
     for factor, is_zero in ((1.001, True), (0.999, False)):
-        moved = proximal(-steps * slope, name, reg=factor * largest, weights=1 / steps)
+        moved = PENALTIES[name].proximal(-steps * slope, factor * largest, 1 / steps)
         assert (not moved.any()) == is_zero
 
 
@@ -160,7 +166,7 @@ def test_nothing_is_left_from_the_largest_slope_on(name: Penalty) -> None:
 class LeastSquares:
     """A loss whose penalised minimum scikit-learn knows: ``|y - x Lᵀ|² / (2 n)`` for L of shape (k, d)."""
 
-    def __init__(self, k: int, name: Penalty, reg: float) -> None:
+    def __init__(self, k: int, name: PenaltyName, reg: float) -> None:
         rng = np.random.default_rng(0)
         self.x = rng.standard_normal((40, 8)) * np.linspace(0.3, 3.0, 8)
         self.y = self.x[:, :3] @ rng.standard_normal((3, k)) + rng.standard_normal((40, k))
@@ -169,8 +175,8 @@ class LeastSquares:
     def slope(self, components: np.ndarray) -> np.ndarray:
         return (self.x @ components.T - self.y).T @ self.x / len(self.x)
 
-    def __call__(self, components: np.ndarray) -> tuple[float, np.ndarray]:
-        return 0.0, self.slope(components)
+    def __call__(self, components: np.ndarray) -> tuple[float, np.ndarray, None]:
+        return 0.0, self.slope(components), None
 
 
 def stationary(slope: np.ndarray, components: np.ndarray, name: str, reg: float) -> float:
@@ -188,14 +194,14 @@ def stationary(slope: np.ndarray, components: np.ndarray, name: str, reg: float)
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "k"), [("l1", 1), ("group_lasso", 3)])
-def test_descent_ends_where_scikit_learn_does(name: Penalty, k: int) -> None:
+def test_descent_ends_where_scikit_learn_does(name: PenaltyName, k: int) -> None:
     alpha = 0.8
     reg = alpha * np.sqrt(8 * (k if name == "l1" else 1))
     problem = LeastSquares(k, name, reg)
     components = torch.from_numpy(np.random.default_rng(1).standard_normal((k, 8)))
-    adam = torch.optim.Adam([components], lr=0.05, betas=(0.5, 0.999), eps=_descent._damping(problem.settings, 8 * k))
+    adam = make_adam(components, problem.settings)
     for _ in range(1500):
-        _descent._step(problem, components, adam)
+        make_step(problem, components, adam)
     model = (Lasso if name == "l1" else MultiTaskLasso)(alpha=alpha, fit_intercept=False, tol=1e-12, max_iter=100_000)
     expected = model.fit(problem.x, problem.y[:, 0] if name == "l1" else problem.y).coef_.reshape(k, 8)
     found = components.numpy()
@@ -233,16 +239,16 @@ LABELS = np.array([0, 1, 0, 1, 1, 0])
 @pytest.mark.slow
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("name", SPARSE)
-def test_stationary_under_transport(reference: ModuleType, name: Penalty, power: int) -> None:
+def test_stationary_under_transport(reference: ModuleType, name: PenaltyName, power: int) -> None:
     """Columns that are left solve slope = -reg · direction, those that are 0 have a slope below it."""
     rng = np.random.default_rng(1)
     points = reference.make_points([rng.standard_normal((2, 5)) + 2 * label * np.eye(5)[0] for label in LABELS])
     settings = Triplet(penalty=name, reg=0.2, power=power)
     objective = Objective(points, all_pairs(len(LABELS)), soft_hinge(LABELS), settings, Work(Exact(), None, 0, 1))
     components = torch.from_numpy(np.random.default_rng(0).standard_normal((2, 5)))
-    adam = torch.optim.Adam([components], lr=0.05, betas=(0.5, 0.999), eps=_descent._damping(settings, 10))
+    adam = make_adam(components, settings)
     for _ in range(700):
-        _descent._step(objective, components, adam)
+        make_step(objective, components, adam)
     found = components.numpy()
     assert 0 < (found == 0).all(axis=0).sum() < 4
     assert stationary(objective(found)[1], found, name, settings.reg) < 1e-3
@@ -250,22 +256,20 @@ def test_stationary_under_transport(reference: ModuleType, name: Penalty, power:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SPARSE)
-def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: Penalty) -> None:
+def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: PenaltyName) -> None:
     """Adam on loss and penalty together never ends at 0; the proximal step does, and gets no less far."""
     reached: list[tuple[float, float]] = []
     for reg, seed in itertools.product([0.1, 0.3], [1, 2]):
         points = reference.random_points(np.random.default_rng(seed), LABELS, 12, shift=3.0)
-        settings = Triplet(penalty=name, reg=reg)
-        run, other = (
-            begin(points, Design(LABELS), settings=settings, n_components=2, work=Work(Exact(), None, 0, 1))
-            for _ in range(2)
-        )
-        descent = run.passes(100)
+        settings, work, design = Triplet(penalty=name, reg=reg), Work(Exact(), None, 0, 1), Design(LABELS)
+        descent = descend(points, design, settings=settings, n_passes=100, n_components=2, work=work)
         assert 0 < descent.maps[-1].any(axis=0).sum() < 12
-        components, losses = other.components, []
+        training = Training(points.centred().in_unit(descent.unit), design, compare(design), settings, work)
+        (objective,) = training.objectives(np.random.default_rng(0))
+        components, losses = torch.from_numpy(descent.maps[0].copy()), []
         adam = torch.optim.Adam([components], lr=settings.learning_rate)
         for _ in range(100):
-            loss, slope = other.objectives[0](components.numpy())
+            loss, slope, _ = objective(components.numpy())
             lengths = np.abs(components.numpy()) if name == "l1" else np.linalg.norm(components.numpy(), axis=0)
             share = reg / np.sqrt(24 if name == "l1" else 12)
             components.grad = torch.from_numpy(slope + share * components.numpy() / lengths)
@@ -279,7 +283,7 @@ def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: Penalty) 
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_batches_make_zeros_too(reference: ModuleType, name: Penalty) -> None:
+def test_batches_make_zeros_too(reference: ModuleType, name: PenaltyName) -> None:
     labels = np.tile([0, 1], 8)
     points = reference.random_points(np.random.default_rng(1), labels, 8, shift=3.0)
     settings = Triplet(penalty=name, reg=0.3, max_iter=20, batch_size=8)
@@ -317,7 +321,7 @@ def test_l1_keeps_its_basis(reference: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("name", SPARSE)
-def test_a_penalty_that_leaves_nothing(reference: ModuleType, name: Penalty) -> None:
+def test_a_penalty_that_leaves_nothing(reference: ModuleType, name: PenaltyName) -> None:
     points = reference.random_points(np.random.default_rng(1), LABELS, 3)
     with pytest.warns(UserWarning, match=rf"'{name}' with `reg` 50 leaves no feature.*gml.tl.tune"):
         found = learn(
@@ -344,3 +348,50 @@ def test_learn_metric_selects_genes() -> None:
     assert adata.uns["gml"]["loss"].min() < 1.0
     gml.tl.rotate(adata)
     np.testing.assert_array_equal(adata.varm["gml"].any(axis=1), used)
+
+
+# adding one
+
+RIDGE = Penalty(name="ridge", value=lambda L: float((L**2).sum()), slope=lambda L: 2 * L)
+
+
+def test_a_penalty_that_is_added(reference: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As CONTRIBUTING says; the same by its name and as an object, and other than without it."""
+    monkeypatch.setitem(PENALTIES, "ridge", RIDGE)
+    points = reference.random_points(np.random.default_rng(1), LABELS, 4)
+    call: dict[str, Any] = {"n_components": 2, "work": Work(Exact(), None, 0, 1)}
+    by_name, as_object, without = (
+        fit_triplet(points, Design(LABELS), Triplet(penalty=penalty, max_iter=4), **call)
+        for penalty in ("ridge", RIDGE, "frobenius")
+    )
+    np.testing.assert_array_equal(by_name.components, as_object.components)
+    assert (by_name.loss != without.loss).all()
+    (objective,) = Training(
+        points, Design(LABELS), compare(Design(LABELS)), Triplet(penalty="ridge", reg=0.5), call["work"]
+    ).objectives(np.random.default_rng(0))
+    components = np.random.default_rng(2).standard_normal((2, 4))
+    loss, _, _ = objective(components)
+    assert loss - objective.loss(components) == pytest.approx(0.5 * (components**2).sum())
+
+
+def test_a_penalty_of_the_user() -> None:
+    """Results hold its name, which alone does not repeat it."""
+    adata = gml.datasets.gaussian_cohort(n_patients=6, n_cells=10)
+    method = Triplet(penalty=RIDGE, max_iter=2)
+    assert repr(method) == "Triplet(penalty=Penalty(name='ridge'), max_iter=2)"
+    assert hash(method) == hash(Triplet(penalty=RIDGE, max_iter=2))
+    gml.tl.learn_metric(adata, method=method)
+    assert gml.get.metric(adata).params["method_settings"]["penalty"] == "ridge"
+    assert Triplet(**settings_of(Triplet(penalty=PENALTIES["l1"]))) == Triplet(penalty="l1")
+    with pytest.raises(ValueError, match=r"one of 'frobenius', .* or a gml.methods.Penalty, got 'ridge'"):
+        Triplet(**settings_of(method))
+
+
+def test_penalties_that_are_refused() -> None:
+    with pytest.raises(TypeError, match=r"`penalty` must be one of .*, got 3"):
+        Triplet(penalty=3)
+    with pytest.raises(ValueError, match="is called 'l1'; give yours another name"):
+        Triplet(penalty=Penalty(name="l1", value=RIDGE.value, slope=RIDGE.slope))
+    for steps in ({}, {"slope": RIDGE.slope, "proximal": PENALTIES["l1"].proximal}):
+        with pytest.raises(ValueError, match="'both' must have either `slope` or `proximal`"):
+            Penalty(name="both", value=RIDGE.value, **steps)

@@ -8,7 +8,7 @@ from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare
 from gml._metric._discriminant import fit_discriminant
-from gml._metric._sampling import learning_pairs, limit_pairs, pairs_of, random_pairs
+from gml._metric._pairs import learning_pairs, limit_pairs, random_pairs
 from gml._ot._exact import solve_exact
 from gml.methods import Discriminant
 from gml.solvers import Exact
@@ -30,7 +30,7 @@ def test_nothing_is_drawn_where_all_pairs_are_allowed(max_pairs: int | None) -> 
 
 @pytest.mark.parametrize("max_pairs", [2, 30, 150, 1000, 4000])
 def test_never_more_pairs_than_allowed(max_pairs: int) -> None:
-    n = len(pairs_of(limited(max_pairs)))
+    n = len(limited(max_pairs).pairs)
     assert 0.4 * max_pairs <= n <= max_pairs
 
 
@@ -64,7 +64,7 @@ def test_restrictions_of_donors_are_kept() -> None:
 
 
 def test_same_seed_same_pairs() -> None:
-    one, again, other = (pairs_of(limited(300, seed)) for seed in (1, 1, 2))
+    one, again, other = (limited(300, seed).pairs for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.array_equal(one, other)
 

@@ -13,6 +13,7 @@ from ._checks import (
 from ._ground import BOOLEAN, ESTIMATED, NAMES, Distance, check_function, check_metric, metric_name
 from ._memory import check_memory
 from ._parallel import BAR_AFTER, TASKS_PER_WORKER, n_workers, parallel, progress, thread_pools
+from ._penalty import PENALTIES, Penalty, PenaltyName, resolve_penalty
 from ._warn import inside_parallel, warn
 
 __all__ = [
@@ -20,8 +21,11 @@ __all__ = [
     "BOOLEAN",
     "ESTIMATED",
     "NAMES",
+    "PENALTIES",
     "TASKS_PER_WORKER",
     "Distance",
+    "Penalty",
+    "PenaltyName",
     "check_choice",
     "check_float",
     "check_function",
@@ -38,6 +42,7 @@ __all__ = [
     "n_workers",
     "parallel",
     "progress",
+    "resolve_penalty",
     "thread_pools",
     "warn",
 ]

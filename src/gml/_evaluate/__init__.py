@@ -6,14 +6,13 @@ from ._knn import knn_probabilities
 from ._permutation import STATISTICS, anosim, mantel, permanova, permute
 from ._predictions import Predictions
 from ._readouts import inner_products
-from ._select import Candidate, inner_folds, judge, learn_any, pick, refit, search
+from ._select import inner_folds, judge, learn_any, pick, search
 from ._splits import Split, named_splits, random_splits
 from ._table import summarise, tabulate
 
 __all__ = [
     "STATISTICS",
     "Calibration",
-    "Candidate",
     "Predictions",
     "Result",
     "Split",
@@ -32,7 +31,6 @@ __all__ = [
     "permute",
     "pick",
     "random_splits",
-    "refit",
     "reject_distance",
     "run_fold",
     "search",

@@ -15,13 +15,12 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from gml._base import parallel
-from gml._metric import Displacements, can_teach, learning_pairs
+from gml._metric import Candidate, Displacements, can_teach, learning_pairs, relearn
 from gml._ot import Clouds, Ground, engine_of, pair_distances, pairs_between
 from gml.methods import Discriminant
 from gml.solvers import Exact
 
 from ._knn import knn_probabilities
-from ._select import Candidate, refit
 from ._splits import strata
 
 if TYPE_CHECKING:
@@ -164,7 +163,7 @@ def reject_distance(distances: NDArray[np.float64]) -> float:
 
 
 def without_self(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distances (p, p) under a metric that no patient has taught, as held-out ones: infinite on the diagonal."""
+    """Distances (p, p) under a metric that was not learned, as held-out ones: infinite on the diagonal."""
     return np.where(np.eye(len(distances), dtype=bool), np.inf, distances)
 
 
@@ -173,7 +172,7 @@ def cross_fit(
     design: Design,
     method: Method,
     *,
-    teachers: NDArray[np.bool_],
+    train: NDArray[np.bool_],
     n_components: int | None,
     work: Work,
 ) -> NDArray[np.float64] | None:
@@ -183,58 +182,44 @@ def cross_fit(
     ----------
     points, design
         All patients, also those without a disease.
-    teachers
-        Patients that teach, shape (p,).
+    train
+        Patients that the metric is learned from, shape (p,).
 
     Returns
     -------
-    Shape (p, p), row i under the metric that patient i did not teach; infinite to themselves and to those held out
-    with them. `None` if nobody can be held out, or those that remain cannot teach.
+    Shape (p, p), row i under the metric that was learned without patient i; infinite to themselves and to those held
+    out with them. `None` if nobody can be held out, or too few remain to learn from.
     """
     folds = cross_folds(design, N_FOLDS, np.random.default_rng(work.seed))
-    trains = [np.setdiff1d(np.flatnonzero(teachers), test) for test in folds]
-    if not folds or not all(can_teach(design.labels[train]) for train in trains):
+    learned_from = np.flatnonzero(train)
+    kept = [np.flatnonzero(~np.isin(learned_from, test)) for test in folds]
+    points_of_train, design_of_train = points.of(learned_from), design.of(learned_from)
+    if not folds or not all(can_teach(design_of_train.labels[patients]) for patients in kept):
         return None
-    learned_from = np.flatnonzero(teachers)
-    teachers_points, displacements, learning = points.of(learned_from), None, work
+    displacements, learning = None, work
     if not engine_of(work.solver).learns:
-        teachers_points = teachers_points.coarser(N_POINTS, seed=work.seed)
+        points_of_train = points_of_train.coarser(N_POINTS, seed=work.seed)
         learning = replace(work, solver=Exact())
     if isinstance(method, Discriminant):  # whose plans serve all folds
         rng = np.random.default_rng(work.seed)
-        part = design.of(learned_from)
-        pairs = learning_pairs(part, target=method.target, max_pairs=method.max_pairs, rng=rng)
-        displacements = Displacements.solve(teachers_points, work=learning, pairs=pairs)
-    relearn = partial(
-        _relearn,
-        points=teachers_points,
+        pairs = learning_pairs(design_of_train, target=method.target, max_pairs=method.max_pairs, rng=rng)
+        displacements = Displacements.solve(points_of_train, work=learning, pairs=pairs)
+    learn_without = partial(
+        relearn,
+        points=points_of_train,
+        design=design_of_train,
         candidate=Candidate("again", method, n_components),
         displacements=displacements,
         work=learning.sequential(),
     )
-    tasks = [(design.of(train), np.searchsorted(learned_from, train)) for train in trains]
-    maps = list(parallel(relearn, tasks, n_jobs=work.n_jobs, description="learning without some patients"))
+    maps = list(parallel(learn_without, kept, n_jobs=work.n_jobs, description="learning without some patients"))
     distances = np.full((len(points), len(points)), np.inf)
     for test, components in zip(folds, maps, strict=True):
-        others = np.setdiff1d(np.arange(len(points)), test)
-        pairs = pairs_between(test, others)
+        pairs = pairs_between(test, np.setdiff1d(np.arange(len(points)), test))
         clouds = Clouds.of(points, components)
         solved = pair_distances(clouds, pairs, ground=Ground(power=method.power), work=work)
         distances[pairs[:, 0], pairs[:, 1]] = solved.distances
     return distances
-
-
-def _relearn(
-    task: tuple[Design, NDArray[np.intp]],
-    *,
-    points: Points,
-    candidate: Candidate,
-    displacements: Displacements | None,
-    work: Work,
-) -> NDArray[np.float64]:
-    """The map that some patients teach, by their design and their numbers, shape (k, d)."""
-    design, patients = task
-    return refit(points, design, candidate, patients=patients, displacements=displacements, work=work)
 
 
 def cross_folds(design: Design, n_folds: int, rng: np.random.Generator) -> list[NDArray[np.intp]]:

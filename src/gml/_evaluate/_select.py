@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from gml._base import parallel
-from gml._metric import Displacements, Fit, can_teach, compare, euclidean, finish, fit_displacements, learn
+from gml._metric import Candidate, Displacements, Fit, can_teach, compare, learn, relearn
 from gml._ot import Clouds, Ground, distances_among, pairs_between
 from gml.methods import Auto, Discriminant, Fixed, Triplet
 
@@ -35,16 +35,6 @@ MOST_POINTS = 32  # of a patient in a choice; exact transport of 64 takes four t
 FEWEST_PATIENTS = 12  # with fewer, held-out scores are noise and the first candidate is taken unseen
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Candidate:
-    """One way to learn."""
-
-    name: str
-    method: Method
-    n_components: int | None = None
-    n_points: int | None = None
-
-
 #: What ``method="auto"`` compares. The first one is kept unless another is better by more than one standard error.
 AUTO = (
     Candidate(
@@ -59,12 +49,7 @@ TRIPLET = Candidate("triplet", Triplet(max_iter=10))
 
 
 def learn_any(
-    points: Points,
-    design: Design,
-    method: AnyMethod,
-    *,
-    n_components: int | None,
-    work: Work,
+    points: Points, design: Design, method: AnyMethod, *, n_components: int | None, work: Work
 ) -> tuple[Fit, Method, pd.DataFrame | None]:
     """Learn by any method; the method that was taken, and with ``"auto"`` what the choice was made from."""
     if not isinstance(method, Auto):
@@ -74,12 +59,7 @@ def learn_any(
 
 
 def choose(
-    points: Points,
-    design: Design,
-    auto: Auto,
-    *,
-    n_components: int | None,
-    work: Work,
+    points: Points, design: Design, auto: Auto, *, n_components: int | None, work: Work
 ) -> tuple[Method, pd.DataFrame | None]:
     """The method that ``"auto"`` takes, and the table of the choice; no table if there are too few patients."""
     compared = (*AUTO, TRIPLET) if auto.triplet else AUTO
@@ -102,20 +82,20 @@ def search(
     `points` are those of the patients in `design`, by the `n_points` of the candidates.
     """
     rng = np.random.default_rng(work.seed)
-    some = np.arange(len(design))
+    patients = np.arange(len(design))
     if len(design) > MOST_PATIENTS:
-        some = _stratified(design, MOST_PATIENTS, rng)
-        logger.info("the choice is made on %d of %d patients", len(some), len(design))
-        design = design.of(some)
+        patients = _stratified(design, MOST_PATIENTS, rng)
+        logger.info("the choice is made on %d of %d patients", len(patients), len(design))
+        design = design.of(patients)
     folds = inner_folds(design, n_splits, rng) if len(design) >= FEWEST_PATIENTS else []
     if not folds:
         logger.info("too few patients to hold some out; takes %s", candidates[0].name)
         return None, 0
     scores = np.empty((len(folds), len(candidates)))
     for n_points, all_points in points.items():
-        mine = [number for number, candidate in enumerate(candidates) if candidate.n_points == n_points]
-        asked = [candidates[number] for number in mine]
-        scores[:, mine] = judge(all_points.of(some), design, candidates=asked, folds=folds, work=work)
+        columns = [number for number, candidate in enumerate(candidates) if candidate.n_points == n_points]
+        same = [candidates[number] for number in columns]
+        scores[:, columns] = judge(all_points.of(patients), design, candidates=same, folds=folds, work=work)
     table, best = pick(scores, candidates, folds)
     logger.info("takes %s\n%s", candidates[best].name, table.to_string(index=False, float_format="%.3f"))
     return table, best
@@ -166,12 +146,12 @@ def judge(
     if displacements is None and any(isinstance(candidate.method, Discriminant) for candidate in candidates):
         displacements = Displacements.solve(points, work=work)
     tasks = [(fold, candidate) for fold in folds for candidate in candidates]
-    one = partial(_judge_one, points=points, design=design, displacements=displacements, work=work.sequential())
-    scores = list(parallel(one, tasks, n_jobs=work.n_jobs, description="choosing the method"))
+    score = partial(_judge, points=points, design=design, displacements=displacements, work=work.sequential())
+    scores = list(parallel(score, tasks, n_jobs=work.n_jobs, description="choosing the method"))
     return np.array(scores).reshape(len(folds), len(candidates))
 
 
-def _judge_one(
+def _judge(
     task: tuple[Split, Candidate],
     *,
     points: Points,
@@ -180,42 +160,12 @@ def _judge_one(
     work: Work,
 ) -> float:
     fold, candidate = task
-    method = candidate.method
-    components = refit(
-        points,
-        design.of(fold.train),
-        candidate,
-        patients=fold.train,
-        displacements=displacements,
-        work=work,
+    components = relearn(
+        fold.train, points=points, design=design, candidate=candidate, displacements=displacements, work=work
     )
-    clouds = Clouds.of(points, components)
-    distances = distances_among(
-        clouds, pairs=pairs_between(fold.test, fold.train), ground=Ground(power=method.power), work=work
-    )
+    clouds, ground = Clouds.of(points, components), Ground(power=candidate.method.power)
+    distances = distances_among(clouds, pairs=pairs_between(fold.test, fold.train), ground=ground, work=work)
     return _order(distances, design, fold)
-
-
-def refit(
-    points: Points,
-    design: Design,
-    candidate: Candidate,
-    *,
-    patients: NDArray[np.intp],
-    displacements: Displacements | None,
-    work: Work,
-) -> NDArray[np.float64]:
-    """The map that some `patients` teach, whose `design` it is, shape (k, d); it does not warn.
-
-    For :class:`gml.methods.Discriminant` the plans in `displacements`, of all `points`, are used again.
-    """
-    method, k = candidate.method, candidate.n_components
-    if not isinstance(method, Discriminant) or displacements is None:
-        return learn(points.of(patients), design, method, n_components=k, work=work).components
-    fit = fit_displacements(displacements, design, patients=patients, settings=method, n_components=k, work=work)
-    if len(fit.components) == 0:
-        return euclidean(points.of(patients)).components
-    return finish(fit, n_components=k).components
 
 
 def _order(distances: NDArray[np.float64], design: Design, fold: Split) -> float:
@@ -223,14 +173,14 @@ def _order(distances: NDArray[np.float64], design: Design, fold: Split) -> float
     comparison = compare(design, among=np.isin(np.arange(len(design)), fold.train))
     shares = []
     for anchor in fold.test:
-        near, far = (distances[anchor, asked[anchor]] for asked in (comparison.near, comparison.far))
+        near, far = distances[anchor, comparison.near[anchor]], distances[anchor, comparison.far[anchor]]
         if len(near) and len(far):
             shares.append(((near[:, None] < far).mean() + (near[:, None] <= far).mean()) / 2)
     return float(np.mean(shares)) if shares else 0.5
 
 
 def inner_folds(design: Design, n_splits: int, rng: np.random.Generator) -> list[Split]:
-    """Splits of training patients; none if a training side could not teach, or nobody can be held out."""
+    """Splits of training patients; none if nobody can be held out, or some training side is too small to learn from."""
     try:
         splits = random_splits(design.labels, design.groups, n_splits, rng=rng)
     except ValueError:

@@ -4,7 +4,7 @@ from ._gene_parts import GeneWay, check_rest
 from ._gene_reading import read_correlations, read_parts
 from ._gene_sets import SOURCE, TARGET, WEIGHT, read_sets
 from ._gene_stability import assess
-from ._relearn import labelled_patients, relearner_of, target_of, unlabelled_plans
+from ._resampling import labelled_patients, resampling_of, target_of, unlabelled_plans
 
 __all__ = [
     "SOURCE",
@@ -17,7 +17,7 @@ __all__ = [
     "read_correlations",
     "read_parts",
     "read_sets",
-    "relearner_of",
+    "resampling_of",
     "target_of",
     "unlabelled_plans",
 ]

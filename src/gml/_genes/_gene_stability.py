@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gml._evaluate import permute
-from gml._metric import Replicate, draw_patients, reread
+from gml._metric import Replicate, draw_patients, read_replicates
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design
-    from gml._metric import Relearner
+    from gml._metric import Resampling
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ FEWEST_DRAWN = 20  # different bootstraps
 
 
 def assess(
-    relearner: Relearner,
+    resampling: Resampling,
     design: Design,
     *,
     name: str,
@@ -42,18 +42,18 @@ def assess(
 
     Genes must be in the order in which ties are broken.
     """
-    importance, _ = relearner.read(Replicate.of(design), relearner.learned)
-    of_components = relearner.reading.of_components(relearner.learned)
+    importance, _ = resampling.read(Replicate.of(design), resampling.learned)
+    of_components = resampling.reading.of_components(resampling.learned)
     found: dict[str, NDArray[Any]] = {"importance": importance}
     entries = {f"{name}_{c}": column for c, column in enumerate(of_components.T, start=1)}
     if n_bootstrap:
         n_top = int(np.clip(len(importance) // 10, 1, MOST_TOP)) if n_top is None else n_top
-        drawn, drawn_components = _bootstrap(relearner, design, n=n_bootstrap, rng=generators[0], n_jobs=n_jobs)
+        drawn, drawn_components = _bootstrap(resampling, design, n=n_bootstrap, rng=generators[0], n_jobs=n_jobs)
         found |= _interval("importance", importance, drawn) | {"stability": _leading(drawn, n_top)}
         for c in range(drawn_components.shape[2]):
             entries |= _interval(f"{name}_{c + 1}", of_components[:, c], drawn_components[:, :, c])
     if n_permutations:
-        found |= _permutations(relearner, design, n=n_permutations, rng=generators[1], n_jobs=n_jobs)
+        found |= _permutations(resampling, design, n=n_permutations, rng=generators[1], n_jobs=n_jobs)
     if n_bootstrap and n_permutations:
         found["stable"] = (found["stability"] >= STABILITY) & (found["p_adjusted"] <= LEVEL)
         found["stable"] &= n_bootstrap >= FEWEST_DRAWN
@@ -74,13 +74,13 @@ def _leading(importance: NDArray[np.float64], n_top: int) -> NDArray[np.float64]
 
 
 def _permutations(
-    relearner: Relearner, design: Design, *, n: int, rng: np.random.Generator, n_jobs: int | None
+    resampling: Resampling, design: Design, *, n: int, rng: np.random.Generator, n_jobs: int | None
 ) -> dict[str, NDArray[np.float64]]:
     """`p_value` and `p_adjusted`, each shape (g,)."""
     drawn = [Replicate.of(design), *(Replicate.of(permute(design, rng)) for _ in range(n))]
     different: dict[bytes, Replicate] = {}
     for replicate in drawn:
-        different.setdefault(_fingerprint(replicate, relearner), replicate)
+        different.setdefault(_fingerprint(replicate, resampling), replicate)
     if (n_ways := len(different)) < FEWEST <= 1 + n:
         logger.warning(
             "There are too few patients to exchange their diseases: %d permutations hold %d different ones. No p-value "
@@ -90,7 +90,7 @@ def _permutations(
             1 / n_ways,
         )
     replicates = list(different.values())  # the true diseases first
-    found = np.array([one.importance for one in reread(relearner, replicates, n_components=0, n_jobs=n_jobs)])
+    found = np.array([one.importance for one in read_replicates(resampling, replicates, n_components=0, n_jobs=n_jobs)])
     # genes that vary more between patients vary more by chance; in standard deviations all are alike
     deviation = found.std(axis=0)
     values = np.divide(found - found.mean(axis=0), deviation, out=np.zeros_like(found), where=deviation > 0)
@@ -102,10 +102,10 @@ def _permutations(
 
 
 def _bootstrap(
-    relearner: Relearner, design: Design, *, n: int, rng: np.random.Generator, n_jobs: int | None
+    resampling: Resampling, design: Design, *, n: int, rng: np.random.Generator, n_jobs: int | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Importance, shape (n, g), and the first components, shape (n, g, c), for patients that are drawn anew."""
-    replicates = [draw_patients(design, relearner.target, rng) for _ in range(n)]
+    replicates = [draw_patients(design, resampling.target, rng) for _ in range(n)]
     n_ways = len({replicate.counts.tobytes() for replicate in replicates})
     if n_ways < FEWEST_DRAWN <= n:
         logger.warning(
@@ -114,11 +114,11 @@ def _bootstrap(
             n,
             n_ways,
         )
-    found = list(reread(relearner, replicates, n_components=MOST_INTERVALS, n_jobs=n_jobs))
+    found = list(read_replicates(resampling, replicates, n_components=MOST_INTERVALS, n_jobs=n_jobs))
     return np.array([one.importance for one in found]), np.array([one.of_components for one in found])
 
 
-def _fingerprint(replicate: Replicate, relearner: Relearner) -> bytes:
+def _fingerprint(replicate: Replicate, resampling: Resampling) -> bytes:
     """The same for assignments of diseases that compare the same patients in the same way."""
-    within, between = replicate.weights(relearner.displacements.pairs, relearner.target, balanced=False)
+    within, between = replicate.weights(resampling.displacements.pairs, resampling.target, balanced=False)
     return (np.round(between - within, 12) + 0.0).tobytes()

@@ -1,44 +1,41 @@
 """Learning the ground metric, and the metric itself."""
 
 from ._comparison import compare
-from ._discriminant import fit_displacements, leading_axes
+from ._discriminant import leading_axes
 from ._displacements import Displacements
 from ._fit import Fit
-from ._ground_metric import GroundMetric
-from ._learn import can_teach, check_design, check_solver, euclidean, finish, learn
-from ._read import read_metric
+from ._ground_metric import GroundMetric, read_metric
+from ._learn import Candidate, can_teach, check_design, check_solver, learn, relearn
+from ._pairs import learning_pairs, random_pairs, unlabelled_pairs
 from ._reading import Correlations, Parts, Reading
-from ._resample import Relearner, Replicate, Reread, draw_patients, reread, unlabelled_pairs
+from ._resampling import Replicate, Resampling, draw_patients, read_replicates
 from ._rotation import Rotation, new_basis, with_signs
-from ._sampling import learning_pairs, random_pairs
 from ._scaling import scaling
 
 __all__ = [
+    "Candidate",
     "Correlations",
     "Displacements",
     "Fit",
     "GroundMetric",
     "Parts",
     "Reading",
-    "Relearner",
     "Replicate",
-    "Reread",
+    "Resampling",
     "Rotation",
     "can_teach",
     "check_design",
     "check_solver",
     "compare",
     "draw_patients",
-    "euclidean",
-    "finish",
-    "fit_displacements",
     "leading_axes",
     "learn",
     "learning_pairs",
     "new_basis",
     "random_pairs",
     "read_metric",
-    "reread",
+    "read_replicates",
+    "relearn",
     "scaling",
     "unlabelled_pairs",
     "with_signs",

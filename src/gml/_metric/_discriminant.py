@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 
 from ._displacements import Displacements, spanned_axes
 from ._fit import Fit
-from ._sampling import learning_pairs
+from ._pairs import learning_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,12 +38,7 @@ class Part:
 
 
 def fit_discriminant(
-    points: Points,
-    design: Design,
-    settings: Discriminant,
-    *,
-    n_components: int | None,
-    work: Work,
+    points: Points, design: Design, settings: Discriminant, *, n_components: int | None, work: Work
 ) -> Fit:
     """Solve the generalised eigenproblem of :class:`gml.methods.Discriminant`, once per round of plans.
 
@@ -54,14 +49,9 @@ def fit_discriminant(
     """
     rng = np.random.default_rng(work.seed)
     pairs = learning_pairs(design, target=settings.target, max_pairs=settings.max_pairs, rng=rng)
-    euclidean = Displacements.solve(points, work=work, pairs=pairs)
+    euclidean, patients = Displacements.solve(points, work=work, pairs=pairs), np.arange(len(points))
     return fit_displacements(
-        euclidean,
-        design,
-        patients=np.arange(len(points)),
-        settings=settings,
-        n_components=n_components,
-        work=work,
+        euclidean, design, patients=patients, settings=settings, n_components=n_components, work=work
     )
 
 
@@ -76,45 +66,27 @@ def fit_displacements(
 ) -> Fit:
     """As :func:`fit_discriminant`, of some `patients` whose `design` it is, from plans that are there already."""
     leading = leading_axes(euclidean, patients)
-    loss: list[float] = []
-    displacements, part = euclidean, None
+    displacements, parts = euclidean, list[Part]()
     for _ in range(settings.rounds):
-        if part is not None:
-            displacements = euclidean.under(part.components, work=work)
-        part = _solve(
-            displacements, design, patients=patients, settings=settings, leading=leading, n_components=n_components
+        if parts:
+            displacements = euclidean.under(parts[-1].components, work=work)
+        shrinkage = settings.shrinkage
+        if shrinkage == "auto":
+            shrinkage = displacements.shrinkage(design, patients, settings)
+            logger.debug("discriminant: shrinkage %.3f", shrinkage)
+        part = closed_form(
+            *displacements.scatters(design, patients, settings),
+            settings=settings,
+            shrinkage=shrinkage,
+            leading=leading,
+            n_components=n_components,
+            n_directions=count_directions(design, settings, n_components),
         )
-        loss.append(part.loss)
+        parts.append(part)
         if len(part.components) == 0:
             break
-        logger.debug("discriminant: %d components, within / between %.4g", len(part.components), loss[-1])
-    found = np.empty((0, len(euclidean.basis))) if part is None else part.components
-    spectrum = np.empty(0) if part is None else part.spectrum
-    return Fit(found @ euclidean.basis, np.array(loss), spectrum)
-
-
-def _solve(
-    displacements: Displacements,
-    design: Design,
-    *,
-    patients: NDArray[np.intp],
-    settings: Discriminant,
-    leading: NDArray[np.float64],
-    n_components: int | None,
-) -> Part:
-    """One round."""
-    shrinkage = settings.shrinkage
-    if shrinkage == "auto":
-        shrinkage = displacements.shrinkage(design, patients, settings)
-        logger.debug("discriminant: shrinkage %.3f", shrinkage)
-    return closed_form(
-        *displacements.scatters(design, patients, settings),
-        settings=settings,
-        shrinkage=shrinkage,
-        leading=leading,
-        n_components=n_components,
-        n_directions=count_directions(design, settings, n_components),
-    )
+        logger.debug("discriminant: %d components, within / between %.4g", len(part.components), part.loss)
+    return Fit(parts[-1].components @ euclidean.basis, np.array([part.loss for part in parts]), parts[-1].spectrum)
 
 
 def count_directions(design: Design, settings: Discriminant, n_components: int | None) -> int:
@@ -143,7 +115,11 @@ def closed_form(
     n_directions: int,
 ) -> Part:
     """The directions of disease of two scatters (r, r), and what is put below them on the `leading` axes, (l, r)."""
-    right = _shrunk(within, between, shrinkage)
+    r = len(within)
+    sphere = np.trace(within) / r * np.eye(r)
+    # patients of a disease may be exactly alike, or span fewer directions than there are
+    floor = np.finfo(np.float64).eps * r * np.trace(within + between) * np.eye(r)
+    right = (1 - shrinkage) * within + shrinkage * sphere + floor
     components, spectrum = _directions(between - within, right, n_components=n_directions)
     parts = [(settings.directions, components)] if settings.directions and len(components) else []
     if settings.whitening:
@@ -153,18 +129,14 @@ def closed_form(
         parts.append((settings.euclidean, leading))
     if not parts:
         return Part(components, spectrum, float(np.trace(within) / np.trace(between)))
-    components = _sum(parts, within + between)
-    if settings.whitening or settings.euclidean:
-        components = _longest(components, within + between, n_components)
+    total = within + between
+    unit = _trace(parts[0][1], total)  # of all three metrics: the mean squared distance of patients under the first
+    components = np.vstack([np.sqrt(weight * unit / _trace(rows, total)) * rows for weight, rows in parts])
+    if n_components is not None and (settings.whitening or settings.euclidean):
+        # the rows that keep most of the mean squared distance of patients
+        _, vectors = eigh(components @ total @ components.T)
+        components = vectors[:, ::-1][:, :n_components].T @ components
     return Part(components, spectrum, _trace(components, within) / _trace(components, between))
-
-
-def _shrunk(within: NDArray[np.float64], between: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
-    r = len(within)
-    sphere = np.trace(within) / r * np.eye(r)
-    # patients of a disease may be exactly alike, or span fewer directions than there are
-    floor = np.finfo(np.float64).eps * r * np.trace(within + between) * np.eye(r)
-    return np.asarray((1 - shrinkage) * within + shrinkage * sphere + floor)
 
 
 def _directions(
@@ -174,24 +146,7 @@ def _directions(
     mu, v = eigh(excess, right)
     mu, v = mu[::-1], v[:, ::-1]
     n_kept = int((mu[:n_components] > MIN_EXCESS).sum())
-    return np.asarray((np.sqrt(mu[:n_kept]) * v[:, :n_kept]).T), mu
-
-
-def _sum(parts: list[tuple[float, NDArray[np.float64]]], scatter: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Map of the weighted sum of metrics, each in the unit of the first: the mean squared distance of patients."""
-    unit = _trace(parts[0][1], scatter)
-    scaled = [np.sqrt(weight * unit / _trace(rows, scatter)) * rows for weight, rows in parts]
-    return np.asarray(np.vstack(scaled))
-
-
-def _longest(
-    components: NDArray[np.float64], scatter: NDArray[np.float64], n_components: int | None
-) -> NDArray[np.float64]:
-    """The map of fewer rows that keeps most of the mean squared distance of patients."""
-    if n_components is None:
-        return components
-    _, vectors = eigh(components @ scatter @ components.T)
-    return np.asarray(vectors[:, ::-1][:, :n_components].T @ components)
+    return (np.sqrt(mu[:n_kept]) * v[:, :n_kept]).T, mu
 
 
 def _trace(components: NDArray[np.float64], matrix: NDArray[np.float64]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,41 +57,36 @@ class Displacements:
     @classmethod
     def solve(cls, points: Points, *, work: Work, pairs: NDArray[np.intp] | None = None) -> Displacements:
         """Under the Euclidean metric with squared cost, of all pairs or of some."""
-        most = MOST_DIMENSIONS if engine_of(work.solver).sparse_plans else MOST_DENSE
-        basis = spanned_axes(points, most)
+        sparse_plans = engine_of(work.solver).sparse_plans
+        basis = spanned_axes(points, MOST_DIMENSIONS if sparse_plans else MOST_DENSE)
         pairs = all_pairs(len(points)) if pairs is None else pairs
-        if not engine_of(work.solver).sparse_plans:
-            _check_moments_fit(len(pairs), len(basis))
-        return cls._of(basis, points.on(basis), pairs, components=None, work=work)
+        r = len(basis)
+        if not sparse_plans:
+            check_memory(
+                8 * len(pairs) * r * (r + 1) // 2,
+                what=f"The displacements of {len(pairs)} pairs of patients along {r} axes",
+                advice="Lower `max_pairs` of the method, or take solver='exact', which does not keep them.",
+            )
+        points = points.on(basis)
+        solution = _solve(points, pairs, components=None, work=work)
+        return cls(basis, points, pairs, solution, solution.moments(points))
 
     def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
-        return self._of(self.basis, self.points, self.pairs, components=components, work=work)
-
-    @classmethod
-    def _of(
-        cls,
-        basis: NDArray[np.float64],
-        points: Points,
-        pairs: NDArray[np.intp],
-        *,
-        components: NDArray[np.float64] | None,
-        work: Work,
-    ) -> Displacements:
-        clouds = Clouds.of(points, components)
-        ground = Ground(power=2)
-        solution = solve(clouds, pairs, ground=ground, work=work, components=components)
-        warn_of(solution.convergence, work.solver)
-        check_apart(solution.distances)
-        return cls(basis, points, pairs, solution, solution.moments(points))
+        solution = _solve(self.points, self.pairs, components=components, work=work)
+        return replace(self, solution=solution, moments=solution.moments(self.points))
 
     def scatters(
         self, design: Design, patients: NDArray[np.intp], settings: Discriminant
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Within and between diseases, each (r, r), of some patients, whose design it is."""
-        among, within, between = self._weights(design, patients, settings)
+        place = np.full(max(self.pairs.max(), patients.max()) + 1, -1)
+        place[patients] = np.arange(len(patients))
+        among = np.flatnonzero((place[self.pairs] >= 0).all(axis=1))
         coefficients = np.zeros((2, len(self.pairs)))
-        coefficients[:, among] = within, between
+        coefficients[:, among] = pair_weights(
+            compare(design, settings.target), design, place[self.pairs[among]], balanced=settings.balanced
+        )
         return self.moments.scatter(coefficients[0]), self.moments.scatter(coefficients[1])
 
     def shrinkage(self, design: Design, patients: NDArray[np.intp], settings: Discriminant) -> float:
@@ -102,48 +97,35 @@ class Displacements:
         The variance is that of the jackknife over groups of patients, since pairs that share a patient are not
         independent.
         """
-        members = np.arange(len(patients))
         # patients of one disease are spread over the groups
         rank = np.argsort(np.argsort(design.labels, kind="stable"), kind="stable")
-        group = rank % min(MOST_GROUPS, len(patients))
-        whole, _ = self.scatters(design, patients, settings)
+        n_groups = min(MOST_GROUPS, len(patients))
+        within, _ = self.scatters(design, patients, settings)
         left_out = []
-        for number in range(group.max() + 1):
-            rest = members[group != number]
+        for number in range(n_groups):
+            rest = np.flatnonzero(rank % n_groups != number)
             part = design.of(rest)
             if settings.target == "classes" and np.bincount(part.labels).max() < 2:
-                return 1.0  # of a scatter that needs these patients to be there at all nothing is known
+                return 1.0  # without these patients there is no scatter
             if len(np.unique(part.labels)) < 2:
                 continue
             left_out.append(self.scatters(part, patients[rest], settings)[0])
         if len(left_out) < 2:
             return 1.0
         # a power of 2, which changes no digit: the squares of squares of features must not leave the range of float64
-        unit = np.ldexp(1.0, np.frexp(np.trace(whole))[1])
-        whole, parts = whole / unit, np.array(left_out) / unit
+        unit = np.ldexp(1.0, np.frexp(np.trace(within))[1])
+        within, parts = within / unit, np.array(left_out) / unit
         variance = (len(parts) - 1) / len(parts) * ((parts - parts.mean(axis=0)) ** 2).sum()
-        from_sphere = ((whole - np.trace(whole) / len(whole) * np.eye(len(whole))) ** 2).sum()
+        from_sphere = ((within - np.trace(within) / len(within) * np.eye(len(within))) ** 2).sum()
         return float(min(1.0, variance / from_sphere)) if from_sphere > 0 else 1.0
 
-    def _weights(
-        self, design: Design, patients: NDArray[np.intp], settings: Discriminant
-    ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-        """The pairs among the patients, and their weights."""
-        place = np.full(max(self.pairs.max(), patients.max()) + 1, -1)
-        place[patients] = np.arange(len(patients))
-        among = np.flatnonzero((place[self.pairs] >= 0).all(axis=1))
-        comparison = compare(design, settings.target)
-        within, between = pair_weights(comparison, design, place[self.pairs[among]], balanced=settings.balanced)
-        return among, within, between
 
-
-def _check_moments_fit(n_pairs: int, r: int) -> None:
-    """Raise before the work if the moments of every pair cannot be held."""
-    check_memory(
-        8 * n_pairs * r * (r + 1) // 2,
-        what=f"The displacements of {n_pairs} pairs of patients along {r} axes",
-        advice="Lower `max_pairs` of the method, or take solver='exact', which does not keep them.",
-    )
+def _solve(points: Points, pairs: NDArray[np.intp], *, components: NDArray[np.float64] | None, work: Work) -> Solution:
+    clouds = Clouds.of(points, components)
+    solution = solve(clouds, pairs, ground=Ground(power=2), work=work, components=components)
+    warn_of(solution.convergence, work.solver)
+    check_apart(solution.distances)
+    return solution
 
 
 def spanned_axes(points: Points, most: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from gml._anndata import MODALITIES, read_elements, write_elements
+from gml._anndata import LEARN_FIRST, MODALITIES, check_holder, get_run, read_elements, write_elements
 
 from ._stored import CHOICE, GENE, SCALE, format_of, parsed
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import pandas as pd
+    from anndata import AnnData
     from numpy.typing import NDArray
 
     from gml._anndata import GeneMap
@@ -154,20 +155,9 @@ class GroundMetric:
 
     def to_dict(self) -> dict[str, Any]:
         """Only arrays, scalars and str-keyed dicts, as ``adata.uns`` holds them."""
-        run: dict[str, Any] = {
-            "format": FORMAT,
-            "components": self.components,
-            "feature_names": self.feature_names,
-            "classes": self.classes,
-            "loss": self.loss,
-            "spectrum": self.spectrum,
-            "patients": self.patients,
-            "params": self.params,
-        }
-        if self.choice is not None:
-            run[CHOICE] = self.choice
-        if self.modalities is not None:
-            run[MODALITIES] = self.modalities
+        names = ("components", "feature_names", "classes", "loss", "spectrum", "patients", "params")
+        run: dict[str, Any] = {"format": FORMAT} | {name: getattr(self, name) for name in (*names, CHOICE, MODALITIES)}
+        run = {name: value for name, value in run.items() if value is not None}
         if (genes := self.gene_map) is not None:
             run[GENE] = {"names": genes.names, "means": genes.means}
             optional = {"basis": genes.basis, "offset": genes.offset, "variances": genes.variances}
@@ -196,3 +186,9 @@ class GroundMetric:
 def _with_suffix(path: str | PathLike[str]) -> Path:
     path = Path(path)
     return path if path.suffix == ".h5" else path.with_name(f"{path.name}.h5")
+
+
+def read_metric(adata: AnnData, key: str) -> GroundMetric:
+    """The metric of the name `key`; see :func:`gml.get.metric`."""
+    run = get_run(check_holder(adata), key, hint=LEARN_FIRST)
+    return GroundMetric.from_dict(run, name=f"adata.uns[{key!r}]")

@@ -42,7 +42,7 @@ class Parts:
 
     def of_components(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
         """Loadings, shape (g, k)."""
-        return np.asarray(self.loadings @ components.T)
+        return self.loadings @ components.T
 
     def importance(
         self,
@@ -71,7 +71,7 @@ class Correlations:
         """Correlations, shape (g, k); 0 with components that do not vary."""
         variance = np.einsum("ka,ab,kb->k", components, self.of_axes, components)
         varies = variance > np.finfo(np.float64).eps * len(self.of_axes) * variance.max(initial=0.0)
-        return np.asarray(self.covariance @ (components.T / np.sqrt(np.where(varies, variance, np.inf))))
+        return self.covariance @ (components.T / np.sqrt(np.where(varies, variance, np.inf)))
 
     def importance(
         self, components: NDArray[np.float64], z: NDArray[np.float64], moved: NDArray[np.float64]
@@ -79,4 +79,4 @@ class Correlations:
         """Squared correlations, weighted by the excess of the components."""
         excess = z.T @ moved
         values, vectors = eigh((excess + excess.T) / 2)
-        return np.asarray(self.of_components(vectors.T @ components) ** 2 @ values)
+        return self.of_components(vectors.T @ components) ** 2 @ values

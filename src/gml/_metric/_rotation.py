@@ -39,7 +39,7 @@ def by_length(components: NDArray[np.float64], n_rows: int) -> NDArray[np.float6
 
 def with_signs(components: NDArray[np.float64], loadings: NDArray[np.float64]) -> NDArray[np.float64]:
     """Components (k, d) with the signs that make the largest of the loadings (g, k) of each positive."""
-    return np.asarray(_signs(loadings)[:, None] * components + 0.0)  # no -0.0
+    return _signs(loadings)[:, None] * components + 0.0  # no -0.0
 
 
 def new_basis(components: NDArray[np.float64], loadings: NDArray[np.float64], name: Rotation) -> NDArray[np.float64]:
@@ -47,15 +47,7 @@ def new_basis(components: NDArray[np.float64], loadings: NDArray[np.float64], na
 
     Components come by falling length, each with its largest loading positive. Q has as many orthonormal columns as the
     metric has dimensions, and zeros after them; it starts from the canonical basis, so rotations do not add up.
-
-    Parameters
-    ----------
-    components
-        The map, shape (k, d).
-    loadings
-        What of each component shall be simple, shape (g, k): the map from genes, or ``components.T``.
-    name
-        ``"varimax"`` or ``"canonical"``.
+    Varimax makes the `loadings` simple, shape (g, k): the map from genes, or ``components.T`` of the map (k, d).
     """
     u, s, _ = np.linalg.svd(components, full_matrices=False)
     q = u[:, s > _tolerance(components, s)]

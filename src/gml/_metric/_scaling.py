@@ -39,21 +39,16 @@ def scaling(points: Points, metric: Fixed) -> NDArray[np.float64] | None:
     components[np.arange(len(varies)), varies] = 1 / spread[varies]
     if metric.name == "seuclidean" or not len(varies):
         return components
-    if points.covariances is None:
-        _check_size(*shifted.shape)
-    shifted = shifted[:, varies] / spread[varies]  # of one scale, so that units do not matter
-    correlation = shifted.T @ shifted + components @ (np.diag(inner) if inner.ndim == 1 else inner) @ components.T
-    values, axes = np.linalg.eigh(correlation)
-    kept = values > DEPENDENT * values[-1]
-    return np.asarray((axes[:, kept] / np.sqrt(values[kept])).T @ components)
-
-
-def _check_size(n: int, d: int) -> None:
-    """Whether n points can have a covariance of d features."""
-    if n <= d:
+    n, d = shifted.shape
+    if points.covariances is None and n <= d:
         msg = (
             f"The metric 'mahalanobis' needs more points than features to estimate their covariance, got {n} points of "
             f"{d} features. Take principal components (use_rep='X_pca') or fewer genes, more points by `n_points`, or "
             "'seuclidean', which scales every feature alone."
         )
         raise ValueError(msg)
+    shifted = shifted[:, varies] / spread[varies]  # of one scale, so that units do not matter
+    correlation = shifted.T @ shifted + components @ (np.diag(inner) if inner.ndim == 1 else inner) @ components.T
+    values, axes = np.linalg.eigh(correlation)
+    kept = values > DEPENDENT * values[-1]
+    return np.asarray((axes[:, kept] / np.sqrt(values[kept])).T @ components)

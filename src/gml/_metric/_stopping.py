@@ -11,10 +11,9 @@ import numpy as np
 
 from gml._base import warn
 
-from ._comparison import compare
-from ._objective import Objective
-from ._sampling import limit_pairs, pairs_of
-from ._triplets import has_triplets, triplet_loss
+from ._comparison import Comparison, compare
+from ._loss import Objective, triplet_loss
+from ._pairs import limit_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from gml._cohort import Design, Points, Work
     from gml.methods import Triplet
 
-    from ._comparison import Comparison
-    from ._descent import Descent
+    from ._triplet import Descent
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +31,19 @@ N_FOLDS = 3
 
 
 def best_number_of_passes(
-    points: Points,
-    design: Design,
-    descend: Callable[..., Descent],
-    *,
-    settings: Triplet,
-    work: Work,
+    points: Points, design: Design, train: Callable[..., Descent], *, settings: Triplet, work: Work
 ) -> int:
     """Passes after which the loss of held-out anchors was lowest, over folds of patients (or donors)."""
     sums = np.zeros(settings.max_iter)
     n_done = 0
     for held_out in folds(design, work.seed):
-        train = np.flatnonzero(~held_out)
-        part = design.of(train)
-        judged = _held_out_anchors(design, held_out, settings=settings, seed=work.seed)
-        if not (_can_teach(part, settings) and has_triplets(judged)):
+        kept = np.flatnonzero(~held_out)
+        comparison = held_out_anchors(design, held_out, settings=settings, seed=work.seed)
+        if not (compare(design.of(kept), settings.target).has_triplets and comparison.has_triplets):
             continue
-        descent = descend(points.of(train), part, n_passes=settings.max_iter)
-        hinge = partial(triplet_loss, comparison=judged, margin=settings.margin)
-        objective = Objective(points, pairs_of(judged), hinge, settings, work).in_unit(descent.scale)
+        descent = train(points.of(kept), design.of(kept), n_passes=settings.max_iter)
+        hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
+        objective = Objective(points, comparison.pairs, hinge, settings, work).in_unit(descent.unit)
         losses = [objective.loss(components) for components in descent.maps]
         # a descent that ended early stays where it was
         sums += np.append(losses, np.full(settings.max_iter - len(losses), losses[-1]))
@@ -70,16 +62,9 @@ def folds(design: Design, seed: int) -> list[NDArray[np.bool_]]:
     return [fold == number for number in range(N_FOLDS)]
 
 
-def _held_out_anchors(design: Design, held_out: NDArray[np.bool_], *, settings: Triplet, seed: int) -> Comparison:
+def held_out_anchors(design: Design, held_out: NDArray[np.bool_], *, settings: Triplet, seed: int) -> Comparison:
     """Held-out patients compared with those that train."""
-    among = compare(design, settings.target, among=~held_out)
-    judged = replace(among, near=among.near & held_out[:, None], far=among.far & held_out[:, None])
-    rng = np.random.default_rng(seed)
-    return limit_pairs(judged, design.labels, max_pairs=settings.max_pairs, rng=rng)
-
-
-def _can_teach(design: Design, settings: Triplet) -> bool:
-    """Whether there is a triplet."""
-    if settings.target == "ordered" and (design.values is None or np.ptp(design.values) == 0):
-        return False
-    return has_triplets(compare(design, settings.target))
+    comparison = compare(design, settings.target, among=~held_out)
+    anchors = held_out[:, None]
+    comparison = replace(comparison, near=comparison.near & anchors, far=comparison.far & anchors)
+    return limit_pairs(comparison, design.labels, max_pairs=settings.max_pairs, rng=np.random.default_rng(seed))

@@ -53,24 +53,21 @@ def _gene_map(run: Mapping[str, Any]) -> GeneMap | None:
         return None
     genes = _mapping(run, GENE)
     if missing := {"names", "means"} - set(genes):
-        msg = f"`{GENE}` has no {min(missing, key=str)!r}."
+        msg = f"`{GENE}` has no {min(missing)!r}."
         raise ValueError(msg)
-    known = {key: _floats(genes, key) for key in _FLOATS if key in genes}
-    return GeneMap(names=_names(genes, "names"), **known, scale=_scale(run))
+    values = {key: _floats(genes, key) for key in _FLOATS if key in genes}
+    return GeneMap(names=_names(genes, "names"), **values, scale=_scale(run))
 
 
 def _scale(run: Mapping[str, Any]) -> GeneScale | None:
     if SCALE not in run:
         return None
-    values = _mapping(run, SCALE)
-    names = [field.name for field in fields(GeneScale)]
+    values, names = _mapping(run, SCALE), [field.name for field in fields(GeneScale)]
     if set(names) != set(values):
         msg = f"`{SCALE}` must hold {', '.join(names)}, got {', '.join(map(str, values)) or 'nothing'}."
         raise ValueError(msg)
-    numbers = {name: _floats(values, name) for name in names}
-    if wrong := [name for name in names if numbers[name].ndim or not np.isfinite(numbers[name])]:
-        raise ValueError(_wrong(wrong[0], values[wrong[0]], "a finite number"))
-    return GeneScale(bool(numbers["whole"]), *(float(numbers[name]) for name in names if name != "whole"))
+    whole, *numbers = (_number(values, name) for name in names)
+    return GeneScale(bool(whole), *numbers)
 
 
 def _params(stored: Any) -> dict[str, Any]:
@@ -104,20 +101,27 @@ def _table(run: Mapping[str, Any], name: str) -> pd.DataFrame | None:
 
 
 def _mapping(parts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = parts[name]
-    if not isinstance(found, Mapping):
-        raise ValueError(_wrong(name, found, "a dict"))
-    return found
+    if not isinstance(parts[name], Mapping):
+        raise ValueError(_wrong(name, parts[name], "a dict"))
+    mapping: Mapping[str, Any] = parts[name]
+    return mapping
 
 
 def _floats(parts: Mapping[str, Any], name: str) -> NDArray[np.float64]:
     try:
         values = np.asarray(parts[name])
-    except ValueError as error:  # ragged lists
-        raise ValueError(_wrong(name, parts[name], "an array of real numbers")) from error
+    except ValueError:  # ragged lists
+        values = np.array(None)
     if values.dtype.kind not in "biuf":
         raise ValueError(_wrong(name, parts[name], "an array of real numbers"))
-    return np.asarray(values, dtype=np.float64)
+    return values.astype(np.float64, copy=False)
+
+
+def _number(parts: Mapping[str, Any], name: str) -> float:
+    values = _floats(parts, name)
+    if values.ndim or not np.isfinite(values):
+        raise ValueError(_wrong(name, parts[name], "a finite number"))
+    return float(values)
 
 
 def _sequence(parts: Mapping[str, Any], name: str) -> NDArray[np.float64]:
@@ -139,11 +143,9 @@ def _plain(value: Any) -> Any:
     """Python scalars and dicts for what came back from a file as numpy scalars."""
     if hasattr(value, "items"):
         return {str(key): _plain(item) for key, item in value.items()}
-    return (
-        value.item() if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0) else value
-    )
+    return value.item() if isinstance(value, np.generic | np.ndarray) and value.ndim == 0 else value
 
 
-def _wrong(name: str, found: object, expected: str) -> str:
-    shown = f"an array of {found.dtype} and shape {found.shape}" if isinstance(found, np.ndarray) else repr(found)
-    return f"`{name}` must be {expected}, got {shown if len(shown) < LONGEST else type(found).__name__}."
+def _wrong(name: str, value: object, expected: str) -> str:
+    shown = f"an array of {value.dtype} and shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+    return f"`{name}` must be {expected}, got {shown if len(shown) < LONGEST else type(value).__name__}."

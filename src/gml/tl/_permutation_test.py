@@ -12,9 +12,9 @@ import pandas as pd
 from gml._anndata import Columns, check_anndata
 from gml._base import check_choice, check_int, parallel
 from gml._cohort import Work
-from gml._evaluate import STATISTICS, Candidate, inner_folds, judge, permute, refit
+from gml._evaluate import STATISTICS, inner_folds, judge, permute
 from gml._measure import ResolvedMetric, check_splits_fit, measure, read_study
-from gml._metric import Displacements, check_solver, random_pairs, scaling
+from gml._metric import Candidate, Displacements, check_solver, random_pairs, relearn, scaling
 from gml._mudata import takes_mudata
 from gml._ot import Clouds, Ground, distances_among
 from gml.methods import Auto, Discriminant, Fixed, Triplet, resolve_method
@@ -207,11 +207,11 @@ def _value(design: Design, *, test: _Test) -> float:
         return float(scores.mean())
     distances, power = test.fixed, 1
     if distances is None:
-        components = refit(
-            points,
-            design,
-            candidate,
-            patients=np.arange(len(points)),
+        components = relearn(
+            np.arange(len(points)),
+            points=points,
+            design=design,
+            candidate=candidate,
             displacements=test.displacements,
             work=test.work,
         )

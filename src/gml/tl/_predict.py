@@ -229,7 +229,7 @@ def _held_out(known: Measured, *, at_home: bool, work: Work) -> NDArray[np.float
         known.points,
         known.cohort.design,
         learner(**params["learned_settings"]),
-        teachers=teachers,
+        train=teachers,
         n_components=params["n_components"],
         work=replace(work, seed=params["rng"]),
     )

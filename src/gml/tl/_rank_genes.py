@@ -15,7 +15,7 @@ from gml._genes import (
     labelled_patients,
     read_correlations,
     read_parts,
-    relearner_of,
+    resampling_of,
     target_of,
     unlabelled_plans,
 )
@@ -177,9 +177,9 @@ def rank_genes(
             in_memory=n_bootstrap + n_permutations > 0,
         )
     )
-    relearner = relearner_of(learned, measured, displacements=displacements, reading=reading)
+    resampling = resampling_of(learned, measured, displacements=displacements, reading=reading)
     found = assess(
-        relearner,
+        resampling,
         cohort.design,
         name="loading" if by == "parts" else "correlation",
         n_bootstrap=n_bootstrap,
@@ -189,7 +189,7 @@ def rank_genes(
         n_jobs=n_jobs,
     )
     if by == "parts":
-        within, between = relearner.squared_distances(Replicate.of(cohort.design), relearner.learned)
+        within, between = resampling.squared_distances(Replicate.of(cohort.design), resampling.learned)
         rest = abs(found["importance"].sum() - (between - within))
         check_rest(rest, between + within, instead="by='correlation'")
     return _table(adata, found, _directions(adata, cohort, learned), columns=columns)

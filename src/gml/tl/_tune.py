@@ -12,9 +12,9 @@ from sklearn.model_selection import ParameterGrid
 from gml._anndata import Columns, check_anndata
 from gml._base import check_int, check_n_points, parallel
 from gml._cohort import Work
-from gml._evaluate import Candidate, Predictions, Study, run_fold, search, tabulate
+from gml._evaluate import Predictions, Study, run_fold, search, tabulate
 from gml._measure import check_splits_fit, read_splits, read_study, rescale
-from gml._metric import check_solver
+from gml._metric import Candidate, check_solver
 from gml._mudata import takes_mudata
 from gml._ot import on_support_of, represent
 from gml.methods import Auto, Fixed, resolve_method

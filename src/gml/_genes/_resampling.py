@@ -10,7 +10,7 @@ import numpy as np
 from gml._anndata import Columns
 from gml._cohort import Work
 from gml._measure import features_of, measure, read_cohort
-from gml._metric import Displacements, Relearner, Replicate, check_design, leading_axes, unlabelled_pairs
+from gml._metric import Displacements, Replicate, Resampling, check_design, leading_axes, unlabelled_pairs
 from gml._ot import engine_of
 from gml.methods import MAX_PAIRS, Discriminant
 from gml.solvers import NAMED, Exact, solver_name
@@ -54,28 +54,28 @@ def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator
     return Displacements.solve(measured.points, work=work, pairs=pairs)
 
 
-def relearner_of(
+def resampling_of(
     metric: GroundMetric, measured: Measured, *, displacements: Displacements, reading: Reading
-) -> Relearner:
+) -> Resampling:
     """How the metric is learned again; its own map and points come after the axes of the displacements."""
     params, points, design = metric.params, measured.points, measured.cohort.design
-    everyone = np.arange(len(design))
+    patients = np.arange(len(design))
     settings, n_components = None, None
     if params["learned_by"] == "discriminant":
         settings, n_components = Discriminant(**params["learned_settings"]), params["n_components"]
     elif params["learned_by"] == "triplet":
         settings, n_components = Discriminant(target=target_of(params)), len(metric.components)
     if settings is not None and settings.shrinkage == "auto":
-        settings = replace(settings, shrinkage=displacements.shrinkage(design, everyone, settings))
+        settings = replace(settings, shrinkage=displacements.shrinkage(design, patients, settings))
     z = (points.x - points.x.mean(axis=0)) @ metric.components.T
-    relearner = Relearner(
+    resampling = Resampling(
         displacements=displacements,
         y=np.hstack([displacements.x, z]),
         to_learned=metric.components @ displacements.basis.T,
         reading=reading,
         target=target_of(params),
         settings=settings,
-        leading=leading_axes(displacements, everyone),
+        leading=leading_axes(displacements, patients),
         n_components=n_components,
     )
-    return replace(relearner, unit=sum(relearner.squared_distances(Replicate.of(design), relearner.learned)))
+    return replace(resampling, unit=sum(resampling.squared_distances(Replicate.of(design), resampling.learned)))

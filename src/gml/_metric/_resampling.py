@@ -1,4 +1,4 @@
-"""The metric learned again, for patients that are drawn anew and for diseases that are exchanged.
+"""The metric under resampling: for patients that are drawn anew and for diseases that are exchanged.
 
 Plans are Euclidean and know nothing of diseases, so they are solved once. The scatters of all replicates are sums of
 those of pairs of patients with other weights: one product of matrices for all of them.
@@ -15,10 +15,9 @@ import numpy as np
 from gml._base import parallel
 from gml._ot import edge_weights, laplacian_product, unpacked
 
-from ._comparison import Comparison, compare, pair_weights
+from ._comparison import compare, pair_weights
 from ._discriminant import closed_form, count_directions
 from ._learn import can_teach
-from ._sampling import limit_pairs, pairs_of, random_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ BLOCK = 64  # pairs whose scatters are added at once
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Replicate:
-    """A cohort that could have been."""
+    """Patients that are drawn anew, or whose diseases are exchanged."""
 
     design: Design
     counts: NDArray[np.float64]
@@ -50,7 +49,7 @@ class Replicate:
     def weights(
         self, pairs: NDArray[np.intp], target: Target, *, balanced: bool
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Weights of pairs within and between diseases, as :func:`pair_weights`; nobody is paired with themselves."""
+        """Weights of pairs within and between diseases, as :func:`pair_weights`; copies of a patient are not paired."""
         comparison = compare(self.design, target, among=self.counts > 0)
         first, second = pairs.T
         groups = self.design.groups
@@ -59,50 +58,30 @@ class Replicate:
         return pair_weights(comparison, self.design, pairs, balanced=balanced, times=times)
 
 
-def unlabelled_pairs(design: Design, max_pairs: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Pairs of patients that do not depend on diseases, about `max_pairs` at most, shape (n_pairs, 2).
-
-    As many of the same donor, or else batch, as of different ones, as these are compared in different roles.
-    """
-    groups = design.batches if design.donors is None else design.donors
-    p = len(design)
-    if groups is None:
-        return random_pairs(p, max_pairs, rng)
-    alike, others = groups[:, None] == groups, ~np.eye(p, dtype=bool)
-    comparison = Comparison(near=alike & others, far=~alike)
-    return pairs_of(limit_pairs(comparison, np.zeros(p, dtype=np.intp), max_pairs=max_pairs, rng=rng))
-
-
 def draw_patients(design: Design, target: Target, rng: np.random.Generator) -> Replicate:
     """Patients drawn with replacement, donors as a whole, as many with every pattern of diseases as there are.
 
-    With an ordered target from all. What cannot teach is drawn again.
+    With an ordered target from all. A draw from which nothing can be learned is drawn again.
     """
     _, first, donor = np.unique(design.groups, return_index=True, return_inverse=True)
     patterns = np.zeros(len(first), dtype=np.intp)
     if target == "classes":
-        found: dict[bytes, int] = {}
+        numbers: dict[bytes, int] = {}
         for number in range(len(first)):
             diseases = np.unique(design.labels[donor == number])
-            patterns[number] = found.setdefault(diseases.tobytes(), len(found))
+            patterns[number] = numbers.setdefault(diseases.tobytes(), len(numbers))
     while True:
         counts = np.zeros(len(first))
         for pattern in range(patterns.max() + 1):
             members = np.flatnonzero(patterns == pattern)
             counts += np.bincount(rng.choice(members, len(members)), minlength=len(first))
-        if _teaches(design.of(np.flatnonzero(counts[donor])), target):
+        drawn = design.of(np.flatnonzero(counts[donor]))
+        if can_teach(drawn.labels, drawn.values if target == "ordered" else None):
             return Replicate(design, counts[donor])
 
 
-def _teaches(design: Design, target: Target) -> bool:
-    """Whether different patients can teach, as :func:`check_design` asks."""
-    if target == "classes" or design.values is None:
-        return can_teach(design.labels)
-    return len(design) > 2 and len(np.unique(design.values)) > 1
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Relearner:
+class Resampling:
     """From a replicate to a map, and to what is read from it."""
 
     displacements: Displacements
@@ -158,33 +137,32 @@ class Relearner:
             return components
         u, s, vt = np.linalg.svd(self.to_learned @ components[:, :r].T, full_matrices=False)
         kept = s > np.finfo(np.float64).eps * max(k, r) * s.max(initial=0.0)
-        return np.asarray(u[:, kept] @ vt[kept] @ components)
+        turned: NDArray[np.float64] = u[:, kept] @ vt[kept] @ components
+        return turned
 
     def solve(self, design: Design, scatters: NDArray[np.float64]) -> NDArray[np.float64]:
         """The closed form of scatters within and between, shape (2, r (r + 1) / 2), as a map of the axes."""
         k, r = self.to_learned.shape
         if self.settings is None:
             return self.learned
-        within, between = (unpacked(triangle, r) for triangle in scatters)
-        found = closed_form(
-            within,
-            between,
+        components = closed_form(
+            *(unpacked(triangle, r) for triangle in scatters),
             settings=self.settings,
             shrinkage=float(self.settings.shrinkage),
             leading=self.leading,
             n_components=self.n_components,
             n_directions=count_directions(design, self.settings, self.n_components),
         ).components
-        if len(found) == 0:  # the Euclidean metric is kept, as in learning
-            found = np.eye(r)
-        if len(found) > r:
-            found = np.asarray(np.linalg.qr(found, mode="r"))
-        return np.hstack([found, np.zeros((len(found), k))])
+        if len(components) == 0:  # the Euclidean metric is kept, as in learning
+            components = np.eye(r)
+        if len(components) > r:
+            components = np.asarray(np.linalg.qr(components, mode="r"))
+        return np.hstack([components, np.zeros((len(components), k))])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reread:
-    """What a replicate says of the genes, its map in the scale of the learned one."""
+class ReplicateReading:
+    """What is read of the genes in a replicate, its map in the scale of the learned one."""
 
     importance: NDArray[np.float64]
     """Shape (g,)."""
@@ -192,34 +170,30 @@ class Reread:
     """Loadings or correlations with the first components, which were turned towards the learned ones, shape (g, c)."""
 
 
-def reread(
-    relearner: Relearner, replicates: Sequence[Replicate], *, n_components: int, n_jobs: int | None
-) -> Iterator[Reread]:
+def read_replicates(
+    resampling: Resampling, replicates: Sequence[Replicate], *, n_components: int, n_jobs: int | None
+) -> Iterator[ReplicateReading]:
     """Learn again from every replicate, and read importance and the first components; in their order."""
-    displacements, settings = relearner.displacements, relearner.settings
+    displacements, settings = resampling.displacements, resampling.settings
     scatters: NDArray[np.float64] = np.empty((len(replicates), 2, 0))
     if settings is not None:
-        weights = [
-            replicate.weights(displacements.pairs, settings.target, balanced=settings.balanced)
-            for replicate in replicates
-        ]
-        scatters = pair_sums(displacements, np.array(weights).reshape(2 * len(replicates), -1), n_jobs=n_jobs)
-        scatters = scatters.reshape(len(replicates), 2, -1)
-    one = partial(_reread, relearner=relearner, n_components=n_components)
+        pairs, balanced = displacements.pairs, settings.balanced
+        weights = [replicate.weights(pairs, settings.target, balanced=balanced) for replicate in replicates]
+        scatters = pair_sums(displacements, np.concatenate(weights), n_jobs=n_jobs).reshape(len(replicates), 2, -1)
+    read = partial(_read_replicate, resampling=resampling, n_components=n_components)
     tasks = list(zip(replicates, scatters, strict=True))
-    return parallel(one, tasks, n_jobs=n_jobs, description="learning again")
+    return parallel(read, tasks, n_jobs=n_jobs, description="learning again")
 
 
 def pair_sums(displacements: Displacements, weights: NDArray[np.float64], *, n_jobs: int | None) -> NDArray[np.float64]:
     """Sums of the scatters of pairs, shapes (m, n_pairs) → (m, r (r + 1) / 2): their upper triangles."""
     r = len(displacements.basis)
-    starts = np.arange(0, len(displacements.pairs), BLOCK)
+    starts = range(0, len(displacements.pairs), BLOCK)
     edges = np.append(0, np.cumsum(displacements.plans.n_edges))
-    one = partial(_pair_scatters, displacements=displacements, edges=edges)
+    scatters = partial(_pair_scatters, displacements=displacements, edges=edges)
+    blocks = parallel(scatters, starts, n_jobs=n_jobs, description="adding up pairs")
     sums = np.zeros((len(weights), r * (r + 1) // 2))
-    for start, block in zip(
-        starts, parallel(one, starts.tolist(), n_jobs=n_jobs, description="adding up pairs"), strict=True
-    ):
+    for start, block in zip(starts, blocks, strict=True):
         sums += weights[:, start : start + BLOCK] @ block
     return sums
 
@@ -231,14 +205,16 @@ def _pair_scatters(start: int, *, displacements: Displacements, edges: NDArray[n
     stop = min(start + BLOCK, len(displacements.pairs))
     scatters = np.empty((stop - start, len(upper[0])))
     for number in range(start, stop):
-        some = slice(*edges[number : number + 2])
-        steps = displacements.x[plans.source[some]] - displacements.x[plans.target[some]]
-        scatters[number - start] = ((plans.mass[some, None] * steps).T @ steps)[upper]
+        edge = slice(*edges[number : number + 2])
+        steps = displacements.x[plans.source[edge]] - displacements.x[plans.target[edge]]
+        scatters[number - start] = ((plans.mass[edge, None] * steps).T @ steps)[upper]
     return scatters
 
 
-def _reread(task: tuple[Replicate, NDArray[np.float64]], *, relearner: Relearner, n_components: int) -> Reread:
+def _read_replicate(
+    task: tuple[Replicate, NDArray[np.float64]], *, resampling: Resampling, n_components: int
+) -> ReplicateReading:
     replicate, scatters = task
-    importance, components = relearner.read(replicate, relearner.solve(replicate.design, scatters))
-    turned = relearner.towards_learned(components)[:n_components] if n_components else components[:0]
-    return Reread(importance, relearner.reading.of_components(turned))
+    importance, components = resampling.read(replicate, resampling.solve(replicate.design, scatters))
+    turned = resampling.towards_learned(components)[:n_components] if n_components else components[:0]
+    return ReplicateReading(importance, resampling.reading.of_components(turned))

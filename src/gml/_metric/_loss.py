@@ -1,0 +1,188 @@
+"""The triplet loss: hinges over triplets of distances, and as a function of the map L with its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gml._base import resolve_penalty
+from gml._ot import Clouds, Ground, pair_distances, solve, square
+
+from ._pairs import draw_batches, draw_triplets, limit_pairs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from gml._cohort import Design, Points, Work
+    from gml._ot import Convergence
+    from gml.methods import Triplet
+
+    from ._comparison import Comparison
+
+
+def triplet_loss(
+    distances: NDArray[np.float64], comparison: Comparison, *, margin: float
+) -> tuple[float, NDArray[np.float64]]:
+    r"""Mean hinge over all triplets, :math:`\operatorname{mean} \max(0, D_{ij} - D_{jk} + \alpha)`.
+
+    Per anchor the negatives are sorted once, so that time grows as :math:`p^2 \log p` and memory as :math:`p^2`
+    although there are :math:`p^3` triplets. Returned are the loss and its derivative with respect to each entry of
+    `distances`, symmetric, with the anchor in the row, both (p, p).
+    """
+    if comparison.gaps is not None:
+        return _ordered_loss(distances, comparison, comparison.gaps, margin=margin)
+    total, n_triplets = 0.0, 0
+    derivative = np.zeros_like(distances)
+    for anchor in range(len(distances)):
+        positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
+        if not (len(positives) and len(negatives)):
+            continue
+        n_triplets += len(positives) * len(negatives)
+        limit = distances[anchor, positives] + margin  # a negative nearer than this is too near
+        negatives = negatives[np.argsort(distances[anchor, negatives], kind="stable")]
+        far = distances[anchor, negatives]
+        n_too_near = np.searchsorted(far, limit, side="left")  # per positive
+        total += float((n_too_near * limit - np.append(0.0, np.cumsum(far))[n_too_near]).sum())
+        derivative[anchor, positives] = n_too_near
+        derivative[anchor, negatives] = np.searchsorted(np.sort(limit), far, side="right") - len(positives)
+    return total / n_triplets, derivative / n_triplets
+
+
+def _ordered_loss(
+    distances: NDArray[np.float64], comparison: Comparison, gaps: NDArray[np.float64], *, margin: float
+) -> tuple[float, NDArray[np.float64]]:
+    r"""Mean hinge over triplets whose negative differs more from the anchor than the positive does.
+
+    The margin of a triplet is :math:`\alpha` times the difference of its two gaps over the mean difference, so two
+    classes, coded as 0 and 1, give the loss of classes.
+    """
+    n_triplets, sum_of_rises = _sum_of_rises(comparison, gaps)
+    if n_triplets == 0:
+        return 0.0, np.zeros_like(distances)
+    unit = margin * n_triplets / sum_of_rises
+    total, derivative = 0.0, np.zeros_like(distances)
+    for anchor in range(len(distances)):
+        positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
+        rise = gaps[anchor, negatives] - gaps[anchor, positives][:, None]  # (n_positives, n_negatives)
+        hinge = distances[anchor, positives][:, None] - distances[anchor, negatives] + unit * rise
+        active = (rise > 0) & (hinge > 0)
+        total += float(hinge[active].sum())
+        derivative[anchor, positives] += active.sum(axis=1)
+        derivative[anchor, negatives] -= active.sum(axis=0)
+    return total / n_triplets, derivative / n_triplets
+
+
+def _sum_of_rises(comparison: Comparison, gaps: NDArray[np.float64]) -> tuple[int, float]:
+    """Number of triplets whose negative differs more than the positive, and by how much in all."""
+    n_triplets, total = 0, 0.0
+    for anchor in range(len(gaps)):
+        near, far = np.sort(gaps[anchor, comparison.near[anchor]]), gaps[anchor, comparison.far[anchor]]
+        n_below = np.searchsorted(near, far, side="left")  # per negative
+        n_triplets += int(n_below.sum())
+        total += float((n_below * far - np.append(0.0, np.cumsum(near))[n_below]).sum())
+    return n_triplets, total
+
+
+def drawn_triplet_loss(
+    distances: NDArray[np.float64], triplets: NDArray[np.intp], *, margin: float
+) -> tuple[float, NDArray[np.float64]]:
+    """Mean hinge over given triplets (anchor, positive, negative), shape (t, 3); else as :func:`triplet_loss`."""
+    anchor, positive, negative = triplets.T
+    hinge = distances[anchor, positive] - distances[anchor, negative] + margin
+    active = hinge > 0
+    derivative = np.zeros_like(distances)
+    np.add.at(derivative, (anchor[active], positive[active]), 1.0)
+    np.add.at(derivative, (anchor[active], negative[active]), -1.0)
+    return float(hinge[active].sum() / len(triplets)), derivative / len(triplets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Objective:
+    """The loss of :class:`gml.methods.Triplet` as a function of L."""
+
+    points: Points
+    """Centred and in the unit of the margin."""
+    pairs: NDArray[np.intp]
+    """Pairs of patients that occur in triplets, shape (n_pairs, 2)."""
+    hinge: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]]
+    """Distances (p, p) → loss and derivative."""
+    settings: Triplet
+    work: Work
+
+    def in_unit(self, unit: float) -> Self:
+        """The same with features divided by a number."""
+        return replace(self, points=self.points.in_unit(unit))
+
+    def distances(self, components: NDArray[np.float64] | None, *, power: int) -> NDArray[np.float64]:
+        """Distances of all pairs under a map, or under the Euclidean metric, shape (n_pairs,)."""
+        clouds, ground = Clouds.of(self.points, components), Ground(power=power)
+        return pair_distances(clouds, self.pairs, ground=ground, work=self.work).distances
+
+    def loss(self, components: NDArray[np.float64]) -> float:
+        """Loss without the penalty."""
+        distances = self.distances(components, power=self.settings.power)
+        return self.hinge(square(distances, self.pairs, len(self.points)))[0]
+
+    def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], Convergence | None]:
+        """Loss, its gradient without a penalty that is a proximal step, shapes (k, d) → (k, d), and convergence."""
+        solution = solve(
+            Clouds.of(self.points, components),
+            self.pairs,
+            ground=Ground(power=self.settings.power),
+            work=self.work,
+            description="solving one pass",
+        )
+        loss, derivative = self.hinge(square(solution.distances, self.pairs, len(self.points)))
+        coefficients = (derivative + derivative.T)[self.pairs[:, 0], self.pairs[:, 1]]
+        slope = solution.slopes(coefficients).of_map(self.points, components)
+        reg, penalty = self.settings.reg, resolve_penalty(self.settings.penalty)
+        if penalty.slope is not None:
+            slope = slope + reg * penalty.slope(components)
+        return loss + reg * penalty.value(components), slope, solution.convergence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Training:
+    """The patients that a metric is learned from, of which every pass of a descent draws its objectives."""
+
+    points: Points
+    design: Design
+    comparison: Comparison
+    settings: Triplet
+    work: Work
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether a pass has several steps, on other triplets than the pass before."""
+        return self.settings.batch_size is not None and self.settings.batch_size < len(self.points)
+
+    def objectives(self, rng: np.random.Generator) -> list[Objective]:
+        """The objective of each step of a pass."""
+        if not self.in_batches or (batch_size := self.settings.batch_size) is None:
+            return [self._objective(self.points, self.comparison, self.design.labels, rng=rng)]
+        return [
+            self._objective(self.points.of(batch), self.comparison.of(batch), self.design.labels[batch], rng=rng)
+            for batch in draw_batches(self.design, self.comparison, batch_size=batch_size, rng=rng)
+        ]
+
+    def _objective(
+        self, points: Points, comparison: Comparison, labels: NDArray[np.intp], *, rng: np.random.Generator
+    ) -> Objective:
+        settings = self.settings
+        comparison = limit_pairs(comparison, labels, max_pairs=settings.max_pairs, rng=rng)
+        if not comparison.has_triplets:
+            msg = f"`max_pairs` ({settings.max_pairs}) leaves no triplet of patients to learn from; allow more pairs."
+            raise ValueError(msg)
+        if settings.n_triplets is None:
+            hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
+            return Objective(points, comparison.pairs, hinge, settings, self.work)
+        triplets = draw_triplets(comparison, settings.n_triplets, rng)
+        pairs = np.unique(np.sort(np.concatenate([triplets[:, :2], triplets[:, ::2]]), axis=1), axis=0)
+        drawn = partial(drawn_triplet_loss, triplets=triplets, margin=settings.margin)
+        return Objective(points, pairs, drawn, settings, self.work)
