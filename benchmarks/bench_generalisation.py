@@ -81,7 +81,7 @@ def accuracy(adata: AnnData, name: str, n_splits: int) -> pd.DataFrame:
     donor_key = "donor" if name in PAIRED else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        table = gml.tl.cross_validate(adata, metrics=METRICS, splits=n_splits, donor_key=donor_key)
+        table = gml.tl.cross_validate(adata, metrics=METRICS, splits=n_splits, donor_key=donor_key).table
     kept = table[table["readout"].isin(["knn", "direct"])]
     return kept.pivot_table(index="split", columns="metric", values="balanced_accuracy", sort=False)
 
@@ -119,7 +119,7 @@ def null(n_seeds: int) -> None:
         adata.obs["shuffled"] = adata.obs["patient"].astype(str).map(labels)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=METRICS, splits=5, rng=seed)
+            table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=METRICS, splits=5, rng=seed).table
         found.append(table.groupby(["metric", "readout"], sort=False)["balanced_accuracy"].mean())
     scores = pd.DataFrame(found)
     z = (scores.mean() - 0.5) / (scores.std() / np.sqrt(len(scores)))

@@ -148,10 +148,11 @@ def compare_accuracy(name: str, adata: AnnData, n_splits: int) -> None:
             mine = on_support_of(points[label], points[label].of(fold.train), solver)
             components = None
             if method is not None:
-                call: dict[str, Any] = {"n_components": None, "solver": solver, "seed": 0, "n_jobs": None}
-                components = learn_any(mine.of(fold.train), design.of(fold.train), method, **call)[0].components
+                part, work = design.of(fold.train), Work(solver, None, 0, None)
+                fit, _, _ = learn_any(mine.of(fold.train), part, method, n_components=None, work=work)
+                components = fit.components
             exact, own = (
-                split_distances(some, fold, components, power=1, work=Work(how, None, 0, None))
+                split_distances(some, fold, components, ground=Ground(), work=Work(how, None, 0, None))
                 for some, how in ((points[EXACT], solvers[EXACT]), (mine, solver))
             )
             rows.append([accuracy(exact, fold), accuracy(own, fold)])

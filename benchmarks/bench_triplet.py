@@ -68,7 +68,7 @@ def accuracy(adata: AnnData, metrics: tuple[Triplet, ...], *, n_points: int, n_s
         warnings.simplefilter("ignore")
         table = gml.tl.cross_validate(
             adata, metrics=["euclidean", "discriminant", ALL, *metrics], splits=n_splits, n_points=n_points, n_jobs=1
-        )
+        ).table
     return table[table["readout"] == "knn"].pivot_table(
         index="split", columns="metric", values=["balanced_accuracy", "fit_seconds"], sort=False
     )

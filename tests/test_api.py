@@ -38,9 +38,8 @@ POSITIONAL = {
     "gml.pl.transport_plan": ["table"],
     "gml.get.distances": ["patients"],
     "gml.get.patpy": ["patients"],
-    "gml.get.scores": ["table"],
-    "gml.pl.confusion_matrix": ["table"],
-    "gml.pl.cross_validate": ["table"],
+    "gml.pl.confusion_matrix": ["result"],
+    "gml.pl.cross_validate": ["result"],
     "gml.pl.spectrum": ["adata"],
     "gml.pl.tune": ["data"],
     "gml.pp.equalize_cells": ["adata"],
@@ -62,7 +61,8 @@ def public_functions() -> dict[str, Callable[..., Any]]:
 
 
 def public_classes() -> dict[str, type]:
-    found = {"gml.GroundMetric": gml.GroundMetric}
+    names = ("CrossValidation", "GroundMetric", "PermutationTest", "Tuning")
+    found = {f"gml.{name}": getattr(gml, name) for name in names}
     for module in SETTINGS:
         found |= {f"{module.__name__}.{name}": getattr(module, name) for name in module.__all__}
     return found

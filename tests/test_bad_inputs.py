@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -353,7 +354,14 @@ SETS = {"set": RANKED.index[:8].tolist()}
 SCORES = pd.DataFrame(
     {"split": [0, 1], "metric": "m", "readout": "knn", "n_train": 4, "n_test": 2, "auroc": [0.5, 0.6]}
 )
+PREDICTIONS = SCORES[["split", "metric", "readout"]].assign(patient="P00", disease="a", predicted="a")
+RESULT = gml.CrossValidation(table=SCORES, predictions=PREDICTIONS, params={})
 FLOW = pd.DataFrame({"source": ["T"], "target": ["B"], "mass": [1.0], "part": [1.0]})
+
+
+def summary(table: pd.DataFrame, **settings: Any) -> pd.DataFrame:
+    return replace(RESULT, table=table).summary(**settings)
+
 
 Row = tuple[Edit, Edit, type[Exception], list[str]]
 
@@ -909,13 +917,11 @@ BAD: dict[str, Row] = {
         nothing, lambda a: gml.pp.equalize_cells(gml.pp.sketch(a)), ValueError, ["sketch", "pass the cells"],
     ),
     # tables of scores
-    "scores of nothing": (nothing, alone(gml.get.scores, None), TypeError, ["`table`", "gml.tl.cross_validate"]),
-    "scores of an empty table": (nothing, alone(gml.get.scores, pd.DataFrame()), ValueError, ["'metric'", "'split'"]),
     "scores are text": (
-        nothing, alone(gml.get.scores, SCORES.assign(auroc="x"), score="auroc"), ValueError, ["'auroc'", "numbers"],
+        nothing, alone(summary, SCORES.assign(auroc="x"), score="auroc"), ValueError, ["'auroc'", "numbers"],
     ),
     "all confidence": (
-        nothing, alone(gml.get.scores, SCORES, score="auroc", confidence=1.0), ValueError, ["`confidence`", "1.0"],
+        nothing, alone(summary, SCORES, score="auroc", confidence=1.0), ValueError, ["`confidence`", "1.0"],
     ),
     # simulated and public cohorts
     "cohort of nobody": (
@@ -951,7 +957,7 @@ BAD: dict[str, Row] = {
         stored("components", with_nan), apply(gml.pl.spectrum), ValueError, ["adata.uns['gml']", "NaN"],
     ),
     "search that was not made": (nothing, apply(gml.pl.tune), ValueError, ["adata.uns['gml']", "method='auto'"]),
-    "search of a table": (nothing, alone(gml.pl.tune, SCORES), ValueError, ["data.attrs['search']", "gml.tl.tune"]),
+    "search of a table": (nothing, alone(gml.pl.tune, SCORES), TypeError, ["`data`", "gml.tl.tune"]),
     "heatmap by no column": (nothing, on_patients(gml.pl.patient_heatmap, color="x"), KeyError, ["'x'", "'disease'"]),
     "heatmap with three names": (
         nothing, on_patients(gml.pl.patient_heatmap, labels=3), ValueError, ["`labels`", "None, True, False", "got 3"],
@@ -988,14 +994,15 @@ BAD: dict[str, Row] = {
     "flow of an excess": (nothing, alone(gml.pl.transport_plan, FLOW.assign(mass=-1.0)), ValueError, ["excess=False"]),
     "flow of too little": (nothing, alone(gml.pl.transport_plan, FLOW, min_share=2), ValueError, ["`min_share`", "2"]),
     "validation by no score": (
-        nothing, alone(gml.pl.cross_validate, SCORES, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
+        nothing, alone(gml.pl.cross_validate, RESULT, score="f2"), ValueError, ["`score`", "'auroc'", "'f2'"],
     ),
     "validation by no readout": (
-        nothing, alone(gml.pl.cross_validate, SCORES, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
+        nothing, alone(gml.pl.cross_validate, RESULT, score="auroc", readout="svm"), ValueError, ["'knn'", "'svm'"],
     ),
-    "confusion of a file": (nothing, alone(gml.pl.confusion_matrix, SCORES), ValueError, ["predictions", "CSV"]),
+    "validation of a table": (nothing, alone(gml.pl.cross_validate, SCORES), TypeError, ["`result`", "DataFrame"]),
+    "confusion of a table": (nothing, alone(gml.pl.confusion_matrix, SCORES), TypeError, ["`result`", "DataFrame"]),
     "confusion of a word": (
-        nothing, alone(gml.pl.confusion_matrix, SCORES, normalize="rows"), ValueError, ["`normalize`", "'rows'"],
+        nothing, alone(gml.pl.confusion_matrix, RESULT, normalize="rows"), ValueError, ["`normalize`", "'rows'"],
     ),
 }  # fmt: skip
 

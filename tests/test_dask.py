@@ -54,8 +54,8 @@ def learned(adata: AnnData, **settings: Any) -> np.ndarray:
 
 
 def scores(adata: AnnData) -> np.ndarray:
-    table = gml.tl.cross_validate(adata, metrics=("euclidean", "discriminant"), splits=4, n_points=16)
-    return table.drop(columns="fit_seconds").select_dtypes("number").to_numpy()
+    result = gml.tl.cross_validate(adata, metrics=("euclidean", "discriminant"), splits=4, n_points=16)
+    return result.table.drop(columns="fit_seconds").select_dtypes("number").to_numpy()
 
 
 def probabilities(adata: AnnData) -> np.ndarray:
@@ -69,8 +69,8 @@ WORK: dict[str, Callable[[AnnData], np.ndarray]] = {
     "triplet": partial(learned, method=gml.methods.Triplet(max_iter=3), n_points=16),
     "distances": lambda adata: gml.tl.patient_distances(adata, metric=None, n_points=16).obsp["gml_distances"],
     "cross_validate": scores,
-    "permutation_test": lambda adata: np.array(
-        gml.tl.permutation_test(adata, method="discriminant", n_points=16, n_permutations=9).attrs["null"]
+    "permutation_test": lambda adata: (
+        gml.tl.permutation_test(adata, method="discriminant", n_points=16, n_permutations=9).null
     ),
     "predict": probabilities,
 }

@@ -68,7 +68,7 @@ def test_cortex_regions_separate() -> None:
     assert distances[same].max() < distances[~same].min()
     names = patients.obs_names.to_numpy()
     splits = [(np.delete(names, i), names[[i]]) for i in range(len(names))]  # learned without the one who is tested
-    scores = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=splits, **KEYS)
+    scores = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=splits, **KEYS).table
     accuracy = scores[scores["readout"] == "energy"].groupby("metric")["balanced_accuracy"].mean()
     assert (accuracy >= 0.9).all()
 
@@ -161,7 +161,7 @@ def test_paired_donors_stay_together() -> None:
     small = cells[np.random.default_rng(0).permutation(cells.n_obs)[:3000]].copy()
     scores = gml.tl.cross_validate(
         small, metrics=["euclidean", "discriminant"], donor_key="donor", splits=3, n_points=16, **KEYS
-    )
+    ).table
     assert (scores.drop_duplicates("split")["n_test"] % 2 == 0).all()
     assert scores.loc[scores["metric"] == "discriminant", "balanced_accuracy"].mean() > 0.7
 
@@ -212,5 +212,6 @@ def test_stimulus_is_seen_above_all_in_signalling_proteins() -> None:
     assert parts["signal"] > 2 * parts["surface"]
     share = mdata.uns["gml"]["modalities"].set_index("modality")["share"]
     assert share["signal"] > share["surface"]
-    scores = gml.tl.cross_validate(mdata, metrics=["discriminant"], donor_key="donor", splits=3, n_points=16, **KEYS)
+    result = gml.tl.cross_validate(mdata, metrics=["discriminant"], donor_key="donor", splits=3, n_points=16, **KEYS)
+    scores = result.table
     assert scores.loc[scores["metric"] == "discriminant", "balanced_accuracy"].mean() > 0.8

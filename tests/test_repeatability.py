@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import cache, partial
 from inspect import signature
 from pathlib import Path
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 import gml
 from gml._base._parallel import parallel
+from gml._evaluate import Report
 
 Call = Callable[..., Any]
 
@@ -112,6 +114,9 @@ def numbers(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(result, AnnData):
         for slot in ("X", "obs", "var", "obsm", "obsp", "varm", "layers", "uns"):
             yield from numbers(getattr(result, slot), f"{name}.{slot}")
+    elif isinstance(result, Report):
+        names = (field.name for field in fields(result))
+        yield from numbers({part: getattr(result, part) for part in names if part != "params"}, name)
     elif isinstance(result, pd.DataFrame):
         yield f"{name}.index", result.index.to_numpy()
         for column in result.columns.drop("fit_seconds", errors="ignore"):

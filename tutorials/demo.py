@@ -9,7 +9,6 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anndata as ad
 import matplotlib as mpl
@@ -19,9 +18,6 @@ import scanpy as sc
 import scipy.sparse as sp
 
 import gml
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SPLITS = 20
 NAMES = {"euclidean": "Euclidean", "auto": "learned, auto", "triplet": "learned, triplet"}
@@ -109,32 +105,31 @@ def is_counts(adata: ad.AnnData) -> bool:
     return bool((values >= 0).all() and (values == np.round(values)).all() and values.max(initial=0) > 1)
 
 
-def held_out(adata: ad.AnnData, *, patient_key: str, disease_key: str) -> pd.DataFrame | None:
+def held_out(adata: ad.AnnData, *, patient_key: str, disease_key: str) -> gml.CrossValidation | None:
     """Print the accuracy of each metric on patients that it was not learned on."""
     keys = {"patient_key": patient_key, "disease_key": disease_key}
     try:
-        table = gml.tl.cross_validate(adata, metrics=list(NAMES), splits=SPLITS, **keys)
+        scores = gml.tl.cross_validate(adata, metrics=list(NAMES), splits=SPLITS, **keys)
     except ValueError as error:
         print(f"\nNo accuracy on held-out patients: {error}")
         return None
-    kept = table[table["readout"].isin(["knn", "direct"])]
-    by_metric = kept.groupby("metric", sort=False)["balanced_accuracy"]
+    by_metric = scores.table.query("readout in ['knn', 'direct']").groupby("metric", sort=False)["balanced_accuracy"]
     summary = by_metric.agg(["mean", "std"]).rename(index=NAMES)
     print(
         f"\nBalanced accuracy on held-out patients, 5 nearest neighbours, {SPLITS} splits 70/30 (mean ± sd of splits):"
     )
     for name, row in summary.iterrows():
         print(f"  {name:<18} {row['mean']:.2f} ± {row['std']:.2f}")
-    gain = gml.get.scores(table).set_index(["metric", "readout"]).loc[("auto", "knn")]
+    gain = scores.summary().set_index(["metric", "readout"]).loc[("auto", "knn")]
     low, high = gain["difference_low"], gain["difference_high"]
     print(f"  auto less Euclidean: {gain['difference']:+.2f}, 95 % interval {low:+.2f} to {high:+.2f}")
-    return table
+    return scores
 
 
-def draw_before_and_after(euclidean: ad.AnnData, learned: ad.AnnData, scores: pd.DataFrame | None) -> plt.Figure:
+def draw_before_and_after(euclidean: ad.AnnData, learned: ad.AnnData, scores: gml.CrossValidation | None) -> plt.Figure:
     """Patients under the Euclidean and under the learned metric."""
     if scores is not None:
-        means = gml.get.scores(scores).set_index(["metric", "readout"])["mean"]
+        means = scores.summary().set_index(["metric", "readout"])["mean"]
     figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
     panels = [("Euclidean", euclidean, "euclidean"), ("Learned", learned, "auto")]
     for ax, (title, patients, name) in zip(axes, panels, strict=True):

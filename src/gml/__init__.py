@@ -2,10 +2,23 @@
 
 from importlib.metadata import version
 
+from gml._evaluate import CrossValidation, PermutationTest, Tuning
 from gml._metric import GroundMetric
 
 from . import datasets, get, methods, pl, pp, solvers, tl
 
-__all__ = ["GroundMetric", "datasets", "get", "methods", "pl", "pp", "solvers", "tl"]
+__all__ = [
+    "CrossValidation",
+    "GroundMetric",
+    "PermutationTest",
+    "Tuning",
+    "datasets",
+    "get",
+    "methods",
+    "pl",
+    "pp",
+    "solvers",
+    "tl",
+]
 
 __version__ = version("scgml")

@@ -119,7 +119,9 @@ def test_test_patients_do_not_shape_the_support(adata: AnnData) -> None:
     moved.X[test] += 100.0
     splits = [(["P0", "P1", "P2", "P3"], ["P4", "P5"])]
     tables = [
-        gml.tl.cross_validate(data, use_rep="X", metrics=["euclidean", "discriminant"], splits=splits, solver=SHARED)
+        gml.tl.cross_validate(
+            data, use_rep="X", metrics=["euclidean", "discriminant"], splits=splits, solver=SHARED
+        ).table
         for data in (adata, moved)
     ]
     for table in tables:
@@ -214,7 +216,9 @@ def test_baselines_are_those_of_the_cells(adata: AnnData) -> None:
     """A shared support must not reach the mean cell of each patient."""
     splits = [(["P0", "P1", "P2", "P3"], ["P4", "P5"])]
     tables = [
-        gml.tl.cross_validate(adata, use_rep="X", metrics=["euclidean"], splits=splits, solver=solver, n_points=None)
+        gml.tl.cross_validate(
+            adata, use_rep="X", metrics=["euclidean"], splits=splits, solver=solver, n_points=None
+        ).table
         for solver in ("exact", "centroids")
     ]
     columns = ["balanced_accuracy", "auroc"]

@@ -16,7 +16,8 @@ from gml._anndata import Columns
 from gml._cohort import Work
 from gml._cohort._cohort import Cohort
 from gml._cohort._sketch import Points
-from gml._evaluate._baselines import lda_components, logistic_scores, majority_scores
+from gml._evaluate import BASELINES
+from gml._evaluate._baselines import Side, lda_components, logistic_scores
 from gml._evaluate._readouts import READOUTS, logistic_on_coordinates
 from gml._evaluate._structure import structure
 from gml._measure._recompute import recompute_pca
@@ -78,7 +79,7 @@ def test_structure_is_that_of_test_patients() -> None:
     """Columns of the table against the distances among the test patients alone."""
     adata = gml.datasets.gaussian_cohort(n_patients=14, n_cells=8, n_features=3, n_diseases=2)
     names = [f"P{i:02}" for i in range(14)]
-    table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=[(names[:8], names[8:])])
+    table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=[(names[:8], names[8:])]).table
     tested = gml.tl.patient_distances(adata[adata.obs["patient"].isin(names[8:])].copy(), metric=None)
     distances, labels = tested.obsp["gml_distances"], tested.obs["disease"].to_numpy()
     rows = table[table["metric"] == "euclidean"]
@@ -91,8 +92,12 @@ def test_structure_is_that_of_test_patients() -> None:
 
 
 def test_majority() -> None:
-    found = majority_scores(np.array([2, 0, 2, 2]), 3, 4)
-    np.testing.assert_array_equal(found, [[0.25, 0, 0.75, 0]] * 3)
+    """Three of four training patients have the third class of four; three patients are tested."""
+    points = clouds(np.random.default_rng(0), np.zeros(4, dtype=int), 2, np.ones(2), np.zeros((1, 2)))
+    sides = ([2, 0, 2, 2], [0, 1, 2])
+    train, test = (Side(points, np.zeros((len(labels), 2)), np.array(labels), None) for labels in sides)
+    np.testing.assert_array_equal(BASELINES["majority"].fit(train, test, 4), [[0.25, 0, 0.75, 0]] * 3)
+    assert BASELINES["composition"].fit(train, test, 4) is None
 
 
 def logistic_by_hand(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -227,7 +232,7 @@ def test_composition_of_patients_by_loops() -> None:
 
 @pytest.mark.slow
 def test_compositions_that_tell_the_disease() -> None:
-    table = gml.tl.cross_validate(typed_cohort(), metrics=["euclidean"], splits=2, cell_type_key="type")
+    table = gml.tl.cross_validate(typed_cohort(), metrics=["euclidean"], splits=2, cell_type_key="type").table
     scores = table.groupby("metric")["balanced_accuracy"].min()
     assert scores["composition"] == 1.0
 
@@ -238,7 +243,7 @@ def test_a_cell_type_of_test_patients_only() -> None:
     new = adata.obs["patient"].isin(names[10:]) & (np.arange(240) % 20 < 3)
     adata.obs["type"] = adata.obs["type"].where(~new, "new")
     split = [(names[:8], names[8:])]
-    table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=split, cell_type_key="type")
+    table = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=split, cell_type_key="type").table
     scores = table.groupby("metric")["balanced_accuracy"].min()
     assert scores["composition"] == 1.0
 
@@ -346,7 +351,7 @@ def test_predictions_with_recomputed_pca(genes: AnnData) -> None:
         "metrics": ["euclidean", "discriminant"],
     }
     call |= {"n_points": 5, "cell_type_key": "cell_type"}
-    one, two = (gml.tl.cross_validate(data, **call).attrs["predictions"] for data in (dense, adata))
+    one, two = (gml.tl.cross_validate(data, **call).predictions for data in (dense, adata))
     kept = one["patient"].isin(["P08", "P09"])
     pd.testing.assert_frame_equal(one[kept], two[kept])
     assert not one.equals(two)
@@ -357,13 +362,13 @@ def test_recompute_is_cross_validation_on_those_pcs(genes: AnnData) -> None:
     """With one split, the PCs of its training patients can be put into obsm by hand."""
     names = [f"P{i:02}" for i in range(12)]
     call: dict[str, Any] = {"splits": [(names[:8], names[8:])], "metrics": ["euclidean", "discriminant"]}
-    table = gml.tl.cross_validate(genes, recompute="pca", **call)
+    table = gml.tl.cross_validate(genes, recompute="pca", **call).table
     adata = genes.copy()
     cohort, cells = recomputed(adata)
     for rows, mine in zip(cohort.rows, cells, strict=True):
         adata.obsm["X_pca"][rows] = mine
     del adata.varm["PCs"]
-    expected = gml.tl.cross_validate(adata, **call)
+    expected = gml.tl.cross_validate(adata, **call).table
     pd.testing.assert_frame_equal(
         table.drop(columns="fit_seconds"), expected.drop(columns="fit_seconds"), atol=1e-3, check_exact=False
     )

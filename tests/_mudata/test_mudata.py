@@ -230,12 +230,12 @@ def test_test_patients_do_not_scale_the_training(mdata: Any, n_points: int | Non
         "splits": split,
         "n_points": n_points,
     }
-    before = gml.tl.cross_validate(mdata, **call).attrs["predictions"]
+    before = gml.tl.cross_validate(mdata, **call).predictions
     wild = (mdata.obs["patient"] == names[8]).to_numpy()
     mdata["prot"].X[wild] *= 1000.0
-    after = gml.tl.cross_validate(mdata, **call).attrs["predictions"]
+    after = gml.tl.cross_validate(mdata, **call).predictions
     kept = (before["patient"] != names[8]).to_numpy()
-    pd.testing.assert_frame_equal(pd.DataFrame(before)[kept], pd.DataFrame(after)[kept])
+    pd.testing.assert_frame_equal(before[kept], after[kept])
 
 
 def test_a_split_measures_as_its_training_patients_do(mdata: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,6 +260,16 @@ def test_a_split_measures_as_its_training_patients_do(mdata: Any, monkeypatch: p
 
 
 @pytest.mark.slow
+def test_a_result_is_repeated_with_its_modalities(mdata: Any) -> None:
+    call: dict[str, Any] = {"metrics": ["euclidean"], "splits": 1, "n_points": 4}
+    for use_rep in (BOTH, "rna", None):
+        result = gml.tl.cross_validate(mdata, use_rep=use_rep, **call)
+        assert result.params["use_rep"] == use_rep
+        repeated = gml.tl.cross_validate(mdata, **result.params)
+        pd.testing.assert_frame_equal(repeated.predictions, result.predictions)
+
+
+@pytest.mark.slow
 def test_tuning_scales_on_training_patients(mdata: Any) -> None:
     names = mdata.obs["patient"].cat.categories.tolist()
     call: dict[str, Any] = {
@@ -268,11 +278,11 @@ def test_tuning_scales_on_training_patients(mdata: Any) -> None:
         "splits": [(names[:8], names[8:])],
         "n_inner_splits": 2,
     }
-    before = gml.tl.tune(mdata, **call).attrs["predictions"]
+    before = gml.tl.tune(mdata, **call).predictions
     mdata["prot"].X[(mdata.obs["patient"] == names[8]).to_numpy()] *= 1000.0
-    after = gml.tl.tune(mdata, **call).attrs["predictions"]
+    after = gml.tl.tune(mdata, **call).predictions
     kept = (before["patient"] != names[8]).to_numpy()
-    pd.testing.assert_frame_equal(pd.DataFrame(before)[kept], pd.DataFrame(after)[kept])
+    pd.testing.assert_frame_equal(before[kept], after[kept])
 
 
 def test_new_cells_go_through_genes(learned: Any, tmp_path: Path) -> None:
@@ -356,7 +366,7 @@ def test_backed(mdata: Any, tmp_path: Path) -> None:
 READERS: dict[str, Callable[[Any], Any]] = {
     "barycenter": lambda mdata: gml.tl.barycenter(mdata, n_points=4, tol=0.1),
     "explain_distance": lambda mdata: gml.tl.explain_distance(mdata, "P00", "P01", by="gene"),
-    "permutation_test": lambda mdata: gml.tl.permutation_test(mdata, n_permutations=3, n_points=4),
+    "permutation_test": lambda mdata: gml.tl.permutation_test(mdata, n_permutations=3, n_points=4).summary(),
     "rank_cell_types": lambda mdata: gml.tl.rank_cell_types(
         _some(mdata, mdata.obs["cell_type"].isin(["type_1", "type_2"]).to_numpy()),
         splits=2,

@@ -458,7 +458,7 @@ def test_permutations_take_the_distances_of_all_patients(metric: Fixed) -> None:
     apart, labels = distances(adata, metric) ** 2, np.arange(8) % 2
     same = labels[:, None] == labels
     total, within = apart.sum() / 16, (apart * same).sum() / 8
-    assert found["value"] == pytest.approx((total - within) / (within / 6))
+    assert found.value == pytest.approx((total - within) / (within / 6))
 
 
 # functions
@@ -641,7 +641,7 @@ def test_two_functions_of_one_name_are_told_apart() -> None:
     with pytest.raises(ValueError, match=r"Two of `metrics` would be .*<lambda>.* different names, or give them names"):
         gml.tl.cross_validate(adata, metrics=[one, other], splits=1)
     named = [Fixed(name, function=metric.function) for name, metric in (("one", one), ("other", other))]
-    table = gml.tl.cross_validate(adata, metrics=named, splits=1)
+    table = gml.tl.cross_validate(adata, metrics=named, splits=1).table
     assert {"Fixed(name='one')", "Fixed(name='other')"} <= set(table["metric"])
 
 

@@ -225,7 +225,7 @@ def test_learning_finds_the_feature_of_the_disease(adata: AnnData, solver: objec
 def test_all_methods_and_readouts(adata: AnnData, solver: object) -> None:
     gml.tl.learn_metric(adata, solver=solver)  # auto
     assert adata.uns["gml"]["choice"]["chosen"].sum() == 1
-    table = gml.tl.cross_validate(adata, solver=solver, metrics=["euclidean", "discriminant"], splits=3)
+    table = gml.tl.cross_validate(adata, solver=solver, metrics=["euclidean", "discriminant"], splits=3).table
     scores = table[table["metric"] == "discriminant"].groupby("readout")["auroc"].mean()
     assert (scores.drop("logistic") > 0.9).all()
     assert np.isfinite(table.loc[table["readout"] != "direct", "auroc"]).all()

@@ -1,6 +1,7 @@
 """Plots of scores, choices and spectra: what is drawn, where, and what is refused."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 import anndata as ad
@@ -35,12 +36,12 @@ def canvas() -> Iterator[None]:
     plt.close("all")
 
 
-def make_table(
+def make_result(
     metrics: tuple[str, ...] = ("euclidean", "discriminant"),
     *,
     classes: tuple[str, ...] = ("a", "b"),
     n_splits: int = 4,
-) -> pd.DataFrame:
+) -> gml.CrossValidation:
     """What `cross_validate` returns, with scores out of a hat; every split holds out three patients of a class."""
     rng = np.random.default_rng(0)
     pairs = [(metric, readout) for metric in metrics for readout in ON_DISTANCES]
@@ -57,15 +58,14 @@ def make_table(
             predicted = np.where(rng.uniform(size=len(truth)) < 0.7, truth, classes[0])
             patients = [f"P{number}" for number in range(len(truth))]
             predictions.append(pd.DataFrame(key | {"patient": patients, "disease": truth, "predicted": predicted}))
-    table = pd.DataFrame(rows)
-    table.attrs["predictions"] = pd.concat(predictions, ignore_index=True)
-    return table
+    predicted = pd.concat(predictions, ignore_index=True)
+    return gml.CrossValidation(table=pd.DataFrame(rows), predictions=predicted, params={})
 
 
-def make_search(n: int = 3, *, chosen: int = 1) -> pd.DataFrame:
+def make_search(n: int = 3, *, chosen: int = 1) -> gml.Tuning:
     """What `tune` returns, as far as the plot is concerned."""
-    table = make_table(("tuned", "euclidean"))
-    table.attrs["search"] = pd.DataFrame(
+    result = make_result(("tuned", "euclidean"))
+    search = pd.DataFrame(
         {
             "candidate": [
                 f"discriminant: balanced=True, shrinkage={i / 10}, whitening=1.0, euclidean={i}" for i in range(n)
@@ -76,7 +76,7 @@ def make_search(n: int = 3, *, chosen: int = 1) -> pd.DataFrame:
             "chosen": np.arange(n) == chosen,
         }
     )
-    return table
+    return gml.Tuning(table=result.table, predictions=result.predictions, params={}, best={}, search=search)
 
 
 @pytest.fixture(scope="module")
@@ -91,8 +91,8 @@ def learned() -> AnnData:
 
 
 DRAWN = {
-    "cross_validate": lambda ax: gml.pl.cross_validate(make_table(), ax=ax),
-    "confusion_matrix": lambda ax: gml.pl.confusion_matrix(make_table(), ax=ax),
+    "cross_validate": lambda ax: gml.pl.cross_validate(make_result(), ax=ax),
+    "confusion_matrix": lambda ax: gml.pl.confusion_matrix(make_result(), ax=ax),
     "tune": lambda ax: gml.pl.tune(make_search(), ax=ax),
 }
 each_plot = pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
@@ -149,10 +149,10 @@ def check_layout(ax: Axes) -> None:
 
 
 def test_scores_are_means_with_intervals() -> None:
-    table = make_table()
-    ax = gml.pl.cross_validate(table)
+    result = make_result()
+    ax = gml.pl.cross_validate(result)
     assert names(ax) == ["euclidean", "discriminant", "majority", "pseudobulk", "lda"]
-    expected = gml.get.scores(table).query("readout in ('knn', 'direct')").set_index("metric").loc[names(ax)]
+    expected = result.summary().query("readout in ('knn', 'direct')").set_index("metric").loc[names(ax)]
     assert means(ax) == pytest.approx(dict(enumerate(expected["mean"])))
     for number, (segment, row) in enumerate(zip(intervals(ax), expected.itertuples(), strict=True)):
         np.testing.assert_allclose(segment, [[row.low, number], [row.high, number]])
@@ -163,8 +163,8 @@ def test_scores_are_means_with_intervals() -> None:
 
 
 def test_splits_lie_behind_at_one_height() -> None:
-    table = make_table()
-    ax = gml.pl.cross_validate(table, readout="svm", score="auroc")
+    result = make_result()
+    table, ax = result.table, gml.pl.cross_validate(result, readout="svm", score="auroc")
     of_splits = table[table["readout"].isin(["svm", "direct"])]
     for number, (name, offsets) in enumerate(zip(names(ax), dots(ax), strict=True)):
         np.testing.assert_array_equal(offsets[:, 0], of_splits.loc[of_splits["metric"] == name, "auroc"])
@@ -174,9 +174,9 @@ def test_splits_lie_behind_at_one_height() -> None:
 
 
 def test_baselines_are_grey_and_below_a_line() -> None:
-    table = make_table()
-    table = table.sort_values("metric", key=lambda metric: metric != "lda", kind="stable")  # first in the table
-    ax = gml.pl.cross_validate(table)
+    result = make_result()
+    table = result.table.sort_values("metric", key=lambda metric: metric != "lda", kind="stable")  # first in the table
+    ax = gml.pl.cross_validate(replace(result, table=table))
     assert names(ax) == ["euclidean", "discriminant", "lda", "majority", "pseudobulk"]
     assert mean_colors(ax) == [BLUE, BLUE, GREY, GREY, GREY]
     assert [label.get_color() for label in ax.get_yticklabels()] == ["black"] * 2 + ["0.4"] * 3
@@ -186,18 +186,18 @@ def test_baselines_are_grey_and_below_a_line() -> None:
 
 @pytest.mark.parametrize("kept", ["metrics", "baselines"])
 def test_no_line_without_two_sides(kept: str) -> None:
-    table = make_table()
-    of_metrics = table["metric"].isin(["euclidean", "discriminant"])
-    ax = gml.pl.cross_validate(table[of_metrics if kept == "metrics" else ~of_metrics])
+    result = make_result()
+    of_metrics = result.table["metric"].isin(["euclidean", "discriminant"])
+    ax = gml.pl.cross_validate(replace(result, table=result.table[of_metrics if kept == "metrics" else ~of_metrics]))
     assert not [line for line in ax.lines if list(line.get_xdata()) == [0, 1]]
 
 
 def test_all_readouts_have_marks_and_a_legend() -> None:
-    table = make_table()
-    ax = gml.pl.cross_validate(table, readout=None)
+    result = make_result()
+    ax = gml.pl.cross_validate(result, readout=None)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [*ON_DISTANCES, "direct"]
     assert ax.get_legend().get_title().get_text() == "readout"
-    expected = gml.get.scores(table).set_index(["metric", "readout"])["mean"]
+    expected = result.summary().set_index(["metric", "readout"])["mean"]
     found = means(ax)
     assert len(found) == len(expected)
     for number, name in enumerate(names(ax)):
@@ -225,27 +225,20 @@ def test_all_readouts_have_marks_and_a_legend() -> None:
     ],
 )
 def test_chance(score: str, classes: str, chance: list[float]) -> None:
-    ax = gml.pl.cross_validate(make_table(classes=tuple(classes)), score=score)
+    ax = gml.pl.cross_validate(make_result(classes=tuple(classes)), score=score)
     assert dashed(ax) == chance
     assert [text.get_text() for text in ax.texts] == ["chance"] * len(chance)
 
 
-def test_chance_is_not_guessed_without_predictions() -> None:
-    table = make_table()
-    table.attrs.clear()
-    assert dashed(gml.pl.cross_validate(table)) == []
-    assert dashed(gml.pl.cross_validate(table, score="auroc")) == [0.5]
-
-
 def test_metrics_without_the_score_are_left_out() -> None:
-    ax = gml.pl.cross_validate(make_table(), score="silhouette")
+    ax = gml.pl.cross_validate(make_result(), score="silhouette")
     assert names(ax) == ["euclidean", "discriminant", "lda"]
     assert ax.get_xlabel() == "silhouette of held-out patients (mean, 95 % interval)"
     assert ax.get_xlim()[0] < 0
 
 
 def test_one_split_has_no_interval() -> None:
-    ax = gml.pl.cross_validate(make_table(n_splits=1))
+    ax = gml.pl.cross_validate(make_result(n_splits=1))
     ax.figure.canvas.draw()
     assert len(means(ax)) == 5
     assert not any(segment.size for segment in intervals(ax))
@@ -260,7 +253,7 @@ def test_one_split_has_no_interval() -> None:
     ],
 )
 def test_long_names_are_wrapped(metric: str, name: str) -> None:
-    ax = gml.pl.cross_validate(make_table((metric,)))
+    ax = gml.pl.cross_validate(make_result((metric,)))
     assert names(ax)[0] == name
     ax.figure.canvas.draw()
 
@@ -270,7 +263,7 @@ def test_long_names_are_wrapped(metric: str, name: str) -> None:
 def test_many_metrics_with_long_names(readout: str | None) -> None:
     settings = [Discriminant(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
     longest = Discriminant(shrinkage=0.25, rounds=3, directions=0.125, whitening=0.25, euclidean=0.5, target="ordered")
-    ax = gml.pl.cross_validate(make_table((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
+    ax = gml.pl.cross_validate(make_result((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
     found = names(ax)
     assert len(set(found)) == len(found) == 15
     assert max(len(line) for name in found for line in name.split("\n")) <= 34
@@ -281,21 +274,21 @@ def test_many_metrics_with_long_names(readout: str | None) -> None:
 
 @pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.tune])
 def test_names_shrink_in_small_axes(draw: Callable[..., Axes]) -> None:
-    table = (
+    result = (
         make_search(12)
         if draw is gml.pl.tune
-        else make_table(tuple(repr(Discriminant(shrinkage=i / 9)) for i in range(9)))
+        else make_result(tuple(repr(Discriminant(shrinkage=i / 9)) for i in range(9)))
     )
-    ax = draw(table, ax=plt.figure(figsize=(8, 3)).add_axes((0.4, 0.2, 0.5, 0.7)))
+    ax = draw(result, ax=plt.figure(figsize=(8, 3)).add_axes((0.4, 0.2, 0.5, 0.7)))
     found = boxes(ax.get_yticklabels())
     assert not any(overlap(one, other) for one, other in pairwise(found))
 
 
 @pytest.mark.parametrize("readout", ["knn", "energy"])
 def test_confusion_of_all_splits(readout: str) -> None:
-    table = make_table(classes=("b", "a", "c"))
-    ax = gml.pl.confusion_matrix(table, metric="discriminant", readout=readout)
-    rows = table.attrs["predictions"].query("metric == 'discriminant' and readout == @readout")
+    result = make_result(classes=("b", "a", "c"))
+    ax = gml.pl.confusion_matrix(result, metric="discriminant", readout=readout)
+    rows = result.predictions.query("metric == 'discriminant' and readout == @readout")
     counts = pd.crosstab(rows["disease"], rows["predicted"]).reindex(
         index=list("abc"), columns=list("abc"), fill_value=0
     )
@@ -318,7 +311,7 @@ def test_confusion_of_all_splits(readout: str) -> None:
 
 
 def test_confusion_in_numbers() -> None:
-    ax = gml.pl.confusion_matrix(make_table(), metric="majority", normalize=False)
+    ax = gml.pl.confusion_matrix(make_result(), metric="majority", normalize=False)
     counts = ax.images[0].get_array()
     assert counts.sum() == 24
     assert ax.images[0].get_clim() == (0, counts.max())
@@ -327,22 +320,21 @@ def test_confusion_in_numbers() -> None:
 
 
 def test_confusion_of_the_first_metric_and_of_settings() -> None:
-    table = make_table((repr(LONG), "euclidean"))
-    first, given = gml.pl.confusion_matrix(table), gml.pl.confusion_matrix(table, metric=LONG)
+    result = make_result((repr(LONG), "euclidean"))
+    first, given = gml.pl.confusion_matrix(result), gml.pl.confusion_matrix(result, metric=LONG)
     np.testing.assert_array_equal(first.images[0].get_array(), given.images[0].get_array())
     assert first.get_title() == given.get_title() == "Discriminant(shrinkage=0.3,\nwhitening=1.0), knn"
 
 
 @pytest.mark.parametrize(("metric", "title"), [("majority", "majority"), ("lda", "lda, svm")])
 def test_confusion_of_baselines(metric: str, title: str) -> None:
-    assert gml.pl.confusion_matrix(make_table(), metric=metric, readout="svm").get_title() == title
+    assert gml.pl.confusion_matrix(make_result(), metric=metric, readout="svm").get_title() == title
 
 
 def test_disease_that_is_only_predicted_has_an_empty_row() -> None:
-    table = make_table()
-    predictions = table.attrs["predictions"]
-    predictions.loc[predictions["split"] == 0, "predicted"] = "c"
-    ax = gml.pl.confusion_matrix(table)
+    result = make_result()
+    result.predictions.loc[result.predictions["split"] == 0, "predicted"] = "c"
+    ax = gml.pl.confusion_matrix(result)
     assert names(ax) == ["a", "b", "c"]
     shares = ax.images[0].get_array()
     np.testing.assert_allclose(shares.sum(axis=1), [1, 1, 0])
@@ -354,7 +346,7 @@ def test_disease_that_is_only_predicted_has_an_empty_row() -> None:
 @pytest.mark.parametrize("normalize", [True, False])
 def test_confusion_of_any_number_of_diseases(n: int, normalize: bool) -> None:
     classes = tuple(f"$disease$ {number:02d} with a rather long name, untreated" for number in range(n))
-    ax = gml.pl.confusion_matrix(make_table(classes=classes, n_splits=1), normalize=normalize)
+    ax = gml.pl.confusion_matrix(make_result(classes=classes, n_splits=1), normalize=normalize)
     assert ax.images[0].get_array().shape == (n, n)
     assert len(ax.texts) == n * n * (1 + normalize) * (n <= 12)
     check_layout(ax)
@@ -362,11 +354,11 @@ def test_confusion_of_any_number_of_diseases(n: int, normalize: bool) -> None:
     assert all(text.get_window_extent().width <= cell for text in ax.texts)
 
 
-@pytest.mark.parametrize("source", ["table", "cells"])
+@pytest.mark.parametrize("source", ["result", "cells"])
 def test_search(source: str, learned: AnnData) -> None:
-    table = make_search()
-    search = table.attrs["search"] if source == "table" else gml.get.metric(learned).choice
-    ax = gml.pl.tune(table if source == "table" else learned)
+    result = make_search()
+    search = result.search if source == "result" else gml.get.metric(learned).choice
+    ax = gml.pl.tune(result if source == "result" else learned)
     auc, error = search["auc"].to_numpy(), search["gain_error"].to_numpy()
     rows = np.arange(len(search))
     (offsets,) = dots(ax)
@@ -401,10 +393,10 @@ def test_choice_survives_a_file(learned: AnnData, tmp_path: object) -> None:
 def test_tune_result_is_drawn() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=18, n_cells=20)
     grid = {"method": ["discriminant"], "shrinkage": [0.1, 0.5]}
-    table = gml.tl.tune(adata, grid=grid, splits=2, n_inner_splits=2)
-    assert names(gml.pl.tune(table)) == ["Discriminant(shrinkage=0.1)", "Discriminant()"]
-    assert names(gml.pl.cross_validate(table))[:2] == ["tuned", "euclidean"]
-    assert gml.pl.confusion_matrix(table).get_title() == "tuned, knn"
+    result = gml.tl.tune(adata, grid=grid, splits=2, n_inner_splits=2)
+    assert names(gml.pl.tune(result)) == ["Discriminant(shrinkage=0.1)", "Discriminant()"]
+    assert names(gml.pl.cross_validate(result))[:2] == ["tuned", "euclidean"]
+    assert gml.pl.confusion_matrix(result).get_title() == "tuned, knn"
 
 
 def with_spectrum(learned: AnnData, spectrum: np.ndarray) -> AnnData:
@@ -472,17 +464,11 @@ def test_new_figure_has_a_layout(draw: Callable[[Axes | None], Axes]) -> None:
 
 
 @pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.confusion_matrix, gml.pl.tune])
-def test_table_is_left_alone(draw: Callable[..., Axes]) -> None:
-    table = make_search()
-    before = table.copy()
-    attrs = {name: value.copy() for name, value in table.attrs.items()}
-    draw(table)
-    assert list(table.attrs) == list(attrs)
-    for name, value in attrs.items():
-        pd.testing.assert_frame_equal(table.attrs[name], value)
-    table.attrs.clear()
-    before.attrs.clear()
-    pd.testing.assert_frame_equal(table, before)
+def test_result_is_left_alone(draw: Callable[..., Axes]) -> None:
+    result, before = make_search(), make_search()
+    draw(result)
+    for name in ("table", "predictions", "search"):
+        pd.testing.assert_frame_equal(getattr(result, name), getattr(before, name))
 
 
 def test_cells_are_left_alone(learned: AnnData) -> None:
@@ -496,21 +482,21 @@ def test_cells_are_left_alone(learned: AnnData) -> None:
 
 
 def test_score_that_is_missing_everywhere() -> None:
-    with pytest.raises(ValueError, match="`table` has no 'ari' to draw: it is missing"):
-        gml.pl.cross_validate(make_table(), score="ari")
+    with pytest.raises(ValueError, match="`result` has no 'ari' to draw: it is missing"):
+        gml.pl.cross_validate(make_result(), score="ari")
     assert not plt.get_fignums()
 
 
 @pytest.mark.parametrize("score", ["accuracy", "batch_accuracy"])
 def test_unknown_score(score: str) -> None:
     with pytest.raises(ValueError, match=rf"`score` must be one of 'balanced_accuracy', .*got '{score}'"):
-        gml.pl.cross_validate(make_table(), score=score)
+        gml.pl.cross_validate(make_result(), score=score)
 
 
 @pytest.mark.parametrize("draw", [gml.pl.cross_validate, gml.pl.confusion_matrix])
 def test_unknown_readout(draw: Callable[..., Axes]) -> None:
     with pytest.raises(ValueError, match=r"`readout` must be one of 'knn', 'energy', 'svm', 'logistic'.*, got 'tree'"):
-        draw(make_table(), readout="tree")
+        draw(make_result(), readout="tree")
     assert not plt.get_fignums()
 
 
@@ -518,28 +504,20 @@ def test_unknown_metric() -> None:
     with pytest.raises(
         ValueError, match=r"`metric` must be one of 'euclidean', 'discriminant', 'majority',.* got 'cosine'"
     ):
-        gml.pl.confusion_matrix(make_table(), metric="cosine")
+        gml.pl.confusion_matrix(make_result(), metric="cosine")
     with pytest.raises(ValueError, match=r"got 'Discriminant\(shrinkage=0\.3"):
-        gml.pl.confusion_matrix(make_table(), metric=LONG)
+        gml.pl.confusion_matrix(make_result(), metric=LONG)
     assert not plt.get_fignums()
 
 
 def test_normalize_is_a_choice() -> None:
     with pytest.raises(TypeError, match="`normalize` must be one of True, False, got None"):
-        gml.pl.confusion_matrix(make_table(), normalize=None)
+        gml.pl.confusion_matrix(make_result(), normalize=None)
 
 
-def test_table_from_a_file_has_no_predictions(tmp_path: object) -> None:
-    make_table().to_csv(f"{tmp_path}/table.csv", index=False)
-    table = pd.read_csv(f"{tmp_path}/table.csv")
-    with pytest.raises(ValueError, match=r"no predictions of patients .*CSV; pass what gml\.tl\.cross_validate"):
-        gml.pl.confusion_matrix(table)
-    assert len(means(gml.pl.cross_validate(table))) == 5
-
-
-def test_table_without_a_search() -> None:
-    with pytest.raises(ValueError, match=r"no search to draw .*gml\.tl\.tune"):
-        gml.pl.tune(make_table())
+def test_result_without_a_search() -> None:
+    with pytest.raises(ValueError, match="no search to draw: too few patients"):
+        gml.pl.tune(replace(make_search(), search=None))
 
 
 @pytest.mark.parametrize("key", ["discriminant", "triplet"])
@@ -556,22 +534,19 @@ def test_missing_metric(draw: Callable[..., Axes], learned: AnnData) -> None:
 
 def test_wrong_types(learned: AnnData) -> None:
     for draw in (gml.pl.cross_validate, gml.pl.confusion_matrix):
-        with pytest.raises(
-            TypeError, match=r"`table` must be a DataFrame from gml\.tl\.cross_validate .*, got AnnData"
-        ):
-            draw(learned)
-    with pytest.raises(TypeError, match=r"`data` must be an AnnData or the table of gml\.tl\.tune, got list"):
-        gml.pl.tune([])
-    with pytest.raises(TypeError, match="`adata` must be an AnnData, got DataFrame"):
-        gml.pl.spectrum(make_table())
-    table = make_search()
-    for draw, data in ((gml.pl.cross_validate, table), (gml.pl.confusion_matrix, table), (gml.pl.tune, table)):
+        for data in (learned, make_result().table):
+            message = (
+                rf"`result` must be what gml\.tl\.cross_validate .* not its table alone, got {type(data).__name__}"
+            )
+            with pytest.raises(TypeError, match=message):
+                draw(data)
+    for data in ([], make_result(), make_search().search):
+        with pytest.raises(TypeError, match=r"`data` must be an AnnData or what gml\.tl\.tune returned, got "):
+            gml.pl.tune(data)
+    with pytest.raises(TypeError, match="`adata` must be an AnnData, got CrossValidation"):
+        gml.pl.spectrum(make_result())
+    for draw in (gml.pl.cross_validate, gml.pl.confusion_matrix, gml.pl.tune):
         with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got ndarray"):
-            draw(data, ax=plt.subplots(1, 2)[1])
+            draw(make_search(), ax=plt.subplots(1, 2)[1])
     with pytest.raises(TypeError, match="`ax` must be one matplotlib Axes or None, got str"):
         gml.pl.spectrum(learned, ax="left")
-
-
-def test_table_of_something_else() -> None:
-    with pytest.raises(ValueError, match="no column 'metric', 'n_test'"):
-        gml.pl.cross_validate(make_table().drop(columns=["metric", "n_test"]))

@@ -80,7 +80,7 @@ def make_learned() -> AnnData:
     return adata
 
 
-def make_scores() -> pd.DataFrame:
+def make_scores() -> gml.Tuning:
     """What `cross_validate` or `tune` returns."""
     rng = np.random.default_rng(2)
     methods = [("euclidean", "knn"), ("discriminant", "knn"), ("majority", "direct")]
@@ -92,10 +92,8 @@ def make_scores() -> pd.DataFrame:
             rows.append(key | {"n_train": 14, "n_test": 6, "balanced_accuracy": score})
             truth = np.repeat(DISEASES, 4)
             predicted = np.where(rng.uniform(size=12) < 0.7, truth, DISEASES[0])
-            predictions.append(pd.DataFrame(key | {"disease": truth, "predicted": predicted}))
-    table = pd.DataFrame(rows)
-    table.attrs["predictions"] = pd.concat(predictions, ignore_index=True)
-    table.attrs["search"] = pd.DataFrame(
+            predictions.append(pd.DataFrame(key | {"patient": "", "disease": truth, "predicted": predicted}))
+    search = pd.DataFrame(
         {
             "candidate": ["euclidean", "discriminant", "whitened"],
             "auc": [0.6, 0.75, 0.8],
@@ -103,7 +101,13 @@ def make_scores() -> pd.DataFrame:
             "chosen": [False, True, False],
         }
     )
-    return table
+    return gml.Tuning(
+        table=pd.DataFrame(rows),
+        predictions=pd.concat(predictions, ignore_index=True),
+        params={},
+        best={},
+        search=search,
+    )
 
 
 def make_ranking() -> pd.DataFrame:
@@ -133,9 +137,9 @@ def make_parts() -> pd.DataFrame:
 def make_types() -> pd.DataFrame:
     columns = {"cell_type": ["B", "T", "NK", "(all cells)"], "n_patients": [24, 24, 20, 24]}
     scores = np.array([0.9, 0.7, 0.5, 0.8])
-    table = pd.DataFrame(columns | {"balanced_accuracy": scores, "low": scores - 0.1, "high": scores + 0.05})
-    table.attrs["chance"] = 1 / 3
-    return table
+    return pd.DataFrame(
+        columns | {"balanced_accuracy": scores, "low": scores - 0.1, "high": scores + 0.05, "chance": 1 / 3}
+    )
 
 
 def hide_letters(figure: Figure) -> None:

@@ -93,9 +93,7 @@ def make_types(names: tuple[str, ...] = ("B", "T", "NK", "(all cells)")) -> pd.D
     scores = np.linspace(0.9, 0.4, len(names))
     columns = {"cell_type": names, "n_patients": np.arange(20, 20 + len(names)), "n_cells": 1000}
     columns |= {"balanced_accuracy": scores, "low": scores - 0.1, "high": scores + 0.05, "auroc": scores}
-    table = pd.DataFrame(columns)
-    table.attrs["chance"] = 0.25
-    return table
+    return pd.DataFrame(columns | {"chance": 0.25})
 
 
 def make_scored(n: int = 12, *, diseases: tuple[str, ...] = ("x", "y/z")) -> AnnData:
@@ -673,8 +671,7 @@ def dashed(ax: Axes) -> list[float]:
 
 def test_chance_as_a_column() -> None:
     table = make_types()
-    table.attrs.clear()
-    assert dashed(gml.pl.rank_cell_types(table, ax=fresh())) == []
+    assert dashed(gml.pl.rank_cell_types(table.drop(columns="chance"), ax=fresh())) == []
     table["chance"] = [0.5, np.nan, 0.5, 0.5]
     ax = gml.pl.rank_cell_types(table, ax=fresh())
     assert dashed(ax) == [0.5]
@@ -689,8 +686,7 @@ def test_chance_as_a_column() -> None:
 
 @pytest.mark.slow
 def test_cell_types_alone() -> None:
-    table = make_types(tuple(f"{LONG} {i}" for i in range(30)))
-    table.attrs.clear()
+    table = make_types(tuple(f"{LONG} {i}" for i in range(30))).drop(columns="chance")
     table.loc[29, ["balanced_accuracy", "low", "high"]] = np.nan
     ax = gml.pl.rank_cell_types(table)
     assert not [line for line in ax.lines if line.get_linestyle() == "--"]

@@ -111,13 +111,13 @@ def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        lambda adata: gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=2, **FAST),
-        lambda adata: gml.tl.permutation_test(adata, n_permutations=4, **FAST),
+        lambda adata: gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=2, **FAST).table,
+        lambda adata: gml.tl.permutation_test(adata, n_permutations=4, **FAST).summary(),
     ],
     ids=["cross_validate", "permutation_test"],
 )
-def test_same_scores(cells: AnnData, points: AnnData, call: Callable[[AnnData], Any]) -> None:
-    one, other = (pd.DataFrame(call(adata)).drop(columns="fit_seconds", errors="ignore") for adata in (points, cells))
+def test_same_scores(cells: AnnData, points: AnnData, call: Callable[[AnnData], pd.DataFrame]) -> None:
+    one, other = (call(adata).drop(columns="fit_seconds", errors="ignore") for adata in (points, cells))
     pd.testing.assert_frame_equal(one, other, rtol=1e-10)
 
 

@@ -36,18 +36,17 @@ def cells() -> AnnData:
 
 
 @pytest.fixture(scope="module")
-def table(cells: AnnData) -> pd.DataFrame:
+def result(cells: AnnData) -> gml.CrossValidation:
     return gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant", Triplet(max_iter=2)], splits=4)
 
 
+@pytest.fixture(scope="module")
+def table(result: gml.CrossValidation) -> pd.DataFrame:
+    return result.table
+
+
 def predictions(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
-    return predictions_of(gml.tl.cross_validate(adata, **{"metrics": FAST} | kwargs))
-
-
-def predictions_of(table: pd.DataFrame) -> pd.DataFrame:
-    predictions = table.attrs["predictions"]
-    assert isinstance(predictions, pd.DataFrame)
-    return predictions
+    return gml.tl.cross_validate(adata, **{"metrics": FAST} | kwargs).predictions
 
 
 # the tables
@@ -81,8 +80,8 @@ def test_easy_patients_are_told_apart(table: pd.DataFrame) -> None:
 
 
 @pytest.mark.slow
-def test_predictions_explain_the_scores(table: pd.DataFrame) -> None:
-    predicted = predictions_of(table)
+def test_predictions_explain_the_scores(result: gml.CrossValidation) -> None:
+    table, predicted = result.table, result.predictions
     assert predicted.columns.tolist() == ["split", "metric", "readout", "patient", "disease", "predicted"]
     assert len(predicted) == table["n_test"].sum()
     groups = predicted.groupby(["split", "metric", "readout"])
@@ -95,40 +94,29 @@ def test_predictions_explain_the_scores(table: pd.DataFrame) -> None:
         assert rows.loc[key, "macro_f1"] == pytest.approx(macro)
 
 
-def test_table_prints_and_joins(table: pd.DataFrame) -> None:
-    """What lies in attrs must not get into the way of pandas."""
-    with pd.option_context("display.width", 60):
-        assert "..." in repr(table)
-    both = pd.concat([table, table.assign(cohort="b")], ignore_index=True)
-    assert len(both) == 2 * len(table)
-    other = predictions_of(table).assign(predicted="x")
-    assert predictions_of(table) == predictions_of(table).copy()
-    assert predictions_of(table) != other
-
-
-def test_true_diseases_are_told(cells: AnnData, table: pd.DataFrame) -> None:
+def test_true_diseases_are_told(cells: AnnData, result: gml.CrossValidation) -> None:
     truth = cells.obs.groupby("patient", observed=True)["disease"].first()
-    predicted = predictions_of(table)
+    predicted = result.predictions
     assert (predicted["disease"] == truth[predicted["patient"]].to_numpy()).all()
 
 
 @pytest.mark.slow
 def test_metrics_are_named_as_they_were_passed(cells: AnnData) -> None:
     metrics = (Fixed("cityblock"), Discriminant(shrinkage=0.9), "discriminant", "euclidean")
-    found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)["metric"].unique().tolist()
+    found = gml.tl.cross_validate(cells, metrics=metrics, splits=1).table["metric"].unique().tolist()
     assert found == [repr(metrics[0]), repr(metrics[1]), "discriminant", "euclidean", "majority", "pseudobulk", "lda"]
 
 
 def test_baselines_are_always_there(cells: AnnData) -> None:
     for metrics in (["euclidean"], [Triplet(max_iter=1)]):
-        found = gml.tl.cross_validate(cells, metrics=metrics, splits=1)
+        found = gml.tl.cross_validate(cells, metrics=metrics, splits=1).table
         assert {"majority", "pseudobulk", "lda"} < set(found["metric"])
     assert "composition" not in set(found["metric"])
 
 
 @pytest.mark.slow
 def test_baselines_of_cell_types(cells: AnnData) -> None:
-    found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode")
+    found = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=2, cell_type_key="mode").table
     readouts = found.groupby("metric")["readout"].agg(set)
     assert readouts["composition"] == {"direct"}
     mean = found.groupby("metric")["balanced_accuracy"].mean()
@@ -143,9 +131,9 @@ def test_batches_are_asked_for(cells: AnnData) -> None:
     adata = cells.copy()
     number = adata.obs["patient"].astype(str).str[1:].astype(int)
     adata.obs["batch"] = np.where(number % 4 < 2, "a", "b")  # both diseases in both
-    none = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch")
+    none = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch").table
     adata.X = adata.X + 100 * (adata.obs["batch"] == "b").to_numpy()[:, None]
-    much = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch")
+    much = gml.tl.cross_validate(adata, metrics=["euclidean"], splits=4, batch_key="batch").table
     asked = [
         table[table["metric"] == "euclidean"].groupby("readout")["batch_accuracy"].mean() for table in (none, much)
     ]
@@ -184,9 +172,9 @@ def test_splits_by_name(cells: AnnData) -> None:
     splits = (
         (train, test) for train, test in [([0, 1, 2, 3, 4], ["5", 6]), (map(str, range(2, 10)), np.array([0, 1]))]
     )
-    table = gml.tl.cross_validate(adata, metrics=FAST, splits=splits)
-    assert table.groupby("split")[["n_train", "n_test"]].first().to_numpy().tolist() == [[5, 2], [8, 2]]
-    predicted = predictions_of(table).groupby("split")["patient"].unique()
+    result = gml.tl.cross_validate(adata, metrics=FAST, splits=splits)
+    assert result.table.groupby("split")[["n_train", "n_test"]].first().to_numpy().tolist() == [[5, 2], [8, 2]]
+    predicted = result.predictions.groupby("split")["patient"].unique()
     assert [list(names) for names in predicted] == [["5", "6"], ["0", "1"]]
 
 
@@ -237,7 +225,7 @@ def test_a_disease_with_one_patient_trains_only(cells: AnnData) -> None:
 
 def test_one_class_in_the_test_set(cells: AnnData) -> None:
     names = [f"P{i:02}" for i in range(12)]
-    table = gml.tl.cross_validate(cells, metrics=FAST, splits=[(names[1:], names[:1])])
+    table = gml.tl.cross_validate(cells, metrics=FAST, splits=[(names[1:], names[:1])]).table
     assert table["auroc"].isna().all()
     assert table["balanced_accuracy"].isin([0.0, 1.0]).all()
 
@@ -272,11 +260,11 @@ def test_permuted_labels_are_at_chance(simulated: AnnData) -> None:
     permuted = []
     for seed in range(5):
         adata.obs["shuffled"] = adata.obs["patient"].astype(str).map(swap_half(truth, seed))
-        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=metrics, splits=4, rng=seed)
+        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=metrics, splits=4, rng=seed).table
         permuted.append(table.groupby(["metric", "readout"])["balanced_accuracy"].mean())
     scores = pd.DataFrame(permuted).drop(columns="majority")
     assert (at_chance(scores) < 4).all()
-    real = gml.tl.cross_validate(adata, metrics=metrics, splits=4)
+    real = gml.tl.cross_validate(adata, metrics=metrics, splits=4).table
     assert (real.groupby("metric")["balanced_accuracy"].mean().drop("majority") > 0.75).all()
 
 
@@ -307,7 +295,7 @@ def test_a_leak_would_be_seen(simulated: AnnData, leak: str) -> None:
             means = pd.DataFrame(x).groupby(labels.to_numpy()).transform("mean").to_numpy()
             x = 0.1 * x + 5 * means
         adata.obsm["X_pca"] = x
-        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=FAST, splits=4, rng=seed)
+        table = gml.tl.cross_validate(adata, disease_key="shuffled", metrics=FAST, splits=4, rng=seed).table
         scores.append(table.groupby(["metric", "readout"])["balanced_accuracy"].mean())
     z = at_chance(pd.DataFrame(scores))
     assert (z[["euclidean", "discriminant"]] > 4).any()
@@ -349,10 +337,11 @@ def test_test_patients_teach_nothing(cells: AnnData, change: str) -> None:
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
     runs = [gml.tl.cross_validate(cells, metrics=FAST, splits=3, rng=4, n_points=6, n_jobs=n) for n in (1, 2, None)]
     for run in runs[1:]:
-        pd.testing.assert_frame_equal(run.drop(columns="fit_seconds"), runs[0].drop(columns="fit_seconds"))
-        assert run.attrs == runs[0].attrs
+        tables = (result.table.drop(columns="fit_seconds") for result in (run, runs[0]))
+        pd.testing.assert_frame_equal(*tables)
+        pd.testing.assert_frame_equal(run.predictions, runs[0].predictions)
     other = gml.tl.cross_validate(cells, metrics=FAST, splits=3, rng=5, n_points=6)
-    assert other.attrs != runs[0].attrs
+    assert not other.predictions.equals(runs[0].predictions)
 
 
 @pytest.mark.slow

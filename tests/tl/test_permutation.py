@@ -12,7 +12,8 @@ from scipy.stats import chi2, pearsonr
 
 import gml
 from gml._cohort._design import Design
-from gml._evaluate import anosim, mantel, permanova, permute, random_splits
+from gml._evaluate import random_splits
+from gml._evaluate._permutation import anosim, mantel, permanova, permute
 from gml.methods import Discriminant, Fixed, Triplet
 
 NOTHING = "ignore:Patients of different diseases are nowhere further apart"
@@ -244,7 +245,7 @@ def cells() -> AnnData:
     return make_cohort(x, np.array(["ill", "well"])[disease])
 
 
-def test_of(adata: AnnData, **kwargs: Any) -> "pd.Series[Any]":
+def test_of(adata: AnnData, **kwargs: Any) -> gml.PermutationTest:
     return gml.tl.permutation_test(adata, **{"n_permutations": 19, "n_points": 4} | kwargs)
 
 
@@ -269,16 +270,16 @@ def test_p_value_counts_permutations(cells: AnnData, method: Any, statistic: Any
         pytest.skip("is refused")
     n = 4 if isinstance(method, Triplet) else 19
     result = test_of(cells, method=method, statistic=statistic, n_permutations=n, rng=1)
-    null = result.attrs["null"]
+    null = result.null
     expected = ["statistic", "value", "p_value", "n_permutations", "null_mean", "null_sd"]
-    assert result.index.tolist() == expected
-    assert len(null) == result["n_permutations"] == n
-    assert result["statistic"] == statistic
-    n_large = sum(value >= result["value"] - 1e-9 for value in null)
-    assert result["p_value"] == pytest.approx((1 + n_large) / (1 + n))
-    assert result["p_value"] == pytest.approx(1 / (1 + n))  # the disease is plain to see
-    assert result["null_mean"] == pytest.approx(sum(null) / n)
-    assert result["null_sd"] == pytest.approx(np.sqrt(np.mean((np.array(null) - np.mean(null)) ** 2)))
+    assert result.summary().columns.tolist() == expected
+    assert len(null) == result.n_permutations == n
+    assert result.statistic == statistic
+    n_large = sum(value >= result.value - 1e-9 for value in null)
+    assert result.p_value == pytest.approx((1 + n_large) / (1 + n))
+    assert result.p_value == pytest.approx(1 / (1 + n))  # the disease is plain to see
+    assert result.null_mean == pytest.approx(sum(null) / n)
+    assert result.null_sd == pytest.approx(np.sqrt(np.mean((np.array(null) - np.mean(null)) ** 2)))
     assert len(set(null)) > n / 2
 
 
@@ -301,7 +302,7 @@ def test_metric_is_learned_from_the_permuted_diseases(
         patients = gml.tl.patient_distances(adata, n_points=4, rng=5)
         power = 2 if isinstance(method, Triplet) else 1
         values.append(by_loops(patients.obsp["gml_distances"] ** (1 / power), patients.obs["disease"].to_numpy()))
-    np.testing.assert_allclose([result["value"], *result.attrs["null"]], values, rtol=1e-6)
+    np.testing.assert_allclose([result.value, *result.null], values, rtol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cityblock"])
@@ -310,7 +311,7 @@ def test_distances_without_learning_stay(cells: AnnData, metric: str) -> None:
     distances = gml.tl.patient_distances(cells, metric=Fixed(metric), n_points=4, rng=2).obsp["gml_distances"]
     all_diseases = [cells.obs["disease"].to_numpy(), *permuted(cells, 4, seed=2)]
     values = [f_of_distances(distances, diseases[::6]) for diseases in all_diseases]
-    np.testing.assert_allclose([result["value"], *result.attrs["null"]], values, rtol=1e-9)
+    np.testing.assert_allclose([result.value, *result.null], values, rtol=1e-9)
 
 
 def test_held_out_by_loops(cells: AnnData) -> None:
@@ -332,7 +333,7 @@ def test_held_out_by_loops(cells: AnnData) -> None:
                 of_fold.append(np.mean(pairs))
             shares.append(np.mean(of_fold))
         values.append(np.mean(shares))
-    np.testing.assert_allclose([result["value"], *result.attrs["null"]], values, rtol=1e-12)
+    np.testing.assert_allclose([result.value, *result.null], values, rtol=1e-12)
 
 
 def test_what_learning_makes_of_noise_is_in_the_null() -> None:
@@ -343,8 +344,8 @@ def test_what_learning_makes_of_noise_is_in_the_null() -> None:
         test_of(adata, method=method, statistic="permanova", n_permutations=60)
         for method in ("euclidean", "discriminant")
     )
-    assert euclidean["null_mean"] == pytest.approx(1, abs=0.15)
-    assert discriminant["null_mean"] > 2
+    assert euclidean.null_mean == pytest.approx(1, abs=0.15)
+    assert discriminant.null_mean > 2
 
 
 def swap_half(truth: "pd.Series[Any]", seed: int) -> "pd.Series[Any]":
@@ -364,7 +365,7 @@ def test_swapped_diseases_are_not_found(cells: AnnData, method: Any, statistic: 
     p_values = []
     for seed in range(6):
         adata.obs["disease"] = adata.obs["patient"].map(swap_half(truth, seed)).to_numpy()
-        p_values.append(test_of(adata, method=method, statistic=statistic, rng=seed)["p_value"])
+        p_values.append(test_of(adata, method=method, statistic=statistic, rng=seed).p_value)
     assert np.mean(p_values) > 0.3
 
 
@@ -374,10 +375,10 @@ def test_infinite_values_are_counted() -> None:
     adata = make_cohort(np.zeros((6, 1)), ["ill", "ill", "ill", "well", "well", "well"])
     adata.X = (adata.obs["disease"] == "ill").to_numpy(dtype=float)[:, None]
     result = test_of(adata, method="euclidean", statistic="permanova", n_permutations=39)
-    n_infinite = sum(np.isinf(result.attrs["null"]))
+    n_infinite = sum(np.isinf(result.null))
     assert n_infinite > 0
-    assert result["value"] == np.inf
-    assert result["p_value"] == (1 + n_infinite) / 40
+    assert result.value == np.inf
+    assert result.p_value == (1 + n_infinite) / 40
 
 
 def test_permutations_do_not_warn(cells: AnnData) -> None:
@@ -393,9 +394,9 @@ def test_too_few_patients_to_hold_some_out() -> None:
 @pytest.mark.slow
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
     one, two, other = (test_of(cells, rng=seed, n_jobs=n_jobs) for seed, n_jobs in ((1, 1), (1, 2), (2, 2)))
-    pd.testing.assert_series_equal(one, two)
-    assert one.attrs == two.attrs
-    assert one.attrs != other.attrs
+    assert one.value == two.value
+    np.testing.assert_array_equal(one.null, two.null)
+    assert one.null.tolist() != other.null.tolist()
 
 
 def test_input_is_left_alone(cells: AnnData) -> None:
@@ -412,8 +413,8 @@ def test_patients_without_a_disease_are_left_out(cells: AnnData) -> None:
     some = adata.obs["patient"].isin(["P03", "P08"])
     adata.obs["disease"] = adata.obs["disease"].where(~some)
     found, expected = (test_of(one, statistic="permanova") for one in (adata, cells[~some.to_numpy()].copy()))
-    pd.testing.assert_series_equal(found, expected)
-    assert found.attrs == expected.attrs
+    assert found.value == expected.value
+    np.testing.assert_array_equal(found.null, expected.null)
 
 
 # donors, batches and orders
@@ -436,16 +437,16 @@ def test_paired_samples_are_compared_within_donors(paired: AnnData) -> None:
         test_of(paired, method="euclidean", statistic="permanova", donor_key=key, n_permutations=99)
         for key in (None, "donor")
     )
-    assert alone["value"] == pytest.approx(within["value"])
-    assert within["null_sd"] < alone["null_sd"]
-    assert within["p_value"] <= 0.02 < alone["p_value"]
+    assert alone.value == pytest.approx(within.value)
+    assert within.null_sd < alone.null_sd
+    assert within.p_value <= 0.02 < alone.p_value
 
 
 @pytest.mark.slow
 def test_held_out_samples_of_paired_donors(paired: AnnData) -> None:
     result = test_of(paired, method="euclidean", donor_key="donor")
-    assert result["null_sd"] > 0
-    assert result["value"] > 0.55
+    assert result.null_sd > 0
+    assert result.value > 0.55
 
 
 @pytest.mark.filterwarnings(NOTHING)
@@ -461,8 +462,8 @@ def test_batches_hold_diseases() -> None:
         test_of(adata, method="euclidean", statistic="permanova", batch_key=key, n_permutations=99)
         for key in (None, "batch")
     )
-    assert free["p_value"] < 0.1
-    assert within["p_value"] > 0.2
+    assert free.p_value < 0.1
+    assert within.p_value > 0.2
 
 
 STAGES = ["none", "mild", "severe", "fatal"]  # not in the order of the alphabet
@@ -481,13 +482,13 @@ def test_mantel_finds_an_order(method: Any, as_numbers: bool) -> None:
     disease = values if as_numbers else pd.Categorical.from_codes(stage, STAGES, ordered=True)
     adata = make_cohort(x, disease)
     result = test_of(adata, method=method, statistic="mantel", n_permutations=19)
-    assert result["p_value"] == 0.05
+    assert result.p_value == 0.05
     if isinstance(method, Fixed) or method == "euclidean":
         metric = None if method == "euclidean" else method
         distances = gml.tl.patient_distances(adata, metric=metric, n_points=4).obsp["gml_distances"]
-        assert result["value"] == pytest.approx(correlation_of_distances(distances, values))
+        assert result.value == pytest.approx(correlation_of_distances(distances, values))
     shuffled = make_cohort(x[rng.permutation(16)], disease)
-    assert test_of(shuffled, method=method, statistic="mantel", n_permutations=19)["p_value"] > 0.05
+    assert test_of(shuffled, method=method, statistic="mantel", n_permutations=19).p_value > 0.05
 
 
 def test_mantel_of_a_different_number_for_everyone() -> None:
@@ -495,7 +496,7 @@ def test_mantel_of_a_different_number_for_everyone() -> None:
     rng = np.random.default_rng(0)
     age = rng.permutation(np.linspace(20, 80, 10))
     adata = make_cohort(np.column_stack([age / 10, rng.standard_normal(10)]), age)
-    assert test_of(adata, method="euclidean", statistic="mantel")["p_value"] == 0.05
+    assert test_of(adata, method="euclidean", statistic="mantel").p_value == 0.05
     with pytest.raises(ValueError, match="at least one disease with two patients"):
         test_of(adata, method="euclidean", statistic="permanova")
 
@@ -549,4 +550,4 @@ def test_donors_that_leave_nothing_to_exchange(cells: AnnData) -> None:
     adata.obs["batch"] = adata.obs["disease"].to_numpy()
     with pytest.raises(ValueError, match="there is nothing to test"):
         test_of(adata, statistic="permanova", donor_key="donor", batch_key="batch")
-    assert test_of(adata, statistic="permanova", donor_key="donor")["null_sd"] > 0
+    assert test_of(adata, statistic="permanova", donor_key="donor").null_sd > 0

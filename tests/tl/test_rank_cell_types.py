@@ -16,6 +16,7 @@ from anndata import AnnData
 from anndata.experimental import read_lazy
 
 import gml
+from gml._measure import rank_types
 from gml.methods import Discriminant, Fixed
 from gml.tl import _rank_cell_types
 
@@ -52,16 +53,24 @@ def adata(simulated: AnnData) -> AnnData:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """The calls of cross_validate."""
+    """The calls of cross-validation, with what came of them."""
     calls = []
-    run = _rank_cell_types.cross_validate
+    run = _rank_cell_types.validate
 
-    def spy(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
-        calls.append({"cells": set(adata.obs_names), **kwargs})
-        return run(adata, **kwargs)
+    def spy(adata: AnnData, *args: Any, **kwargs: Any) -> gml.CrossValidation:
+        result = run(adata, *args, **kwargs)
+        calls.append({"cells": set(adata.obs_names), "result": result, **kwargs})
+        return result
 
-    monkeypatch.setattr(_rank_cell_types, "cross_validate", spy)
+    monkeypatch.setattr(_rank_cell_types, "validate", spy)
     return calls
+
+
+def mean_of_types(judged: list[dict[str, Any]], metric: str, score: str) -> pd.Series:
+    """Mean over splits of a metric with five neighbours, by type."""
+    tables = [call["result"].table.set_index(["metric", "readout"]).loc[(metric, "knn")] for call in judged]
+    names = ["(all cells)", "type_1", "type_2", "type_3"]
+    return pd.Series([table[score].mean() for table in tables], index=names)
 
 
 def without(adata: AnnData, cell_type: str, patients: list[str]) -> AnnData:
@@ -135,8 +144,8 @@ def expected_row(adata: AnnData, name: str, splits: list[tuple[list[str], list[s
     cells = adata if name == "(all cells)" else adata[adata.obs["cell_type"] == name].copy()
     present = set(cells.obs.loc[cells.obs["disease"].notna(), "patient"])
     kept = [tuple([p for p in side if p in present] for side in split) for split in splits]
-    table = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=kept, **call)
-    means = {score: gml.get.scores(table, score=score) for score in ("balanced_accuracy", "auroc", "silhouette")}
+    result = gml.tl.cross_validate(cells, metrics=["euclidean", "discriminant"], splits=kept, **call)
+    means = {score: result.summary(score=score) for score in ("balanced_accuracy", "auroc", "silhouette")}
     means = {score: frame.set_index(["metric", "readout"]) for score, frame in means.items()}
     accuracy = means["balanced_accuracy"]
     learned = accuracy.loc[("discriminant", "knn")]
@@ -178,39 +187,20 @@ def test_rows_are_those_of_cross_validation(simulated: AnnData) -> None:
 def test_all_types_share_the_splits_of_all_cells(simulated: AnnData, judged: list[dict[str, Any]]) -> None:
     """Which are those of cross_validate with the same seed."""
     adata = without(simulated, "type_2", ["P01", "P04"])
-    table = gml.tl.rank_cell_types(adata, rng=5, **FAST)
+    gml.tl.rank_cell_types(adata, rng=5, **FAST)
     whole = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], rng=5, **FAST)
-    scores = table.attrs["scores"]
-    mine = scores[scores["cell_type"] == "(all cells)"].drop(columns=["cell_type", "fit_seconds"])
-    pd.testing.assert_frame_equal(mine, whole.drop(columns="fit_seconds"), check_exact=True)
+    tables = (result.table.drop(columns="fit_seconds") for result in (judged[0]["result"], whole))
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
     assert [len(call["splits"]) for call in judged] == [2] * 4
     for split, (train, test) in enumerate(judged[0]["splits"]):
         assert sorted(train + test) == sorted(adata.obs["patient"].unique())
-        tested = whole.attrs["predictions"]
+        tested = whole.predictions
         assert set(test) == set(tested.loc[tested["split"] == split, "patient"])
         assert judged[1]["splits"][split] == judged[3]["splits"][split] == (train, test)
         left = tuple([name for name in side if name not in {"P01", "P04"}] for side in (train, test))
         assert judged[2]["splits"][split] == left
     for call, name in zip(judged[1:], ["type_1", "type_2", "type_3"], strict=True):
         assert call["cells"] == set(adata.obs_names[adata.obs["cell_type"] == name])
-
-
-@pytest.mark.slow
-def test_scores_of_all_splits_are_kept(ranked: pd.DataFrame) -> None:
-    table = ranked.copy()
-    scores = table.attrs["scores"]
-    assert scores.columns[0] == "cell_type"
-    assert scores["cell_type"].unique().tolist() == ["(all cells)", "type_1", "type_2", "type_3"]
-    for name, rows in scores.groupby("cell_type"):
-        found = gml.get.scores(rows).set_index(["metric", "readout"])["mean"]
-        row = table.set_index("cell_type").loc[name]
-        assert found["discriminant", "knn"] == row["balanced_accuracy"]
-        assert found["euclidean", "knn"] == row["euclidean"]
-    # pandas compares attrs wherever tables meet, and fails there on ordinary tables
-    copied = table.copy()
-    assert repr(copied) == repr(table)
-    assert pd.concat([table, copied]).shape == (8, len(COLUMNS))
-    assert copied.sort_values("n_cells").attrs["scores"].equals(scores)
 
 
 @pytest.mark.slow
@@ -236,8 +226,7 @@ def test_ties_are_broken_one_score_after_the_other() -> None:
     scores = ["cell_type", "balanced_accuracy", "auroc", "silhouette"]
     rows = [("(all cells)", 0.9, 0.9, 0.9), ("e", 0.6, 0.9, 0.9), ("d", 0.8, 0.7, 0.1), ("c", 0.8, 0.7, 0.1)]
     rows += [("b", 0.8, 0.7, 0.2), ("a", 0.8, 0.6, 0.3), ("none", np.nan, np.nan, np.nan)]
-    table = pd.DataFrame(rows, columns=scores)
-    found = _rank_cell_types._ranked([dict(zip(scores, row, strict=True)) for row in rows], [table])
+    found = rank_types([dict(zip(scores, row, strict=True)) for row in rows])
     assert found["cell_type"].tolist() == ["b", "c", "d", "a", "e", "none", "(all cells)"]
 
 
@@ -412,12 +401,9 @@ def test_what_is_refused(adata: AnnData) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["euclidean", Fixed("cityblock"), Discriminant(shrinkage=0.5), "auto"], ids=str)
-def test_methods(simulated: AnnData, method: Any) -> None:
+def test_methods(simulated: AnnData, method: Any, judged: list[dict[str, Any]]) -> None:
     table = gml.tl.rank_cell_types(simulated, method=method, splits=1, n_points=6)
-    scores = table.attrs["scores"]
-    name = method if isinstance(method, str) else repr(method)
-    mine = scores[(scores["metric"] == name) & (scores["readout"] == "knn")].groupby("cell_type")
-    expected = mine["balanced_accuracy"].mean()
+    expected = mean_of_types(judged, method if isinstance(method, str) else repr(method), "balanced_accuracy")
     np.testing.assert_allclose(table["balanced_accuracy"], expected[table["cell_type"]])
     if method == "euclidean":
         assert table["euclidean"].tolist() == table["balanced_accuracy"].tolist()
@@ -433,9 +419,8 @@ def test_donors_and_batches(judged: list[dict[str, Any]]) -> None:
     for call in judged:
         for train, test in call["splits"]:
             assert not set(donor[train]) & set(donor[test])
-    scores = table.attrs["scores"]
-    learned = scores[(scores["metric"] == "discriminant") & (scores["readout"] == "knn")].groupby("cell_type")
-    np.testing.assert_allclose(table["batch_accuracy"], learned["batch_accuracy"].mean()[table["cell_type"]])
+    expected = mean_of_types(judged, "discriminant", "batch_accuracy")
+    np.testing.assert_allclose(table["batch_accuracy"], expected[table["cell_type"]])
 
 
 @pytest.mark.slow

@@ -33,12 +33,12 @@ def cells() -> AnnData:
     return gml.datasets.gaussian_cohort(n_patients=20, n_cells=12, n_features=3, n_diseases=2)
 
 
-def tuned(adata: AnnData, **kwargs: Any) -> pd.DataFrame:
+def tuned(adata: AnnData, **kwargs: Any) -> gml.Tuning:
     return gml.tl.tune(adata, **{"grid": TWO, "splits": 2, "n_inner_splits": 3, "n_jobs": 2} | kwargs)
 
 
 @pytest.fixture(scope="module")
-def table(cells: AnnData) -> pd.DataFrame:
+def result(cells: AnnData) -> gml.Tuning:
     return tuned(cells, grid=GRID, splits=2)
 
 
@@ -48,9 +48,9 @@ def one_readout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gml._evaluate._fold.READOUTS", {"knn": READOUTS["knn"]})
 
 
-def chosen_of(table: pd.DataFrame) -> list[str]:
+def chosen_of(result: gml.Tuning) -> list[str]:
     """What each split took; one choice per split."""
-    of_split = table.groupby("split")["chosen"].agg(set)
+    of_split = result.table.groupby("split")["chosen"].agg(set)
     assert (of_split.map(len) == 1).all()
     return [min(names) for names in of_split]
 
@@ -58,8 +58,8 @@ def chosen_of(table: pd.DataFrame) -> list[str]:
 # what comes back
 
 
-def test_columns_and_rows(cells: AnnData, table: pd.DataFrame) -> None:
-    like = gml.tl.cross_validate(cells, metrics=["euclidean"], splits=1)
+def test_columns_and_rows(cells: AnnData, result: gml.Tuning) -> None:
+    table, like = result.table, gml.tl.cross_validate(cells, metrics=["euclidean"], splits=1).table
     assert table.columns.tolist() == [*like.columns, "chosen"]
     assert table["metric"].unique().tolist() == ["tuned", *like["metric"].unique()]
     assert table["split"].unique().tolist() == [0, 1]
@@ -68,15 +68,15 @@ def test_columns_and_rows(cells: AnnData, table: pd.DataFrame) -> None:
     for _, fold in table.groupby("split"):
         assert fold.groupby("metric")["readout"].agg(set).to_dict() == readouts.to_dict()
     assert (table["n_train"] + table["n_test"] == 20).all()
-    assert len(table.attrs["predictions"]) == table["n_test"].sum()
+    assert len(result.predictions) == table["n_test"].sum()
 
 
-def test_search_and_best(cells: AnnData, table: pd.DataFrame) -> None:
-    search, best = table.attrs["search"], table.attrs["best"]
+def test_search_and_best(cells: AnnData, result: gml.Tuning) -> None:
+    search, best = result.search, result.best
     assert search.columns.tolist() == ["candidate", "auc", "gain", "gain_error", "chosen"]
     names = [f"Discriminant(shrinkage={s}), n_components={k}" for k in (1, 2) for s in (0.9, 0.1)]
     assert sorted(search["candidate"]) == sorted(names)
-    assert set(table["chosen"]) <= set(names)
+    assert set(result.table["chosen"]) <= set(names)
     assert search["chosen"].sum() == 1
     name = f"{best['method']!r}, n_components={best['n_components']}"
     assert search.loc[search["chosen"], "candidate"].item() == name
@@ -91,19 +91,6 @@ def test_search_and_best(cells: AnnData, table: pd.DataFrame) -> None:
     assert np.linalg.matrix_rank(run["components"]) <= best["n_components"]
 
 
-def test_table_prints_and_joins(table: pd.DataFrame) -> None:
-    """What lies in attrs must not get into the way of pandas."""
-    with pd.option_context("display.width", 60):
-        assert "..." in repr(table)
-    assert table.head(3).to_string().count("\n") == 3
-    other = table.copy()
-    other.attrs["search"] = table.attrs["search"].assign(auc=0.0)
-    for second in (table.assign(cohort="b"), other):
-        assert len(pd.concat([table, second], ignore_index=True)) == 2 * len(table)
-    assert table.attrs["search"] == table.attrs["search"].copy()
-    assert table.attrs["search"] != other.attrs["search"]
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_readout")
 @pytest.mark.parametrize("n_points", [4, None])
@@ -112,7 +99,7 @@ def test_search_is_what_learning_and_measuring_gives(cells: AnnData, n_points: i
     adata = cells[cells.obs["patient"].isin(NAMES[:12])].copy()
     methods = [Fixed("euclidean"), Discriminant(shrinkage=0.2), Triplet(max_iter=1, power=2)]
     grid = {"method": methods, "n_points": [n_points]}
-    found = tuned(adata, grid=grid, splits=1, n_inner_splits=2, rng=4).attrs["search"]
+    found = tuned(adata, grid=grid, splits=1, n_inner_splits=2, rng=4).search
     truth = adata.obs.groupby("patient", observed=True)["disease"].first()
     labels = truth.cat.codes.to_numpy()
     expected = []
@@ -139,13 +126,13 @@ def test_search_is_what_learning_and_measuring_gives(cells: AnnData, n_points: i
 def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
     """On the test patients, learned on all training patients."""
     splits = [(NAMES[:14], NAMES[14:]), (NAMES[6:], NAMES[:6])]
-    table = tuned(cells, splits=splits)
-    chosen = chosen_of(table)
+    result = tuned(cells, splits=splits)
+    chosen = chosen_of(result)
     assert "Discriminant(shrinkage=0.2)" in chosen
     methods = {"euclidean": "euclidean", "Discriminant(shrinkage=0.2)": Discriminant(shrinkage=0.2)}
     for number, (split, name) in enumerate(zip(splits, chosen, strict=True)):
-        expected = gml.tl.cross_validate(cells, metrics=[methods[name]], splits=[split])
-        found = table[table["split"] == number]
+        expected = gml.tl.cross_validate(cells, metrics=[methods[name]], splits=[split]).table
+        found = result.table[result.table["split"] == number]
         shared = ["readout", "n_train", "n_test", "balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari"]
         for metric, like in (("tuned", expected["metric"].iloc[0]), ("lda", "lda"), ("pseudobulk", "pseudobulk")):
             one, two = found.loc[found["metric"] == metric, shared], expected.loc[expected["metric"] == like, shared]
@@ -157,13 +144,13 @@ def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
 def test_chosen_numbers_of_points_and_rows_are_used(cells: AnnData) -> None:
     """Silhouette of the test patients, by public functions."""
     grid = [{"method": ["euclidean"]}, {"method": ["discriminant"], "n_components": [1], "n_points": [5]}]
-    table = tuned(cells, grid=grid, splits=[(TRAIN, TEST)])
-    assert chosen_of(table) == ["Discriminant(), n_components=1, n_points=5"]
+    result = tuned(cells, grid=grid, splits=[(TRAIN, TEST)])
+    assert chosen_of(result) == ["Discriminant(), n_components=1, n_points=5"]
     part, rest = (cells[cells.obs["patient"].isin(names)].copy() for names in (TRAIN, TEST))
     gml.tl.learn_metric(part, method="discriminant", n_components=1, n_points=5)
     patients = gml.tl.patient_distances(rest, metric=gml.get.metric(part), n_points=5)
     expected = silhouette_score(patients.obsp["gml_distances"], patients.obs["disease"], metric="precomputed")
-    np.testing.assert_allclose(table.loc[table["metric"] == "tuned", "silhouette"], expected)
+    np.testing.assert_allclose(result.table.loc[result.table["metric"] == "tuned", "silhouette"], expected)
 
 
 # forms of the grid
@@ -178,14 +165,14 @@ def test_forms_of_the_grid(cells: AnnData) -> None:
         {"method": [Discriminant(shrinkage=0.9, whitening=1.0), Discriminant(shrinkage=0.1, whitening=1.0)]},
         {"method": [Discriminant(whitening=1.0)], "shrinkage": np.array([0.9, 0.1])},
     ]
-    tables = [tuned(cells, grid=form, splits=1) for form in forms]
-    first = tables[0].attrs
-    for table in tables:
-        assert table.attrs["best"] == first["best"]
-        np.testing.assert_array_equal(table.attrs["search"]["auc"], first["search"]["auc"])
-        names = [re.sub(r"np.float64\((.*?)\)", r"\1", name) for name in table.attrs["search"]["candidate"]]
+    results = [tuned(cells, grid=form, splits=1) for form in forms]
+    first = results[0]
+    for result in results:
+        assert result.best == first.best
+        np.testing.assert_array_equal(result.search["auc"], first.search["auc"])
+        names = [re.sub(r"np.float64\((.*?)\)", r"\1", name) for name in result.search["candidate"]]
         assert names == [f"Discriminant(shrinkage={s}, whitening=1.0)" for s in (0.9, 0.1)]
-        pd.testing.assert_frame_equal(table.attrs["predictions"], first["predictions"])
+        pd.testing.assert_frame_equal(result.predictions, first.predictions)
 
 
 @pytest.mark.slow
@@ -193,14 +180,14 @@ def test_forms_of_the_grid(cells: AnnData) -> None:
 def test_points_and_components_are_searched(cells: AnnData) -> None:
     """A single point per patient loses the modes that all patients share, whose noise hides the signal."""
     grid = {"method": ["discriminant"], "n_points": [1, None], "n_components": [None, 1]}
-    table = tuned(cells, grid=grid, splits=1)
-    search = table.attrs["search"].set_index("candidate")["auc"]
+    result = tuned(cells, grid=grid, splits=1)
+    search = result.search.set_index("candidate")["auc"]
     assert len(search) == 4
-    by_points = [tuned(cells, grid=grid | {"n_points": [n]}, splits=1).attrs["search"]["auc"] for n in (1, None)]
+    by_points = [tuned(cells, grid=grid | {"n_points": [n]}, splits=1).search["auc"] for n in (1, None)]
     for n_points, expected in zip((1, None), by_points, strict=True):
         names = [f"Discriminant(), n_components={k}, n_points={n_points}" for k in (None, 1)]
         np.testing.assert_array_equal(search[names], expected)
-    best = table.attrs["best"]
+    best = result.best
     assert best["n_points"] in (1, None)
     assert best["n_components"] in (None, 1)
     gml.tl.learn_metric(cells.copy(), **best)
@@ -210,8 +197,8 @@ def test_points_and_components_are_searched(cells: AnnData) -> None:
 @pytest.mark.usefixtures("one_readout")
 def test_grid_that_is_searched_by_default() -> None:
     adata = gml.datasets.gaussian_cohort(n_patients=17, n_cells=4, n_diseases=2)
-    table = gml.tl.tune(adata, splits=1, n_inner_splits=2)
-    search = table.attrs["search"]
+    result = gml.tl.tune(adata, splits=1, n_inner_splits=2)
+    search = result.search
     assert len(search) == 11
     assert search["candidate"].is_unique
     kinds = search["candidate"].str.partition("(")[0].value_counts()
@@ -221,9 +208,9 @@ def test_grid_that_is_searched_by_default() -> None:
 @pytest.mark.usefixtures("one_readout")
 def test_few_patients_take_the_first(cells: AnnData) -> None:
     adata = cells[cells.obs["patient"].isin(NAMES[:8])].copy()
-    table = tuned(adata, grid=TWO[::-1])
-    assert set(table["chosen"]) == {"Discriminant(shrinkage=0.2)"}
-    assert table.attrs["best"]["method"] == Discriminant(shrinkage=0.2)
+    result = tuned(adata, grid=TWO[::-1])
+    assert set(result.table["chosen"]) == {"Discriminant(shrinkage=0.2)"}
+    assert result.best["method"] == Discriminant(shrinkage=0.2)
 
 
 # honesty
@@ -234,9 +221,9 @@ def test_few_patients_take_the_first(cells: AnnData) -> None:
 def test_choice_of_a_split_is_that_of_its_training_patients_alone(cells: AnnData) -> None:
     grid = {"method": ["discriminant"], "shrinkage": [0.9, 0.1], "n_points": [3, 6]}
     for train, test in ((TRAIN, TEST), (NAMES[6:], NAMES[:6])):
-        table = tuned(cells, grid=grid, splits=[(train, test)])
-        alone = tuned(cells[cells.obs["patient"].isin(train)].copy(), grid=grid, splits=1).attrs["search"]
-        assert chosen_of(table) == alone.loc[alone["chosen"], "candidate"].tolist()
+        result = tuned(cells, grid=grid, splits=[(train, test)])
+        alone = tuned(cells[cells.obs["patient"].isin(train)].copy(), grid=grid, splits=1).search
+        assert chosen_of(result) == alone.loc[alone["chosen"], "candidate"].tolist()
         assert not alone["chosen"].iloc[0]  # which would be taken unseen
 
 
@@ -257,12 +244,12 @@ def test_outer_test_patients_choose_and_teach_nothing(cells: AnnData, change: st
         adata.X[changed] = np.random.default_rng(0).normal(50, 30, (changed.sum(), 3))
         unchanged = ["P00", "P13", "P17"]
     after = tuned(adata, grid=grid, splits=splits)
-    pd.testing.assert_series_equal(after["chosen"], before["chosen"])
-    one, two = (found.attrs["predictions"] for found in (before, after))
+    pd.testing.assert_series_equal(after.table["chosen"], before.table["chosen"])
+    one, two = (found.predictions for found in (before, after))
     kept, columns = one["patient"].isin(unchanged), ["metric", "readout", "patient", "predicted"]
     pd.testing.assert_frame_equal(two.loc[kept, columns], one.loc[kept, columns])
     assert not one.equals(two)
-    assert not before.attrs["search"].equals(after.attrs["search"])  # in which all patients take part
+    assert not before.search.equals(after.search)  # in which all patients take part
 
 
 @pytest.mark.slow
@@ -280,7 +267,7 @@ def test_training_patients_choose(cells: AnnData) -> None:
 
 @pytest.mark.slow
 def test_outer_scores_choose_nothing(
-    cells: AnnData, table: pd.DataFrame, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+    cells: AnnData, result: gml.Tuning, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     def at_random(*args: Any) -> Sequence[Result]:
         results = run_fold(*args)
@@ -293,21 +280,24 @@ def test_outer_scores_choose_nothing(
             for result in results
         ]
 
-    monkeypatch.setattr("gml.tl._tune.run_fold", at_random)
+    monkeypatch.setattr("gml._measure._tuning.run_fold", at_random)
     other = tuned(cells, grid=GRID, splits=2, n_jobs=1)
-    assert (other["balanced_accuracy"] != table["balanced_accuracy"]).all()
-    assert chosen_of(other) == chosen_of(table)
-    assert other.attrs["best"] == table.attrs["best"]
-    assert other.attrs["search"] == table.attrs["search"]
+    assert (other.table["balanced_accuracy"] != result.table["balanced_accuracy"]).all()
+    assert chosen_of(other) == chosen_of(result)
+    assert other.best == result.best
+    pd.testing.assert_frame_equal(other.search, result.search)
 
 
 @pytest.mark.slow
-def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData, table: pd.DataFrame) -> None:
+def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData, result: gml.Tuning) -> None:
     other = tuned(cells, grid=GRID, splits=2, n_jobs=1)
-    pd.testing.assert_frame_equal(other.drop(columns="fit_seconds"), table.drop(columns="fit_seconds"))
-    assert other.attrs == table.attrs
+    tables = (each.table.drop(columns="fit_seconds") for each in (other, result))
+    pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(other.predictions, result.predictions)
+    pd.testing.assert_frame_equal(other.search, result.search)
+    assert other.best == result.best
     seeded = tuned(cells, splits=2, rng=1)
-    assert seeded.attrs["predictions"] != table.attrs["predictions"]
+    assert not seeded.predictions.equals(result.predictions)
 
 
 @pytest.mark.usefixtures("one_readout")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,15 +17,19 @@ from anndata.io import read_elem, write_elem
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from io import BufferedIOBase
-    from pathlib import Path
+    from os import PathLike
 
 _BLOCK = 512  # bytes, the smallest that HDF5 allows
 _MARK = b"sha256 "
 _DEEPEST = 10  # levels of elements in elements
 
 
-def write_elements(path: Path, elements: Mapping[str, Any]) -> None:
-    """Write elements; a file that cannot be written to its end never takes the place of a good one."""
+def write_elements(path: str | PathLike[str], elements: Mapping[str, Any]) -> None:
+    """Write elements; a file that cannot be written to its end never takes the place of a good one.
+
+    ``.h5`` is added to the name if it is not there.
+    """
+    path = _with_suffix(path)
     unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:
         with h5py.File(unfinished, "x", userblock_size=_BLOCK) as file:
@@ -40,14 +45,28 @@ def write_elements(path: Path, elements: Mapping[str, Any]) -> None:
         raise
 
 
-def read_elements(path: Path) -> dict[str, Any]:
+def read_elements(path: str | PathLike[str], *, what: str = "a file of gml") -> dict[str, Any]:
     """All elements of a file that :func:`write_elements` wrote.
 
     Raises
     ------
     ValueError
-        If it is another file, a part of one, was changed, or claims to hold more than there is.
+        If it is another file than expected, a part of one, was changed, or claims to hold more than there is.
     """
+    path = Path(path) if Path(path).exists() else _with_suffix(path)
+    try:
+        return _read(path)
+    except ValueError as error:
+        msg = f"{path} is not {what}: {error}"
+        raise ValueError(msg) from error
+
+
+def _with_suffix(path: str | PathLike[str]) -> Path:
+    path = Path(path)
+    return path if path.suffix == ".h5" else path.with_name(f"{path.name}.h5")
+
+
+def _read(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         seal = file.read(_BLOCK).rstrip(b"\0")
         is_same = seal == _MARK + _digest(file)

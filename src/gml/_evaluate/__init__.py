@@ -1,23 +1,33 @@
 """Judging distances between patients on patients that were held out."""
 
+from ._baselines import BASELINES, DIRECT
 from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
 from ._fold import Result, Study, run_fold
 from ._knn import knn_probabilities
-from ._permutation import STATISTICS, anosim, mantel, permanova, permute
-from ._predictions import Predictions
+from ._permutation import STATISTICS, LabelTest, Statistic, check_testable, permute, permuted_designs
 from ._readouts import inner_products
+from ._results import CrossValidation, PermutationTest, Report, Tuning
+from ._scores import Score
 from ._select import inner_folds, judge, learn_any, pick, search
 from ._splits import Split, named_splits, random_splits
-from ._table import summarise, tabulate
+from ._table import tabulate
 
 __all__ = [
+    "BASELINES",
+    "DIRECT",
     "STATISTICS",
     "Calibration",
-    "Predictions",
+    "CrossValidation",
+    "LabelTest",
+    "PermutationTest",
+    "Report",
     "Result",
+    "Score",
     "Split",
+    "Statistic",
     "Study",
-    "anosim",
+    "Tuning",
+    "check_testable",
     "cross_fit",
     "fit_calibration",
     "inner_folds",
@@ -25,17 +35,15 @@ __all__ = [
     "judge",
     "knn_probabilities",
     "learn_any",
-    "mantel",
     "named_splits",
-    "permanova",
     "permute",
+    "permuted_designs",
     "pick",
     "random_splits",
     "reject_distance",
     "run_fold",
     "search",
     "smooth_votes",
-    "summarise",
     "tabulate",
     "temper",
     "without_self",

@@ -12,7 +12,7 @@ from gml._metric import scaling
 from gml._ot import Clouds, Ground, all_pairs, distances_among, on_support_of
 from gml.methods import Fixed
 
-from ._baselines import lda_components, logistic_scores, majority_scores
+from ._baselines import BASELINES, DIRECT, Side
 from ._readouts import READOUTS
 from ._scores import balanced_accuracy, score
 from ._select import learn_any
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._base import Distance
     from gml._cohort import Design, Points, Work
     from gml.methods import AnyMethod
 
+    from ._readouts import Readout
     from ._splits import Split
 
 
@@ -44,6 +44,11 @@ class Study:
     fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Distances that need no training, shape (p, p), by the name of the metric; those that miss are computed."""
 
+    def side(self, points: Points, means: NDArray[np.float64], patients: NDArray[np.intp]) -> Side:
+        """What baselines see of some patients."""
+        composition = None if self.composition is None else self.composition[patients]
+        return Side(points.of(patients), means[patients], self.design.labels[patients], composition)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Result:
@@ -54,7 +59,7 @@ class Result:
     scores: NDArray[np.float64]
     """Score of each class, shape (n_test, n_classes)."""
     numbers: dict[str, float]
-    """Columns of the table."""
+    """Columns of the table; those that are not there are missing (NaN)."""
 
 
 def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
@@ -63,40 +68,43 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
     means = points.means()
     points = on_support_of(points, points.of(fold.train), study.work.solver)
     for name, method in study.metrics.items():
-        began = time.perf_counter()
-        if isinstance(method, Fixed):
-            distances, seconds = study.fixed.get(name), 0.0
-            if distances is None:
-                scale, metric = scaling(points.of(fold.train), method), method.ground  # of training patients only
-                distances = split_distances(points, fold, scale, metric=metric, power=1, work=study.work)
-        else:
-            part = study.design.of(fold.train)
-            fit, learned, _ = learn_any(
-                points.of(fold.train),
-                part,
-                method,
-                n_components=study.n_components,
-                work=study.work,
-            )
+        distances, seconds = study.fixed.get(name), 0.0
+        if distances is None:
+            began = time.perf_counter()
+            components, ground = _learn(method, points.of(fold.train), fold=fold, study=study)
             seconds = time.perf_counter() - began
-            distances = split_distances(points, fold, fit.components, power=learned.power, work=study.work)
+            distances = split_distances(points, fold, components, ground=ground, work=study.work)
         results += read_out(name, distances, fold=fold, study=study, seconds=seconds)
-    return results + _baselines(fold, points, study, means=means)
+    train, test = (study.side(points, means, patients) for patients in (fold.train, fold.test))
+    for name, baseline in BASELINES.items():
+        began = time.perf_counter()
+        outcome = baseline.fit(train, test, study.n_classes)
+        seconds = time.perf_counter() - began
+        if outcome is None:
+            continue
+        if baseline.is_map:
+            distances = split_distances(points, fold, outcome, ground=Ground(), work=study.work)
+            results += read_out(name, distances, fold=fold, study=study, seconds=seconds)
+        else:
+            results.append(Result(name, DIRECT, outcome, score(test.labels, outcome) | {"fit_seconds": seconds}))
+    return results
+
+
+def _learn(method: AnyMethod, train: Points, *, fold: Split, study: Study) -> tuple[NDArray[np.float64] | None, Ground]:
+    """The map, if there is one, and the ground cost after it, from training patients only."""
+    if isinstance(method, Fixed):
+        return scaling(train, method), Ground(metric=method.ground)
+    design = study.design.of(fold.train)
+    fit, learned, _ = learn_any(train, design, method, n_components=study.n_components, work=study.work)
+    return fit.components, Ground(power=learned.power)
 
 
 def split_distances(
-    points: Points,
-    fold: Split,
-    components: NDArray[np.float64] | None,
-    *,
-    power: int,
-    work: Work,
-    metric: str | Distance = "euclidean",
+    points: Points, fold: Split, components: NDArray[np.float64] | None, *, ground: Ground, work: Work
 ) -> NDArray[np.float64]:
     """Distances among all patients of a split under a metric, after a map if there is one, shape (p, p)."""
     pairs = all_pairs(len(points))
     pairs = pairs[np.isin(pairs, [*fold.train, *fold.test]).all(axis=1)]
-    ground = Ground(power=power, metric=metric)
     return distances_among(Clouds.of(points, components), pairs=pairs, ground=ground, work=work)
 
 
@@ -111,38 +119,18 @@ def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: S
         scores = function(to_train, among_train, labels, n_classes=study.n_classes)
         numbers = score(truth, scores) | of_metric
         if (batches := study.design.batches) is not None:
-            in_training = batches[train]
-            found = np.full(len(test), in_training[0])
-            if len(np.unique(in_training)) > 1:
-                of_batch = function(to_train, among_train, in_training, n_classes=int(batches.max()) + 1)
-                found = of_batch.argmax(axis=1)
-            numbers["batch_accuracy"] = balanced_accuracy(batches[test], found)
+            predicted = _batches(function, to_train, among_train, batches=batches[train])
+            numbers["batch_accuracy"] = balanced_accuracy(batches[test], predicted)
         results.append(Result(name, readout, scores, numbers))
     return results
 
 
-def _baselines(fold: Split, points: Points, study: Study, *, means: NDArray[np.float64]) -> list[Result]:
-    """Majority, pseudobulk, composition, and a metric that was learned from cells instead of patients."""
-    train, test, n_classes = fold.train, fold.test, study.n_classes
-    labels = study.design.labels[train]
-    results = []
-
-    def add(name: str, scores: NDArray[np.float64], seconds: float) -> None:
-        missing = {"silhouette": float("nan"), "ari": float("nan")}
-        missing |= {} if study.design.batches is None else {"batch_accuracy": float("nan")}
-        numbers = score(study.design.labels[test], scores) | {"fit_seconds": seconds} | missing
-        results.append(Result(name, "direct", scores, numbers))
-
-    add("majority", majority_scores(labels, len(test), n_classes), 0.0)
-    features = {"pseudobulk": means}
-    if study.composition is not None:
-        features["composition"] = study.composition
-    for name, x in features.items():
-        began = time.perf_counter()
-        scores = logistic_scores(x[train], labels, x[test], n_classes=n_classes)
-        add(name, scores, time.perf_counter() - began)
-    began = time.perf_counter()
-    components = lda_components(points.of(train), labels)
-    seconds = time.perf_counter() - began
-    distances = split_distances(points, fold, components, power=1, work=study.work)
-    return results + read_out("lda", distances, fold=fold, study=study, seconds=seconds)
+def _batches(
+    readout: Readout, to_train: NDArray[np.float64], among_train: NDArray[np.float64], *, batches: NDArray[np.intp]
+) -> NDArray[np.intp]:
+    """The batch that a readout takes each test patient for, by the batches of training patients, shape (t,)."""
+    if len(np.unique(batches)) < 2:
+        return np.full(len(to_train), batches[0])
+    scores = readout(to_train, among_train, batches, n_classes=int(batches.max()) + 1)
+    predicted: NDArray[np.intp] = scores.argmax(axis=1)
+    return predicted

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import numpy as np
 from scipy.stats import rankdata
+
+from gml._metric import Candidate, Displacements, random_pairs, relearn, scaling
+from gml._ot import Clouds, Ground, distances_among
+from gml.methods import Auto, Discriminant, Fixed, Triplet
+
+from ._select import inner_folds, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Design
+    from gml._cohort import Design, Points, Work
+    from gml.methods import AnyMethod, Method
+
+Statistic: TypeAlias = Literal["held_out", "permanova", "anosim", "mantel"]
+N_SPLITS = 5  # of the held-out statistic
 
 
 def permanova(distances: NDArray[np.float64], design: Design) -> float:
@@ -79,8 +89,98 @@ def permute(design: Design, rng: np.random.Generator) -> Design:
     alike: dict[tuple[int, ...], list[int]] = {}  # donors by the batches that they are in
     for number, donor in enumerate(uniform):
         alike.setdefault(tuple(np.unique(batches[design.groups == donor])), []).append(number)
-    for those in alike.values():
-        for donor, other in zip(those, rng.permutation(those), strict=True):
-            source[design.groups == uniform[donor]] = first[other]
+    for same in alike.values():
+        for donor, giver in zip(same, rng.permutation(same), strict=True):
+            source[design.groups == uniform[donor]] = first[giver]
     values = None if design.values is None else design.values[source]
     return replace(design, labels=design.labels[source], values=values)
+
+
+def permuted_designs(design: Design, statistic: Statistic, n_permutations: int, *, seed: int) -> list[Design]:
+    """The true design and its permutations, of which at least one must differ from it."""
+    rng = np.random.default_rng(seed)
+    permuted = [permute(design, rng) for _ in range(n_permutations)]
+    read = "values" if statistic == "mantel" else "labels"
+    if all(np.array_equal(getattr(design, read), getattr(drawn, read)) for drawn in permuted):
+        msg = (
+            "No two patients can exchange their diseases within the donors or batches given; there is nothing to test."
+        )
+        raise ValueError(msg)
+    return [design, *permuted]
+
+
+def check_testable(method: AnyMethod, statistic: Statistic, design: Design) -> Method:
+    """The method, if the statistic can be computed with it."""
+    if isinstance(method, Auto):
+        msg = "`method` must not be 'auto', which would choose anew in every permutation; name one method."
+        raise ValueError(msg)
+    is_ordered = isinstance(method, Discriminant | Triplet) and method.target == "ordered"
+    if statistic == "mantel" and design.values is None:
+        msg = "statistic='mantel' needs a disease column of numbers or of ordered categories."
+        raise ValueError(msg)
+    if is_ordered and statistic != "mantel":
+        msg = f"A method with target='ordered' is tested with statistic='mantel', got {statistic!r}."
+        raise ValueError(msg)
+    if statistic == "held_out" and isinstance(method, Fixed) and method.name != "euclidean":
+        msg = f"statistic='held_out' needs a metric that is a map of features, got {method!r}; take 'permanova'."
+        raise ValueError(msg)
+    return method
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelTest:
+    """What every permutation needs."""
+
+    points: Points
+    candidate: Candidate
+    statistic: Statistic
+    work: Work
+    displacements: Displacements | None = None
+    fixed: NDArray[np.float64] | None = None
+    """Distances that do not depend on the labels, (p, p)."""
+
+    @classmethod
+    def prepare(cls, points: Points, method: Method, statistic: Statistic, *, work: Work) -> Self:
+        """Compute what is the same under all permutations: distances without learning, or the plans of learning."""
+        fixed = displacements = None
+        if isinstance(method, Fixed) and statistic != "held_out":
+            clouds = Clouds.of(points, scaling(points, method))  # which knows no labels
+            fixed = distances_among(clouds, ground=Ground(metric=method.ground), work=work)
+        elif isinstance(method, Discriminant):
+            pairs = random_pairs(len(points), method.max_pairs, np.random.default_rng(work.seed))
+            displacements = Displacements.solve(points, work=work, pairs=pairs)
+        return cls(points, Candidate("", method), statistic, work.sequential(), displacements, fixed)
+
+    def value(self, design: Design) -> float:
+        """The statistic under one assignment of diseases."""
+        if self.statistic == "held_out":
+            return self._held_out(design)
+        distances, power = self.fixed, 1
+        if distances is None:
+            components = relearn(
+                np.arange(len(self.points)),
+                points=self.points,
+                design=design,
+                candidate=self.candidate,
+                displacements=self.displacements,
+                work=self.work,
+            )
+            power = self.candidate.method.power
+            clouds = Clouds.of(self.points, components)
+            distances = distances_among(clouds, ground=Ground(power=power), work=self.work)
+        return STATISTICS[self.statistic](distances ** (1 / power), design)
+
+    def _held_out(self, design: Design) -> float:
+        folds = inner_folds(design, N_SPLITS, np.random.default_rng(self.work.seed))
+        if not folds:
+            msg = "There are too few patients for statistic='held_out': a training side cannot teach; take 'permanova'."
+            raise ValueError(msg)
+        scores = judge(
+            self.points,
+            design,
+            candidates=[self.candidate],
+            folds=folds,
+            work=self.work,
+            displacements=self.displacements,
+        )
+        return float(scores.mean())

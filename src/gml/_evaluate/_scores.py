@@ -5,13 +5,16 @@ Counted here: scikit-learn's functions check their arguments for far longer than
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
 from scipy.stats import rankdata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+Score: TypeAlias = Literal["balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari", "batch_accuracy"]
+SCORES: tuple[Score, ...] = get_args(Score)
 
 
 def score(labels: NDArray[np.intp], scores: NDArray[np.float64]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Results of splits as a table."""
+"""Results of splits as tables."""
 
 from __future__ import annotations
 
@@ -8,54 +8,49 @@ import numpy as np
 import pandas as pd
 
 from ._intervals import half_width
-from ._predictions import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
+    from gml._cohort import Cohort
+
     from ._fold import Result
     from ._splits import Split
 
+KEYS = ("split", "metric", "readout", "n_train", "n_test")
+
 
 def tabulate(
-    folds: Sequence[Split],
-    results: Iterable[Sequence[Result]],
-    *,
-    patients: NDArray[np.str_],
-    labels: NDArray[np.intp],
-    classes: NDArray[np.str_],
-) -> pd.DataFrame:
-    """One row per split, metric and readout; predictions of patients in ``.attrs["predictions"]``."""
+    folds: Sequence[Split], results: Iterable[Sequence[Result]], cohort: Cohort
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One row per split, metric and readout, and one per test patient of each."""
     rows: list[dict[str, Any]] = []
     predictions = []
     for number, (fold, of_fold) in enumerate(zip(folds, results, strict=True)):
-        truth = {"patient": patients[fold.test], "disease": classes[labels[fold.test]]}
+        truth = {"patient": cohort.patients[fold.test], "disease": cohort.classes[cohort.labels[fold.test]]}
         for result in of_fold:
             row = {"split": number, "metric": result.metric, "readout": result.readout}
             rows.append(row | {"n_train": len(fold.train), "n_test": len(fold.test)} | result.numbers)
-            predicted = {"predicted": classes[result.scores.argmax(axis=1)]}
+            predicted = {"predicted": cohort.classes[result.scores.argmax(axis=1)]}
             predictions.append(pd.DataFrame(row | truth | predicted))
-    table = pd.DataFrame(rows)
-    table.attrs["predictions"] = Predictions(pd.concat(predictions, ignore_index=True))
-    return table
+    return pd.DataFrame(rows), pd.concat(predictions, ignore_index=True)
 
 
 def summarise(table: pd.DataFrame, *, score: str, versus: str | None, confidence: float) -> pd.DataFrame:
-    """Means over splits with intervals, one row per metric and readout; see :func:`gml.get.scores`."""
+    """Means over splits with intervals, one row per metric and readout; see :meth:`gml.CrossValidation.summary`."""
     by_split = {key: rows.set_index("split")[score] for key, rows in table.groupby(["metric", "readout"], sort=False)}
-    one_per_split = table.drop_duplicates("split")
-    ratio = float((one_per_split["n_test"] / one_per_split["n_train"]).mean())
+    split_sizes = table.drop_duplicates("split")
+    ratio = float((split_sizes["n_test"] / split_sizes["n_train"]).mean())
     rows = []
     for (metric, readout), values in by_split.items():
         row: dict[str, Any] = {"metric": metric, "readout": readout, "n_splits": int(values.notna().sum())}
         row |= _interval(values, ratio, confidence, names=("mean", "low", "high"))
-        same = [by_split.get((versus, name)) for name in (readout, "knn", "direct")]
-        other = next((found for found in same if found is not None), None)
-        difference = values * float("nan") if other is None else values - other
+        keys = [(versus, name) for name in (readout, "knn", "direct")]
+        reference = next((by_split[key] for key in keys if key in by_split), values * float("nan"))
         names = ("difference", "difference_low", "difference_high")
-        rows.append(row | _interval(difference, ratio, confidence, names=names))
+        rows.append(row | _interval(values - reference, ratio, confidence, names=names))
     return pd.DataFrame(rows)
 
 

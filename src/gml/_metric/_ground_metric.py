@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -134,7 +133,7 @@ class GroundMetric:
         >>> gml.GroundMetric.load(path).components.shape
         (2, 2)
         """
-        write_elements(_with_suffix(path), self.to_dict())
+        write_elements(path, self.to_dict())
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Self:
@@ -145,13 +144,7 @@ class GroundMetric:
         ValueError
             If the file is not a metric, one that was changed, or one of a newer format.
         """
-        path = Path(path) if Path(path).exists() else _with_suffix(path)
-        try:
-            run = read_elements(path)
-        except ValueError as error:
-            msg = f"{path} is not a metric that `GroundMetric.save` wrote: {error}"
-            raise ValueError(msg) from error
-        return cls.from_dict(run, name=str(path))
+        return cls.from_dict(read_elements(path, what="a metric that `GroundMetric.save` wrote"), name=str(path))
 
     def to_dict(self) -> dict[str, Any]:
         """Only arrays, scalars and str-keyed dicts, as ``adata.uns`` holds them."""
@@ -181,11 +174,6 @@ class GroundMetric:
             raise ValueError(msg) from error
         msg = f"{name} has format {number}, this version of gml reads up to {FORMAT}; update scgml."
         raise ValueError(msg)
-
-
-def _with_suffix(path: str | PathLike[str]) -> Path:
-    path = Path(path)
-    return path if path.suffix == ".h5" else path.with_name(f"{path.name}.h5")
 
 
 def read_metric(adata: AnnData, key: str) -> GroundMetric:

@@ -5,6 +5,7 @@ Below this door nobody knows of MuData.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,6 +14,7 @@ import numpy as np
 from anndata import AnnData
 
 from gml._anndata import MODALITIES, Keys, is_mudata, write_all, write_metric
+from gml._evaluate import Report
 
 from ._join import genes_of
 from ._taken import choose
@@ -41,6 +43,7 @@ def takes_mudata(function: Function) -> Function:
         call = parameters.bind(*args, **kwargs)
         call.apply_defaults()
         given = call.arguments
+        asked = {name: given[name] for name in ("use_rep", "layer") if name in given}
         holders = {name: given[name] for name in HOLDERS if given.get(name) is not None}
         for name, holder in holders.items():
             _check_mudata(holder, name=name)
@@ -48,13 +51,15 @@ def takes_mudata(function: Function) -> Function:
         # the reference comes last among the arguments, and says how modalities are scaled
         cells = {name: taken.of(holder) for name, holder in reversed(holders.items())}
         given.update(cells)
-        given.update({name: getattr(taken, name) for name in ("use_rep", "layer") if name in given})
+        given.update({name: getattr(taken, name) for name in asked})
         result = function(*call.args, **call.kwargs)
         first, key = next(iter(holders)), str(given.get("key_added") or given.get("metric"))
         if result is None:
             _write_back(holders[first], cells[first], taken, key=key)
         elif isinstance(result, AnnData) and "key_added" in given:
             result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
+        elif isinstance(result, Report):
+            result = replace(result, params=result.params | asked)
         return result
 
     return cast("Function", door)

@@ -4,6 +4,5 @@ from ._distances import distances
 from ._loadings import loadings
 from ._metric import metric
 from ._patpy import patpy
-from ._scores import scores
 
-__all__ = ["distances", "loadings", "metric", "patpy", "scores"]
+__all__ = ["distances", "loadings", "metric", "patpy"]

@@ -9,22 +9,24 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from gml._base import check_choice
+from gml._evaluate import DIRECT
 
 from ._axes import add_colorbar, check_axes, drawing
 from ._rows import name_square, row_name
+from ._tables import check_result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
+    from gml._evaluate import CrossValidation
     from gml.methods import AnyMethod
 
-_DIRECT = "direct"
 _LARGEST, _SMALLEST = 9.0, 4.5  # font sizes
 
 
 def confusion_matrix(
-    table: pd.DataFrame,
+    result: CrossValidation,
     *,
     metric: str | AnyMethod | None = None,
     readout: str = "knn",
@@ -38,9 +40,8 @@ def confusion_matrix(
 
     Parameters
     ----------
-    table
-        Result of :func:`gml.tl.cross_validate` or :func:`gml.tl.tune`, as it was returned: predictions of the patients
-        are in its ``.attrs``. Not modified.
+    result
+        What came of :func:`gml.tl.cross_validate` or :func:`gml.tl.tune`. Not modified.
     metric
         Which metric or baseline: a name in the column `metric`, or the settings that it stands for. `None` takes the
         first of the table.
@@ -58,28 +59,28 @@ def confusion_matrix(
     Raises
     ------
     TypeError
-        If `table` is no DataFrame, or `ax` no axes.
+        If `result` is no such result, or `ax` no axes.
     ValueError
-        If the table holds no predictions, or not this metric or readout.
+        If it does not hold this metric or readout.
 
     Examples
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
-    >>> ax = gml.pl.confusion_matrix(table, metric="discriminant")
+    >>> result = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
+    >>> ax = gml.pl.confusion_matrix(result, metric="discriminant")
     >>> [name.get_text() for name in ax.get_yticklabels()]
     ['class_1', 'class_2', 'class_3']
     """
     check_axes(ax)
     check_choice(normalize, name="normalize", choices=[True, False])
-    predictions = _predictions(table)
+    predictions = check_result(result).predictions
     known = predictions["metric"].unique().tolist()
     name = known[0] if metric is None else metric if isinstance(metric, str) else repr(metric)
     check_choice(name, name="metric", choices=known)
     predictions = predictions[predictions["metric"] == name]
     readouts = predictions["readout"].unique().tolist()
-    readout = _DIRECT if readouts == [_DIRECT] else check_choice(readout, name="readout", choices=readouts)
+    readout = DIRECT if readouts == [DIRECT] else check_choice(readout, name="readout", choices=readouts)
     counts, classes = _count(predictions[predictions["readout"] == readout])
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)  # (diseases, diseases)
@@ -96,23 +97,9 @@ def confusion_matrix(
         if not normalize:
             axes.child_axes[0].yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(xlabel="predicted disease", ylabel="true disease")
-        title = row_name(name) if readout == _DIRECT else f"{row_name(name)}, {readout}"
+        title = row_name(name) if readout == DIRECT else f"{row_name(name)}, {readout}"
         axes.set_title(title, fontsize=_LARGEST, parse_math=False)
     return axes
-
-
-def _predictions(table: pd.DataFrame) -> pd.DataFrame:
-    if not isinstance(table, pd.DataFrame):
-        msg = f"`table` must be a DataFrame from gml.tl.cross_validate or gml.tl.tune, got {type(table).__name__}."
-        raise TypeError(msg)
-    predictions = table.attrs.get("predictions")
-    if not isinstance(predictions, pd.DataFrame):
-        msg = (
-            "`table` has no predictions of patients (table.attrs['predictions']), which are lost when a table is "
-            "written to a file such as CSV; pass what gml.tl.cross_validate or gml.tl.tune returned."
-        )
-        raise ValueError(msg)
-    return predictions
 
 
 def _count(predictions: pd.DataFrame) -> tuple[NDArray[np.intp], list[str]]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from matplotlib.lines import Line2D
 
 from gml._base import check_choice
-from gml.get import scores
+from gml._evaluate import BASELINES, DIRECT, CrossValidation
 
 from ._axes import GAP, beside, check_axes, drawing
 from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name, row_room
+from ._tables import check_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-Score: TypeAlias = Literal["balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari", "batch_accuracy"]
+    from gml._evaluate import Score
 
-_BASELINES = ("majority", "pseudobulk", "lda", "composition")
 _MEANING = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
@@ -32,14 +31,13 @@ _MEANING = {
     "batch_accuracy": "accuracy for the batch",
 }
 _FROM_0_TO_1 = ("balanced_accuracy", "macro_f1", "auroc", "batch_accuracy")
-_DIRECT = "direct"
 _MARKERS = "osD^vP"
 _COLORS = (BLUE, "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, strong ones first
 _FILLED = 0.8  # of the height of a row
 
 
 def cross_validate(
-    table: pd.DataFrame,
+    result: CrossValidation,
     *,
     score: Score = "balanced_accuracy",
     readout: str | None = "knn",
@@ -47,17 +45,16 @@ def cross_validate(
 ) -> Axes:
     """Scores on held-out patients: a row per metric, its mean, 95 % interval, and small dots for the splits.
 
-    The baselines are grey and stand below a line. A split lies at the same height in every row. The intervals are those
-    of :func:`gml.get.scores`, which account for the overlap of the splits. A dashed line marks chance where it is
-    known: 0.5 for the AUROC, 1 / number of diseases for the balanced accuracy if ``table.attrs["predictions"]`` tells
-    that number. Metrics without this score are left out.
+    The baselines are grey and stand below a line. A split lies at the same height in every row. The intervals, those of
+    :meth:`gml.CrossValidation.summary`, account for the overlap of the splits. A dashed line marks chance where it is
+    known: 0.5 for the AUROC, 1 / number of diseases for the balanced accuracy. Metrics without this score are left out.
 
     Parameters
     ----------
-    table
-        Result of :func:`gml.tl.cross_validate` or :func:`gml.tl.tune`. Not modified.
+    result
+        What came of :func:`gml.tl.cross_validate` or :func:`gml.tl.tune`. Not modified.
     score
-        Column to draw, as in :func:`gml.get.scores`.
+        Column to draw, as in :meth:`gml.CrossValidation.summary`.
     readout
         How distances became classes, such as ``"knn"`` or ``"svm"``; baselines without distances are always drawn.
         `None` draws all, told apart by marker and colour.
@@ -71,29 +68,30 @@ def cross_validate(
     Raises
     ------
     TypeError
-        If `table` is no DataFrame, or `ax` no axes.
+        If `result` is no such result, or `ax` no axes.
     ValueError
-        If `table` is no such result, the score or the readout is not in it, or the score is missing (NaN) everywhere.
+        If the score or the readout is not in it, or the score is missing (NaN) everywhere.
 
     Examples
     --------
     >>> import gml
     >>> adata = gml.datasets.gaussian_cohort(n_patients=12, n_cells=30)
-    >>> table = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
-    >>> ax = gml.pl.cross_validate(table)
+    >>> result = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], splits=3)
+    >>> ax = gml.pl.cross_validate(result)
     >>> [name.get_text() for name in ax.get_yticklabels()]
     ['euclidean', 'discriminant', 'majority', 'pseudobulk', 'lda']
     """
     check_axes(ax)
-    marks = scores(table, score=score, versus=None).dropna(subset="mean")
+    check_result(result)
+    table, marks = result.table, result.summary(score=score, versus=None).dropna(subset="mean")
     if marks.empty:
-        msg = f"`table` has no {score!r} to draw: it is missing (NaN) in all rows."
+        msg = f"`result` has no {score!r} to draw: it is missing (NaN) in all rows."
         raise ValueError(msg)
     if readout is not None:
         check_choice(readout, name="readout", choices=marks["readout"].unique().tolist())
-        marks = marks[marks["readout"].isin([readout, _DIRECT])]
-    rows = sorted(marks["metric"].unique(), key=lambda metric: metric in _BASELINES)
-    n_baselines = sum(metric in _BASELINES for metric in rows)
+        marks = marks[marks["readout"].isin([readout, DIRECT])]
+    rows = sorted(marks["metric"].unique(), key=lambda metric: metric in BASELINES)
+    n_baselines = sum(metric in BASELINES for metric in rows)
     n_marks = int(marks["metric"].value_counts().max())  # in a row
     names = [row_name(metric) for metric in rows]
     styles = _styles(marks["readout"].unique().tolist())
@@ -103,14 +101,14 @@ def cross_validate(
             label.set_color("0.4")
         if 0 < n_baselines < len(rows):
             axes.axhline(len(rows) - n_baselines - 0.5, color="0.8", lw=0.8)
-        mark_chance(axes, _chance(table, score))
+        mark_chance(axes, _chance(result, score))
         for number, metric in enumerate(rows):
             of_metric = marks[marks["metric"] == metric].to_dict("records")
             for place, mark in enumerate(of_metric):
                 y = number + (place - (len(of_metric) - 1) / 2) * _FILLED / n_marks
                 splits = table.loc[(table["metric"] == metric) & (table["readout"] == mark["readout"]), score]
                 marker, color = styles[mark["readout"]]
-                color = GREY if metric in _BASELINES else color
+                color = GREY if metric in BASELINES else color
                 _draw_splits(axes, splits.to_numpy(dtype=np.float64), y, color=color, n_marks=n_marks)
                 axes.hlines(y, mark["low"], mark["high"], colors=color, lw=1.5)
                 _draw_mean(axes, mark["mean"], y, marker=marker, color=color, n_marks=n_marks)
@@ -141,24 +139,22 @@ def _draw_mean(ax: Axes, mean: float, y: float, *, marker: str, color: str, n_ma
     ax.plot(mean, y, marker, color=color, ms=size, mec="white", mew=0.1 * size, clip_on=False, zorder=3)
 
 
-def _chance(table: pd.DataFrame, score: str) -> float | None:
+def _chance(result: CrossValidation, score: str) -> float | None:
     """Score of guessing, if it is known."""
     if score == "auroc":
         return 0.5
-    predictions = table.attrs.get("predictions")
-    if score != "balanced_accuracy" or predictions is None:
-        return None
-    return 1 / int(pd.concat([predictions["disease"], predictions["predicted"]]).nunique())
+    n_classes = len({*result.predictions["disease"], *result.predictions["predicted"]})
+    return 1 / n_classes if score == "balanced_accuracy" else None
 
 
 def _styles(readouts: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Marker and colour of each readout."""
-    on_distances = [readout for readout in readouts if readout != _DIRECT]
+    on_distances = [readout for readout in readouts if readout != DIRECT]
     styles = {
         readout: (_MARKERS[number % len(_MARKERS)], _COLORS[number % len(_COLORS)])
         for number, readout in enumerate(on_distances)
     }
-    return styles | ({_DIRECT: ("o", GREY)} if _DIRECT in readouts else {})
+    return styles | ({DIRECT: ("o", GREY)} if DIRECT in readouts else {})
 
 
 def _explain(ax: Axes, styles: dict[str, tuple[str, str]]) -> None:

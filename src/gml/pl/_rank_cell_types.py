@@ -90,7 +90,6 @@ def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 def _mark_chances(ax: Axes, table: pd.DataFrame) -> None:
     """Chance of each row, if it is known, as one line if that is all the same."""
     if "chance" not in table.columns:
-        mark_chance(ax, table.attrs.get("chance"))
         return
     chances = numbers(table, "chance")
     known = np.flatnonzero(np.isfinite(chances))

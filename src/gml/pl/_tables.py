@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from gml._evaluate import CrossValidation
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -26,6 +28,17 @@ def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.Da
         msg = f"`table` has no rows to draw. Pass what {made_by} returned."
         raise ValueError(msg)
     return table
+
+
+def check_result(result: object) -> CrossValidation:
+    """The result itself, if it is one."""
+    if not isinstance(result, CrossValidation):
+        msg = (
+            "`result` must be what gml.tl.cross_validate or gml.tl.tune returned, and not its table alone, got "
+            f"{type(result).__name__}."
+        )
+        raise TypeError(msg)
+    return result
 
 
 def to_numbers(values: pd.Series[Any]) -> NDArray[np.float64]:

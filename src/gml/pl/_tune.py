@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 
+from gml._evaluate import Tuning
 from gml.get import metric
 
 from ._axes import check_axes, drawing
 from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
 
-def tune(data: pd.DataFrame | AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
+def tune(data: Tuning | AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     """Candidates that a search compared: a dot for the AUC of each, blue for the one that was chosen.
 
     Bars are one standard error of the gain over the first candidate, whose AUC is the thin line: another candidate can
@@ -42,9 +43,9 @@ def tune(data: pd.DataFrame | AnnData, *, key: str = "gml", ax: Axes | None = No
     KeyError
         If there is no metric of that name.
     TypeError
-        If `data` is neither a DataFrame nor an AnnData, or `ax` no axes.
+        If `data` is neither such a result nor an AnnData, or `ax` no axes.
     ValueError
-        If the table or the metric does not come from a search.
+        If the result or the metric does not come from a search.
 
     Examples
     --------
@@ -56,7 +57,7 @@ def tune(data: pd.DataFrame | AnnData, *, key: str = "gml", ax: Axes | None = No
     ['euclidean', 'whitening']
     """
     check_axes(ax)
-    table = _of_table(data) if isinstance(data, pd.DataFrame) else _of_cells(data, key)
+    table = _of_result(data) if isinstance(data, Tuning) else _of_cells(data, key)
     auc, error = (table[column].to_numpy(dtype=np.float64) for column in ("auc", "gain_error"))  # (candidates,)
     names = [row_name(str(candidate)) for candidate in table["candidate"]]
     rows = np.arange(len(names))
@@ -71,20 +72,16 @@ def tune(data: pd.DataFrame | AnnData, *, key: str = "gml", ax: Axes | None = No
     return axes
 
 
-def _of_table(table: pd.DataFrame) -> pd.DataFrame:
-    search = table.attrs.get("search")
-    if not isinstance(search, pd.DataFrame):
-        msg = (
-            "`data` has no search to draw (data.attrs['search']); pass the result of gml.tl.tune itself. A table loses "
-            "it in a file, and has none if too few patients were there to hold some out."
-        )
+def _of_result(result: Tuning) -> pd.DataFrame:
+    if result.search is None:
+        msg = "`data` has no search to draw: too few patients were there to hold some out, and nothing was compared."
         raise ValueError(msg)
-    return search
+    return result.search
 
 
 def _of_cells(adata: AnnData, key: str) -> pd.DataFrame:
     if not isinstance(adata, AnnData):
-        msg = f"`data` must be an AnnData or the table of gml.tl.tune, got {type(adata).__name__}."
+        msg = f"`data` must be an AnnData or what gml.tl.tune returned, got {type(adata).__name__}."
         raise TypeError(msg)
     choice = metric(adata, key=key).choice
     if choice is None:

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
-
-import gml.get
 from gml._anndata import Columns, check_anndata, check_no_sketch
 from gml._base import warn
-from gml._cohort import Work, groups_of_cells
-from gml._evaluate import Predictions
-from gml._measure import read_splits, read_study
-from gml._metric import can_teach, check_solver
+from gml._cohort import Work
+from gml._measure import (
+    ALL_CELLS,
+    ScoredType,
+    rank_types,
+    read_splits,
+    read_study,
+    types_with_cells,
+    usable_splits,
+    validate,
+)
+from gml._metric import check_solver
 from gml._mudata import takes_mudata
 from gml._ot import check_types_apart
 from gml.methods import resolve_method
 
-from ._cross_validate import cross_validate
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable
 
+    import numpy as np
+    import pandas as pd
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from gml._anndata import UseRep
-    from gml._cohort import Cohort
-    from gml._evaluate import Split
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
-
-logger = logging.getLogger(__name__)
-
-ALL_CELLS = "(all cells)"
-READOUT = "knn"  # as in `predict`; to take the best of several would be a choice on held-out patients
-EUCLIDEAN = "euclidean"
-BASELINES = {EUCLIDEAN: (EUCLIDEAN, READOUT), "pseudobulk": ("pseudobulk", "direct"), "chance": ("majority", "direct")}
-FEWEST_SPLITS = 0.5  # of all; on the few that are left a type may be the best by luck
 
 
 @takes_mudata
@@ -100,7 +92,8 @@ def rank_cell_types(
     `n_splits`
         Splits in which it was scored.
     `balanced_accuracy`, `low`, `high`
-        Mean over splits, and its 95 % interval by :func:`gml.get.scores`, which accounts for splits that overlap.
+        Mean over splits, and its 95 % interval, which accounts for splits that overlap as in
+        :meth:`gml.CrossValidation.summary`.
     `auroc`, `silhouette`
         Means over splits, which break ties of the accuracy. The silhouette tells how clearly the diseases of the test
         patients lie apart, by the distances among them, also where all types tell them apart without a mistake.
@@ -115,9 +108,8 @@ def rank_cell_types(
 
     Types that can be scored in less than half of the splits have NaN and come after the others; the reason is logged.
 
-    ``.attrs["scores"]``
-        The tables of :func:`gml.tl.cross_validate`, all splits, metrics and readouts, with a first column `cell_type`.
-        To take the best of several readouts would be a choice on held-out patients again.
+    For other readouts and single splits of a type, pass its cells to :func:`gml.tl.cross_validate`. To take the best of
+    several readouts would be a choice on held-out patients again.
 
     Raises
     ------
@@ -145,99 +137,21 @@ def rank_cell_types(
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
     check_solver(work.solver, [resolve_method(method)])
     check_types_apart(work.solver)
-    codes, types = groups_of_cells(adata, cell_type_key)
-    if ALL_CELLS in types:
-        msg = f"adata.obs[{cell_type_key!r}] has a type {ALL_CELLS!r}, which is the name of all types; rename it."
-        raise ValueError(msg)
-    keys: dict[str, Any] = {"patient_key": patient_key, "disease_key": disease_key}
-    keys |= {"donor_key": donor_key, "batch_key": batch_key, "use_rep": use_rep, "layer": layer}
+    types = types_with_cells(adata, cell_type_key)
     columns = Columns(patient_key, disease_key, donor_key, batch_key, use_rep=use_rep, layer=layer)
     cohort = read_study(adata, columns, work)
     folds = read_splits(splits, cohort, seed=work.seed)
-    call: dict[str, Any] = {**keys, "metrics": [EUCLIDEAN, method], "solver": solver, "n_points": n_points}
-    call |= {"rng": work.seed, "n_jobs": n_jobs}
-    rows, tables = [], []
-    for name, cells in _each_type(codes, types):
-        part = cohort.within(cells)
-        row: dict[str, Any] = {"cell_type": name, "n_patients": len(part), "n_cells": int(part.n_cells.sum())}
-        row["n_splits"] = 0
-        usable = _usable(folds, cohort, part, name=name)
-        if len(usable) >= FEWEST_SPLITS * len(folds):
-            try:
-                table = cross_validate(adata if cells.all() else adata[cells], splits=usable, **call)
-            except ValueError as error:
-                if name == ALL_CELLS:
-                    raise
-                warn(f"The cell type {name!r} has no score: {error}")
-            else:
-                row |= _summary(table, method if isinstance(method, str) else repr(method))
-                table.insert(0, "cell_type", name)
-                tables.append(table)
+    rows = []
+    for name, is_type in types.items():
+        patients, scores = cohort.within(is_type), None
+        cells = adata if is_type.all() else adata[is_type]
+        try:
+            if usable := usable_splits(folds, cohort, patients, name=name):
+                scores = validate(cells, columns, ["euclidean", method], splits=usable, work=work)
+        except ValueError as error:
+            if name == ALL_CELLS:
+                raise
+            warn(f"The cell type {name!r} has no score: {error}")
+        row = ScoredType(name, patients, scores).row(method if isinstance(method, str) else repr(method))
         rows.append(row)
-    return _ranked(rows, tables)
-
-
-def _each_type(codes: NDArray[np.intp], types: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """All cells and then each type: the name, and which cells they are, shape (n,)."""
-    yield ALL_CELLS, np.ones(len(codes), dtype=bool)
-    for code, name in enumerate(types.tolist()):
-        yield name, codes == code
-
-
-def _usable(folds: Sequence[Split], cohort: Cohort, part: Cohort, *, name: str) -> list[tuple[list[str], list[str]]]:
-    """The splits, by name, among the patients that have a type, if they can still be learned from and scored."""
-    has, labels = np.isin(cohort.patients, part.patients), cohort.labels
-    usable = []
-    for fold in folds:
-        train, test = (side[has[side]] for side in (fold.train, fold.test))
-        lost = np.setdiff1d(labels[fold.train], labels[train])
-        n_diseases, n_whole = (len(np.unique(labels[side])) for side in (test, fold.test))
-        if can_teach(labels[train]) and n_diseases >= min(2, n_whole) and not np.isin(labels[test], lost).any():
-            usable.append((cohort.patients[train].tolist(), cohort.patients[test].tolist()))
-    if len(usable) < len(folds):
-        logger.info(
-            "%s: %d of %d splits can be used; in the others too few of the %d patients that have this type (of %d) are "
-            "on one side%s",
-            name,
-            len(usable),
-            len(folds),
-            len(part),
-            len(cohort),
-            "" if len(usable) >= FEWEST_SPLITS * len(folds) else ", so it has no score",
-        )
-    return usable
-
-
-def _summary(table: pd.DataFrame, metric: str) -> dict[str, Any]:
-    """The columns of one type."""
-    wanted = {(metric, READOUT), *BASELINES.values()}
-    table = table[[row in wanted for row in zip(table["metric"], table["readout"], strict=True)]]
-    names = [name for name in ("balanced_accuracy", "auroc", "silhouette", "batch_accuracy") if name in table]
-    means = {name: gml.get.scores(table, score=name, versus=None) for name in names}
-
-    def find(metric: str, readout: str, *, score: str = "balanced_accuracy") -> dict[str, Any]:
-        found = means[score]
-        mine = found[(found["metric"] == metric) & (found["readout"] == readout)]
-        return {column: mine[column].iloc[0] for column in ("n_splits", "mean", "low", "high")}
-
-    learned = find(metric, READOUT)
-    row = {"n_splits": learned["n_splits"], "balanced_accuracy": learned["mean"]}
-    row |= {"low": learned["low"], "high": learned["high"]}
-    row |= {score: find(metric, READOUT, score=score)["mean"] for score in ("auroc", "silhouette")}
-    for column, (baseline, readout) in BASELINES.items():
-        row[column] = find(baseline, readout)["mean"]
-    if "batch_accuracy" in table:
-        row["batch_accuracy"] = find(metric, READOUT, score="batch_accuracy")["mean"]
-    return row
-
-
-def _ranked(rows: list[dict[str, Any]], tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Types from best to worst, those without a score last, and below them all cells, which come first in `rows`."""
-    frame = pd.DataFrame(rows)
-    keys = ["balanced_accuracy", "auroc", "silhouette", "cell_type"]
-    order = frame.iloc[1:].sort_values(keys, ascending=[False, False, False, True]).index
-    ranked = frame.loc[[*order, 0]].reset_index(drop=True)
-    for table in tables:
-        table.attrs.clear()
-    ranked.attrs["scores"] = Predictions(pd.concat(tables, ignore_index=True))
-    return ranked
+    return rank_types(rows)
