@@ -28,7 +28,7 @@ N_POINTS = 64  # for exact plans, where the metric was learned with a solver tha
 
 
 def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | None) -> tuple[Measured, Work]:
-    """The patients that have a disease, as in learning, for exact transport, and how it was done."""
+    """The patients that have a disease, as in learning, with the settings of learning, but exact transport."""
     learned = {} if metric.learned is None else metric.learned.params
     solver, n_points = Exact(), learned["n_points"]
     if learned["solver"] == solver_name(solver):
@@ -44,12 +44,12 @@ def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | N
 
 
 def target_of(params: Mapping[str, Any]) -> Target:
-    """What the disease was taken for in learning."""
+    """The target of learning."""
     return "ordered" if params["learned_settings"].get("target") == "ordered" else "classes"
 
 
 def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator) -> Displacements:
-    """Plans that know nothing of diseases."""
+    """Displacements along plans that do not depend on diseases."""
     pairs = unlabelled_pairs(measured.cohort.design, MAX_PAIRS, rng)
     return Displacements.solve(measured.points, work=work, pairs=pairs)
 
@@ -57,16 +57,16 @@ def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator
 def relearner_of(
     metric: GroundMetric, measured: Measured, *, displacements: Displacements, reading: Reading
 ) -> Relearner:
-    """How the metric is learned again; its own map and points come after the axes of the displacements."""
+    """Settings to learn the metric again; its own map and points come after the axes of the displacements."""
     params, points, design = metric.params, measured.points, measured.cohort.design
-    everyone = np.arange(len(design))
+    patients = np.arange(len(design))
     settings, n_components = None, None
     if params["learned_by"] == "discriminant":
         settings, n_components = Discriminant(**params["learned_settings"]), params["n_components"]
     elif params["learned_by"] == "triplet":
         settings, n_components = Discriminant(target=target_of(params)), len(metric.components)
     if settings is not None and settings.shrinkage == "auto":
-        settings = replace(settings, shrinkage=displacements.shrinkage(design, everyone, settings))
+        settings = replace(settings, shrinkage=displacements.shrinkage(design, patients, settings))
     z = (points.x - points.x.mean(axis=0)) @ metric.components.T
     relearner = Relearner(
         displacements=displacements,
@@ -75,7 +75,7 @@ def relearner_of(
         reading=reading,
         target=target_of(params),
         settings=settings,
-        leading=leading_axes(displacements, everyone),
+        leading=leading_axes(displacements, patients),
         n_components=n_components,
     )
     return replace(relearner, unit=sum(relearner.squared_distances(Replicate.of(design), relearner.learned)))
