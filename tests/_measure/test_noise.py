@@ -19,7 +19,7 @@ from gml.methods import Fixed
 
 SIZES = np.linspace(3, 60, 14).round().astype(int)
 FEW_CELLS = "Distances between patients follow the noise of few cells"
-SKETCH = "from the points that stand for them on average"
+SKETCH = "from their points on average"
 
 
 def make_cohort(sizes: Any, *, seed: int = 0, shift: float = 0.0, d: int = 3, ill: Any = None) -> AnnData:

@@ -448,7 +448,8 @@ def test_other_name(patients: AnnData, draw: Callable[..., Axes]) -> None:
     patients.uns["other"] = patients.uns.pop("gml")
     patients.obsp["other_distances"] = patients.obsp.pop("gml_distances")
     patients.obsm["X_other_mds"] = patients.obsm.pop("X_gml_mds")
-    assert isinstance(draw(patients, key="other"), Axes)
+    argument = "metric" if draw is gml.pl.loss else "key"
+    assert isinstance(draw(patients, **{argument: "other"}), Axes)
 
 
 @pytest.mark.parametrize(

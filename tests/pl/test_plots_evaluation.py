@@ -411,7 +411,7 @@ def bars(ax: Axes) -> list[tuple[float, float, str]]:
 
 
 def test_spectrum_colors_what_can_be_a_direction(learned: AnnData) -> None:
-    ax = gml.pl.spectrum(with_spectrum(learned, np.array([2.0, 0.5, 1e-12, -0.5])), key="discriminant")
+    ax = gml.pl.spectrum(with_spectrum(learned, np.array([2.0, 0.5, 1e-12, -0.5])), metric="discriminant")
     ranks, heights, colors = zip(*bars(ax), strict=True)
     assert ranks == pytest.approx([1, 2, 3, 4])
     assert heights == pytest.approx([2.0, 0.5, 0.0, -0.5])
@@ -423,7 +423,7 @@ def test_spectrum_colors_what_can_be_a_direction(learned: AnnData) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 12, 30, 31, 500])
 def test_any_number_of_directions(learned: AnnData, n: int) -> None:
-    ax = gml.pl.spectrum(with_spectrum(learned, np.linspace(1, -1, n)), key="discriminant")
+    ax = gml.pl.spectrum(with_spectrum(learned, np.linspace(1, -1, n)), metric="discriminant")
     assert len(ax.patches) == min(n, 30)
     assert ax.get_xlabel() == ("direction" if n <= 30 else f"direction (first 30 of {n})")
     check_layout(ax)
@@ -433,7 +433,7 @@ def test_any_number_of_directions(learned: AnnData, n: int) -> None:
 
 @pytest.mark.parametrize("key", ["euclidean", "triplet"])
 def test_without_eigenvalues_lengths_are_drawn(learned: AnnData, key: str) -> None:
-    ax = gml.pl.spectrum(learned, key=key)
+    ax = gml.pl.spectrum(learned, metric=key)
     components = gml.get.metric(learned, key=key).components
     assert [height for _, height, _ in bars(ax)] == pytest.approx((components**2).sum(axis=1))
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("component", "squared length of the component")
@@ -451,7 +451,7 @@ def test_given_axes_are_used(draw: Callable[[Axes | None], Axes]) -> None:
 
 def test_given_axes_are_used_for_cells(learned: AnnData) -> None:
     _, (left, right) = plt.subplots(1, 2)
-    assert gml.pl.spectrum(learned, key="discriminant", ax=left) is left
+    assert gml.pl.spectrum(learned, metric="discriminant", ax=left) is left
     assert gml.pl.tune(learned, ax=right) is right
     assert len(plt.get_fignums()) == 1
 
@@ -474,7 +474,7 @@ def test_result_is_left_alone(draw: Callable[..., Axes]) -> None:
 def test_cells_are_left_alone(learned: AnnData) -> None:
     before = learned.copy()
     gml.pl.tune(learned)
-    gml.pl.spectrum(learned, key="discriminant")
+    gml.pl.spectrum(learned, metric="discriminant")
     pd.testing.assert_frame_equal(learned.uns["gml"]["choice"], before.uns["gml"]["choice"])
     np.testing.assert_array_equal(learned.uns["discriminant"]["spectrum"], before.uns["discriminant"]["spectrum"])
     assert list(learned.uns) == list(before.uns)

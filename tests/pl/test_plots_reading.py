@@ -452,7 +452,7 @@ def test_cells_that_cannot_be_drawn() -> None:
     with pytest.raises(ValueError, match="has 1 component, and two are drawn"):
         gml.pl.metric(make_cells(k=1))
     with pytest.raises(KeyError, match=r"no 'X_other'.*gml\.tl\.learn_metric"):
-        gml.pl.metric(make_cells(), key="other")
+        gml.pl.metric(make_cells(), metric="other")
     with pytest.raises(KeyError, match=r"no 'stage'.*'disease'"):
         gml.pl.metric(make_cells(), color="stage")
 

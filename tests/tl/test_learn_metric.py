@@ -424,7 +424,7 @@ def test_those_left_out_are_logged(pcs: AnnData, caplog: pytest.LogCaptureFixtur
     pcs.obs["disease"] = pcs.obs["disease"].where(pcs.obs["patient"] != "P02")
     with caplog.at_level("INFO", logger="gml"):
         learn(pcs)
-    assert "1 of 6 patients have no disease (NaN) and teach nothing" in caplog.text
+    assert "1 of 6 patients have no disease (NaN) and are not used in learning" in caplog.text
 
 
 # without learning

@@ -411,6 +411,6 @@ def test_loadings_of_others_are_not_overwritten(cells: AnnData) -> None:
     adata = cells.copy()
     adata.varm["LSI"] = np.linalg.qr(np.random.default_rng(0).standard_normal((adata.n_vars, 3)))[0]
     adata.obsm["X_lsi"] = dense(adata) @ adata.varm["LSI"]
-    with pytest.raises(ValueError, match=r"must not be 'LSI': adata.varm\['LSI'\] is there and was not made by gml"):
+    with pytest.raises(ValueError, match=r"must not be 'LSI': adata.varm\['LSI'\] exists and was not made by gml"):
         gml.tl.learn_metric(adata, use_rep="X_lsi", method="discriminant", key_added="LSI")
     assert adata.varm["LSI"].shape == (adata.n_vars, 3)

@@ -1,7 +1,7 @@
 """The only rooms that know AnnData: storage, slots, features, genes, distances that are read back."""
 
 from ._columns import CELL_TYPE, DISEASE, PATIENT, Columns
-from ._distances import check_all_distances, get_distances, known_patients
+from ._distances import check_all_distances, get_distances, measured_patients
 from ._features import (
     GENES,
     Features,
@@ -11,12 +11,13 @@ from ._features import (
     gene_matrix,
     marked_genes,
     named_like,
+    rep_matrix,
     rep_names,
     rescaled,
     total_sd,
 )
 from ._files import read_elements, write_elements
-from ._gene_map import GeneMap, find_gene_map, likely_loadings
+from ._gene_map import GeneMap, find_gene_map, likely_loadings, read_loadings
 from ._gene_names import better_names, gene_positions
 from ._gene_scale import GeneScale
 from ._slots import (
@@ -136,11 +137,11 @@ __all__ = [
     "is_on_disk",
     "is_sketch",
     "is_sparse",
-    "known_patients",
     "likely_loadings",
     "load",
     "load_frame",
     "marked_genes",
+    "measured_patients",
     "multiply",
     "named_like",
     "numeric_matrix",
@@ -148,7 +149,9 @@ __all__ = [
     "quiet_about_views",
     "read_each",
     "read_elements",
+    "read_loadings",
     "read_rows",
+    "rep_matrix",
     "rep_names",
     "rescaled",
     "total_sd",

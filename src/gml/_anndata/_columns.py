@@ -1,4 +1,4 @@
-"""Where an AnnData says what is known of its cells: settings that travel together from the door to the last reader."""
+"""Columns of ``obs`` and the representation that a call reads: settings that travel together."""
 
 from __future__ import annotations
 
@@ -24,14 +24,10 @@ class Columns:
     layer: str | None = None
 
     def unlabelled(self) -> Columns:
-        """The same for cells whose diseases are not read."""
+        """The same without the column of diseases."""
         return replace(self, disease=None)
 
     def params(self, features: Features) -> dict[str, Any]:
         """As they are stored, with the representation that was taken."""
-        return {
-            "patient_key": self.patient,
-            "disease_key": self.disease,
-            "use_rep": features.rep,
-            "layer": features.layer,
-        }
+        keys = {"patient_key": self.patient, "disease_key": self.disease}
+        return keys | {"use_rep": features.rep, "layer": features.layer}

@@ -17,7 +17,7 @@ ROUNDING = 1e-6  # of the largest distance, by which the two triangles may diffe
 
 
 def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
-    """Whether more is known than the distances to the nearest patients."""
+    """Raise if only the distances of the nearest patients are stored."""
     slot = Keys(key).distances
     if is_sparse(patients.obsp.get(slot)):
         msg = (
@@ -32,9 +32,8 @@ def get_distances(patients: AnnData, key: str) -> NDArray[Any]:
     check_all_distances(patients, key)
     slot = Keys(key).distances
     matrix = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST)
-    known = known_patients(matrix)
-    wrong = _what_is_wrong(matrix if known.all() else matrix[np.ix_(known, known)])
-    if wrong:
+    measured = measured_patients(matrix)
+    if wrong := _violation(matrix[np.ix_(measured, measured)]):
         msg = (
             f"patients.obsp[{slot!r}] holds no distances of patients among themselves: {wrong}. It was changed since "
             "`gml.tl.patient_distances` wrote it; run that again."
@@ -43,13 +42,13 @@ def get_distances(patients: AnnData, key: str) -> NDArray[Any]:
     return matrix
 
 
-def known_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
+def measured_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
     """Patients that have cells of the group that was measured, shape (p,); the rows of the others are NaN."""
     return np.asarray(~np.isnan(matrix).all(axis=1))
 
 
-def _what_is_wrong(distances: NDArray[Any]) -> str:
-    """Which law of distances does not hold; nothing if all do."""
+def _violation(distances: NDArray[Any]) -> str:
+    """The property of distances that does not hold; empty if all do."""
     if not np.isfinite(distances).all():
         return "some are NaN or infinite"
     if (lowest := distances.min(initial=0)) < 0:

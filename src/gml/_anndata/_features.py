@@ -1,4 +1,4 @@
-"""What a cell is measured in: genes, or a representation in ``obsm``, read a few rows at a time."""
+"""Features of cells: genes, or a representation in ``obsm``, read a few rows at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from ._slots import HIGHLY_VARIABLE, JOINED, PCA, get_var, joined_features
+from ._slots import HIGHLY_VARIABLE, JOINED, PCA, check_key, get_var, joined_features
 from ._storage import BLOCK, LARGEST, dense, is_finite, is_sparse, load_frame, numeric_matrix, read_each, read_rows
 
 if TYPE_CHECKING:
@@ -39,23 +39,23 @@ class Features:
     names: NDArray[np.str_]
     """Names of the features, shape (d,)."""
     rep: str
-    """`use_rep` that was taken: ``"X"`` or a key of ``obsm``."""
+    """``"X"`` or a key of ``obsm``."""
     layer: str | None = None
     """Layer of the genes; `None` for ``adata.X``."""
     columns: NDArray[np.intp] | None = None
     """Columns of `matrix` that are read, in this order; `None` for all."""
     basis: Any = None
-    """What those columns are multiplied with, dense or CSR, shape (columns, d); `None` for nothing."""
+    """Dense or CSR matrix that these columns are multiplied by, shape (columns, d); `None` for the identity."""
     offset: NDArray[np.float64] | None = None
-    """What is subtracted in the end, shape (d,)."""
+    """Subtracted after the multiplication, shape (d,)."""
     modality: NDArray[np.intp] | None = None
-    """Where modalities stand side by side, which each feature belongs to, shape (d,), as a position."""
+    """Number of the modality of each feature, shape (d,), where modalities stand side by side."""
     match: GeneMatch | None = None
     """Where the genes of a metric were found, if these are features of a metric that takes genes."""
 
     @property
     def dtype(self) -> type[np.floating[Any]]:
-        """Precision of what is made of the features."""
+        """Precision of results computed from the features."""
         return np.float32 if self.matrix.dtype == np.float32 else np.float64
 
     def read(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -63,16 +63,16 @@ class Features:
         return self._values(read_rows(self.matrix, rows, self.columns))
 
     def read_each(self, parts: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[np.float64]]:
-        """Features of several sets of cells, one after the other; from disk many sets at once."""
+        """Features of several sets of cells in turn; from disk many sets at once."""
         return map(self._values, read_each(self.matrix, parts, self.columns))
 
     def project(self, block: Any, components: NDArray[np.float64]) -> NDArray[np.floating[Any]]:
         """Rows of the matrix → features times ``components.T``, shape (cells, k), without their dense features."""
         block = _contiguous(block if self.columns is None else block[:, self.columns])
         image = components.T if self.basis is None else self.basis @ components.T
-        projected: NDArray[np.float64] = block @ image
-        projected = projected if self.offset is None else projected - components @ self.offset
-        return projected.astype(self.dtype, copy=False)
+        shift = 0.0 if self.offset is None else components @ self.offset
+        projected: NDArray[np.floating[Any]] = (block @ image - shift).astype(self.dtype, copy=False)
+        return projected
 
     def _values(self, block: Any) -> NDArray[np.float64]:
         """Features of rows of the columns that are read."""
@@ -82,25 +82,23 @@ class Features:
         return values if self.offset is None else values - self.offset
 
     def check_finite(self, parts: Sequence[NDArray[np.intp]], *, names: Sequence[str]) -> None:
-        """Raise if a feature of some cells is no finite number; `names` says what each part of the cells is."""
+        """Raise if a feature is not finite in some part of the cells; `names` of the parts are for the message."""
         if sum(map(len, parts)) == self.matrix.shape[0] and is_finite(self.matrix):
             return
         for name, values in zip(names, self.read_each(parts), strict=True):
-            usable = np.abs(values) <= LARGEST
-            if not usable.all():
-                column = int(np.flatnonzero(~usable.all(axis=0))[0])
-                n_bad = int((~usable.all(axis=1)).sum())
-                what = f"values above {LARGEST:.0e}" if np.isfinite(values).all() else "NaN or infinite values"
+            unusable = ~(np.abs(values) <= LARGEST)
+            if unusable.any():
+                feature = str(self.names[unusable.any(axis=0)][0])
+                kind = f"values above {LARGEST:.0e}" if np.isfinite(values).all() else "NaN or infinite values"
                 msg = (
-                    f"{n_bad} of {len(values)} cells of {name} hold {what} in the features "
-                    f"(use_rep={self.rep!r}), e.g. in {str(self.names[column])!r}; drop or mend them, "
-                    "a transport cost needs finite features."
+                    f"{unusable.any(axis=1).sum()} of {len(values)} cells of {name} hold {kind} in the features "
+                    f"(use_rep={self.rep!r}), e.g. in {feature!r}; drop or correct them."
                 )
                 raise ValueError(msg)
 
 
 def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None = None) -> Features:
-    """Take the features that `use_rep` and `layer` ask for."""
+    """The features that `use_rep` and `layer` select."""
     if use_rep is not None and not isinstance(use_rep, str):
         msg = f"`use_rep` must be a string or None, got {use_rep!r}; a choice of modalities goes with a MuData."
         raise TypeError(msg)
@@ -111,36 +109,36 @@ def find_features(adata: AnnData, *, use_rep: UseRep = None, layer: str | None =
             msg = f"`layer` is for genes; it cannot be used together with use_rep={use_rep!r}. Drop one of them."
             raise ValueError(msg)
         return _features_of_rep(adata, use_rep)
-    matrix = numeric_matrix(gene_matrix(adata, layer), name="adata.X" if layer is None else f"adata.layers[{layer!r}]")
-    columns = None
-    if (marked := marked_genes(adata)).size:
-        columns = marked
-    names = adata.var_names.to_numpy(dtype=str)
-    names = names if columns is None else names[columns]
+    matrix, names, marked = gene_matrix(adata, layer), adata.var_names.to_numpy(dtype=str), marked_genes(adata)
     if names.size == 0:
         msg = "adata has no features: it has no genes and no `X_pca` in adata.obsm."
         raise ValueError(msg)
-    logger.info(
-        "features: %d %sgenes of %s",
-        names.size,
-        "" if columns is None else "highly variable ",
-        "adata.X" if layer is None else f"adata.layers[{layer!r}]",
-    )
-    return Features(matrix, names, GENES, layer, columns)
+    if not marked.size:
+        logger.info("features: %d genes of %s", names.size, slot_of_genes(layer))
+        return Features(matrix, names, GENES, layer)
+    logger.info("features: %d highly variable genes of %s", marked.size, slot_of_genes(layer))
+    return Features(matrix, names[marked], GENES, layer, marked)
 
 
 def gene_matrix(adata: AnnData, layer: str | None) -> Any:
-    """Cells × genes: ``adata.X`` or a layer."""
-    if layer is None:
-        if adata.X is None:
-            msg = "adata.X is None, so there are no genes; pass `use_rep`, a key of adata.obsm."
-            raise ValueError(msg)
-        return adata.X
-    if layer not in adata.layers:
-        available = ", ".join(repr(key) for key in adata.layers if key is not None) or "nothing"
-        msg = f"adata.layers has no {layer!r}; it holds {available}."
-        raise KeyError(msg)
-    return adata.layers[layer]
+    """Cells × genes, ``adata.X`` or a layer, as :func:`numeric_matrix` gives it."""
+    if layer is None and adata.X is None:
+        msg = "adata.X is None, so there are no genes; pass `use_rep`, a key of adata.obsm."
+        raise ValueError(msg)
+    if layer is not None:
+        check_key([key for key in adata.layers if key is not None], layer, slot="adata.layers")
+    return numeric_matrix(adata.X if layer is None else adata.layers[layer], name=slot_of_genes(layer))
+
+
+def slot_of_genes(layer: str | None) -> str:
+    """How messages name ``adata.X`` or a layer."""
+    return "adata.X" if layer is None else f"adata.layers[{layer!r}]"
+
+
+def rep_matrix(adata: AnnData, rep: str) -> Any:
+    """Cells × columns of a representation in ``adata.obsm``, as :func:`numeric_matrix` gives it."""
+    check_key(adata.obsm.keys(), rep, slot="adata.obsm", hint="Pass one of these, or use_rep='X' for genes.")
+    return numeric_matrix(load_frame(adata.obsm[rep]), name=f"adata.obsm[{rep!r}]")
 
 
 def rep_names(rep: str, d: int) -> NDArray[np.str_]:
@@ -149,7 +147,7 @@ def rep_names(rep: str, d: int) -> NDArray[np.str_]:
 
 
 def named_like(x: NDArray[np.float64], names: pd.Index[Any], *, stored: Any) -> Any:
-    """A representation of other rows, with names for its columns if `stored`, that of the cells, has names."""
+    """A representation of other rows, with the names of the columns of `stored`, that of the cells, if it has any."""
     table = load_frame(stored)
     return pd.DataFrame(x, index=names, columns=table.columns) if isinstance(table, pd.DataFrame) else x
 
@@ -162,7 +160,7 @@ def marked_genes(adata: AnnData) -> NDArray[np.intp]:
 
 
 def check_unique(names: pd.Index[Any]) -> None:
-    """Genes are matched by name, so every name must be there once."""
+    """Raise if a gene is named twice, as genes are matched by name."""
     if not names.is_unique:
         repeated = names[names.duplicated()]
         msg = (
@@ -173,17 +171,12 @@ def check_unique(names: pd.Index[Any]) -> None:
 
 
 def _contiguous(block: Any) -> Any:
-    """The block in one order in memory, on which the last digits of products depend."""
+    """The block in C order, since the last digits of products depend on the order in memory."""
     return block if is_sparse(block) else np.ascontiguousarray(block)
 
 
 def _features_of_rep(adata: AnnData, rep: str) -> Features:
-    if rep not in adata.obsm:
-        available = ", ".join(repr(key) for key in adata.obsm) or "nothing"
-        msg = f"adata.obsm has no {rep!r}; it holds {available}. Pass one of these, or use_rep='X' for genes."
-        raise KeyError(msg)
-    stored = load_frame(adata.obsm[rep])
-    matrix = numeric_matrix(stored, name=f"adata.obsm[{rep!r}]")
+    matrix = rep_matrix(adata, rep)
     d = matrix.shape[1]
     if d == 0:
         msg = f"adata.obsm[{rep!r}] has no columns."
@@ -191,18 +184,18 @@ def _features_of_rep(adata: AnnData, rep: str) -> Features:
     joined = joined_features(adata) if rep == JOINED else None
     if joined is not None:
         return Features(matrix, joined[0], rep, modality=joined[1])
-    names = stored.columns.to_numpy(dtype=str) if isinstance(stored, pd.DataFrame) else rep_names(rep, d)
+    columns = getattr(load_frame(adata.obsm[rep]), "columns", None)  # of a DataFrame
+    names = rep_names(rep, d) if columns is None else columns.to_numpy(dtype=str)
     logger.info("features: adata.obsm[%r] with %d columns", rep, d)
     return Features(matrix, names, rep)
 
 
 def rescaled(features: Features, rows: NDArray[np.intp]) -> Features:
-    """Modalities side by side, each divided by its total standard deviation over some cells; others as they are."""
+    """Modalities side by side, each divided by its total standard deviation over some cells; other features as is."""
     if features.modality is None:
         return features
-    scale = total_sd(features, rows, features.modality)
-    factors = sp.diags_array(1 / scale[features.modality], format="csr")
-    return replace(features, basis=factors)
+    scale = total_sd(features, rows, features.modality)[features.modality]
+    return replace(features, basis=sp.diags_array(1 / scale, format="csr"))
 
 
 def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -219,4 +212,4 @@ def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]
         squares += ((x - centre) ** 2).sum(axis=0)
     variance = squares / len(rows) - (total / len(rows)) ** 2
     sd = np.sqrt(np.bincount(group, np.maximum(variance, 0.0)))
-    return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # what is not finite has an error of its own
+    return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # check_finite refuses what is not finite

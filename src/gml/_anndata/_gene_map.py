@@ -1,4 +1,4 @@
-"""The way from genes to features, so that a metric can be read, and used on other AnnData."""
+"""The linear map from genes to features, through which a metric is read in genes and applied to other AnnData."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import scipy.sparse as sp
 
 from gml._base import warn
 
-from ._features import GENES, check_unique
+from ._features import GENES, check_unique, gene_matrix
 from ._gene_scale import read_scale
 from ._slots import PCA, PCA_LOADINGS, get_point_weights, is_sketch
-from ._storage import check_on_cpu, column_moments, dense, in_memory, numeric_matrix, walk_together
+from ._storage import check_on_cpu, column_moments, dense, in_memory, walk_together
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -37,26 +37,26 @@ class GeneMap:
     basis: NDArray[np.float64] | None = None
     """Shape (g, d); `None` if the features are the genes themselves."""
     offset: NDArray[np.float64] | None = None
-    """Shape (d,); what PCA subtracted before it projected."""
+    """Shape (d,); the projection of the mean that PCA subtracted."""
     variances: NDArray[np.float64] | None = None
     """Variance of each gene over those cells, shape (g,); `None` in metrics that did not store it."""
     scale: GeneScale | None = None
-    """What the values of the genes look like in those cells; `None` if that is not known."""
+    """Summary of the values of the genes in those cells; `None` if it is not known."""
 
     def __post_init__(self) -> None:
-        """Check that the parts fit together."""
+        """Check shapes and values."""
         g, d = len(self.names), self.n_features
         shapes = {"means": (g,), "variances": (g,), "basis": (g, d), "offset": (d,)}
         for name, shape in shapes.items():
             values = getattr(self, name)
             if values is not None and (values.shape != shape or not np.isfinite(values).all()):
-                found = f"shape {values.shape}" if values.shape != shape else "NaN or infinite values"
-                msg = f"`{name}` of `gene_map` must be finite and of shape {shape}, got {found}."
+                got = f"shape {values.shape}" if values.shape != shape else "NaN or infinite values"
+                msg = f"`{name}` of `gene_map` must be finite and of shape {shape}, got {got}."
                 raise ValueError(msg)
 
     @property
     def n_features(self) -> int:
-        """Features that it leads to."""
+        """Number of features, d."""
         if self.basis is None:
             return len(self.names)
         return self.basis.shape[1] if self.basis.ndim == 2 else 0
@@ -77,16 +77,16 @@ class GeneMap:
 
 
 def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
-    """The way from genes to `features`, if there is one: genes themselves, or stored loadings of ``adata.X``."""
+    """The map from genes to `features`, if there is one: the identity, or stored loadings of ``adata.X``."""
     if features.rep == GENES:
         check_unique(adata.var_names)
         return _gene_map(adata, features.matrix, _moments(adata, features.matrix), columns=features.columns)
-    stored = _loadings_like(adata, features)
-    if not stored or adata.X is None:
+    slots = _loadings_like(adata, features)
+    if not slots or adata.X is None:
         return None
-    is_pca = PCA_LOADINGS in stored and features.rep == PCA
+    is_pca = PCA_LOADINGS in slots and features.rep == PCA
     try:
-        matrix = numeric_matrix(adata.X, name="adata.X")
+        matrix = gene_matrix(adata, None)
     except (TypeError, ValueError):
         if is_pca:
             raise
@@ -96,19 +96,18 @@ def find_gene_map(adata: AnnData, features: Features) -> GeneMap | None:
         if is_pca:
             warn("adata.X holds NaN or infinite values, so the metric on X_pca is learned without a map to genes.")
         return None
-    for name in stored:
-        loadings = _dense_loadings(adata.varm[name], name=f"adata.varm[{name!r}]")
-        found = _fit_loadings(matrix, features.matrix, loadings, is_scaled=features.rep != PCA)
-        if found is not None:
-            basis, offset = found
+    for name in slots:
+        fit = _fit_loadings(matrix, features.matrix, read_loadings(adata, name), is_scaled=features.rep != PCA)
+        if fit is not None:
+            basis, offset = fit
             used = np.flatnonzero(basis.any(axis=1))
             check_unique(adata.var_names)
             logger.info("adata.varm[%r] maps genes to adata.obsm[%r]", name, features.rep)
             return _gene_map(adata, matrix, moments, columns=used, basis=basis[used], offset=offset)
     if features.modality is not None:
         warn(
-            "The genes of the modalities times their loadings in varm do not give the features, so loadings of one of "
-            "them do not belong to its X. The metric is learned without a map to genes."
+            "The genes of the modalities times their loadings in varm do not give the features: the loadings of a "
+            "modality do not belong to its X. The metric is learned without a map to genes."
         )
     if is_pca:
         warn(
@@ -128,7 +127,7 @@ def _gene_map(
     basis: NDArray[np.float64] | None = None,
     offset: NDArray[np.float64] | None = None,
 ) -> GeneMap:
-    """The map from the genes in some columns of the matrix, and what their values look like."""
+    """The map from the genes in some columns of the matrix, with a summary of their values."""
     names = adata.var_names.to_numpy(dtype=str)
     scale = None if is_sketch(adata) else read_scale(matrix, columns)  # means of counts are no counts
     if columns is not None:
@@ -139,10 +138,7 @@ def _gene_map(
 def _moments(adata: AnnData, matrix: Any) -> NDArray[np.float64]:
     """Mean and variance of each column over the cells, shape (2, g); not finite if a number is not."""
     points = get_point_weights(adata)
-    if points is None:
-        return column_moments(matrix)
-    _, n_cells = points
-    return column_moments(matrix, n_cells / n_cells.sum())
+    return column_moments(matrix, None if points is None else points[1] / points[1].sum())  # by numbers of cells
 
 
 def _loadings_like(adata: AnnData, features: Features) -> list[str]:
@@ -154,62 +150,64 @@ def _loadings_like(adata: AnnData, features: Features) -> list[str]:
 
 
 def likely_loadings(adata: AnnData, features: Features) -> sp.csr_array | None:
-    """Genes × features, the likeliest way from ``adata.X`` to features, unchecked; `None` if nothing looks like one."""
+    """Genes × features, the likeliest map from ``adata.X`` to features, unchecked; `None` if none has this shape."""
     d = len(features.names)
     if features.rep == GENES:
         rows = np.arange(d) if features.columns is None else features.columns
         return sp.csr_array((np.ones(d), (rows, np.arange(d))), shape=(adata.n_vars, d))
     names = _loadings_like(adata, features)
-    return sp.csr_array(_dense_loadings(adata.varm[names[0]], name=f"adata.varm[{names[0]!r}]")) if names else None
+    return sp.csr_array(read_loadings(adata, names[0])) if names else None
 
 
-def _dense_loadings(matrix: Any, *, name: str) -> NDArray[np.float64]:
-    matrix = in_memory(matrix)
-    check_on_cpu(matrix, name=name)
+def read_loadings(adata: AnnData, name: str) -> NDArray[np.float64]:
+    """Genes × components in ``adata.varm``, dense."""
+    matrix = in_memory(adata.varm[name])
+    check_on_cpu(matrix, name=f"adata.varm[{name!r}]")
     return dense(matrix)
 
 
 def _fit_loadings(
     genes: Any, rep: Any, basis: NDArray[np.float64], *, is_scaled: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Basis and offset by which genes give a representation, if they do; `is_scaled` allows a factor per column.
+    """Basis and offset that give a representation from genes; `None` if they do not.
 
-    Latent semantic indexing, for example, is often stored with columns of standard deviation 1.
+    `is_scaled` allows a factor per column: latent semantic indexing is often stored with standard deviations of 1.
     """
     if not np.isfinite(basis).all():
         return None
-    offset, belongs = _offset_of_pca(genes, rep, basis)
-    if not belongs and is_scaled:
+    offset = _find_offset(genes, rep, basis)
+    if offset is None and is_scaled:
         basis = basis * _factors(genes, rep, basis)
-        offset, belongs = _offset_of_pca(genes, rep, basis)
-    return (basis, offset) if belongs else None
+        offset = _find_offset(genes, rep, basis)
+    return None if offset is None else (basis, offset)
 
 
 def _factors(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least-squares slope of each column of a representation on that of the genes times the basis, shape (d,)."""
     n, d = rep.shape
-    sums, both, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
-    for some_genes, some in walk_together(genes, rep):
-        x, y = some_genes @ basis, dense(some)
+    sums, products, squares = np.zeros((2, d)), np.zeros(d), np.zeros(d)
+    for block, rep_block in walk_together(genes, rep):
+        x, y = block @ basis, dense(rep_block)
         sums += x.sum(axis=0), y.sum(axis=0)
-        both += (x * y).sum(axis=0)
+        products += (x * y).sum(axis=0)
         squares += (x**2).sum(axis=0)
     variance = squares - sums[0] ** 2 / n
-    covariance = both - sums[0] * sums[1] / n
-    return np.asarray(np.divide(covariance, variance, out=np.zeros(d), where=variance > 0))
+    factors: NDArray[np.float64] = np.zeros(d)
+    np.divide(products - sums[0] * sums[1] / n, variance, out=factors, where=variance > 0)
+    return factors
 
 
-def _offset_of_pca(genes: Any, pca: Any, basis: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
-    """What PCA subtracted, shape (d,), and whether nothing but a constant is left between both."""
-    n, d = pca.shape
-    rest, whole = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
-    for some_genes, some in walk_together(genes, pca):
-        values = dense(some)
-        whole += values.sum(axis=0), (values**2).sum(axis=0)
-        values = some_genes @ basis - values
-        rest += values.sum(axis=0), (values**2).sum(axis=0)
-    offset = rest[0] / n
-    rest_sd, sd = (np.sqrt(np.maximum(square - total**2 / n, 0.0) / n) for total, square in (rest, whole))
+def _find_offset(genes: Any, rep: Any, basis: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """The constant by which genes times the basis exceed a representation, shape (d,); `None` if it is no constant."""
+    n, d = rep.shape
+    residual, total = np.zeros((2, d)), np.zeros((2, d))  # sums, and sums of squares
+    for block, rep_block in walk_together(genes, rep):
+        values = dense(rep_block)
+        total += values.sum(axis=0), (values**2).sum(axis=0)
+        values = block @ basis - values
+        residual += values.sum(axis=0), (values**2).sum(axis=0)
+    offset = residual[0] / n
+    residual_sd, sd = (np.sqrt(np.maximum(squares - sums**2 / n, 0.0) / n) for sums, squares in (residual, total))
     # float32 sums lose about 1e-6 of the offset as well
     tolerance = 1e-3 * sd + 1e-5 * (sd.max() + np.abs(offset).max())
-    return offset, bool((rest_sd <= tolerance).all())
+    return offset if (residual_sd <= tolerance).all() else None

@@ -1,7 +1,4 @@
-"""What the values of genes look like: counts, logarithms or scaled values, and what the cells sum up to.
-
-A few numbers from a sample of cells, by which values of another kind are told.
-"""
+"""Summary of the values of genes in a sample of cells: counts, logarithms or scaled values, and the sums of cells."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ RUNS, RUN = 4, 250  # cells lie side by side in few runs, so that little is read
 LARGEST_LOG = 30.0  # e³⁰ counts are in no cell
 CENTRED = 0.3  # share of negative values that only scaled or centred genes have
 CONSTANT = 0.05  # spread of the totals of cells that were brought to one sum
-OTHER_SUM, OTHER_TOTAL = 1.2, 5.0  # factors that are no chance, between such sums, and between totals of some genes
+OTHER_SUM, OTHER_TOTAL = 1.2, 5.0  # factors beyond chance, between such sums, and between totals of some genes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class GeneScale:
     negative: float
     """Share of them that is negative."""
     largest: float
-    """The largest one, at least 0."""
+    """The largest value, at least 0."""
     total: float
     """Sum of all genes of a cell, the median over cells; of ``exp(x) - 1`` where values are logarithms."""
     spread: float
@@ -48,7 +45,7 @@ class GeneScale:
 
     @property
     def target_sum(self) -> float | None:
-        """What every cell sums up to; `None` if they differ."""
+        """Sum of every cell; `None` if they differ."""
         return self.total if self.kind != "centred" and self.total > 0 and self.spread <= CONSTANT else None
 
     def __str__(self) -> str:
@@ -60,7 +57,7 @@ class GeneScale:
         return f"values up to {self.largest:.3g}, {end}"
 
     def differs(self, other: Self) -> bool:
-        """Whether values are of another kind, and not just on either side of a limit."""
+        """Whether values are of another kind, and not merely on either side of a limit."""
         if "centred" in {self.kind, other.kind}:
             return abs(self.negative - other.negative) > CENTRED
         return self.kind != other.kind
@@ -70,12 +67,12 @@ class GeneScale:
         if self.kind != other.kind or self.kind == "centred":
             return False
         if self.target_sum is not None and other.target_sum is not None:
-            return _differ(self.target_sum, other.target_sum, by=OTHER_SUM)
-        return _differ(self.own_total, share * other.own_total, by=OTHER_TOTAL)
+            return _differ((self.target_sum, other.target_sum), by=OTHER_SUM)
+        return _differ((self.own_total, share * other.own_total), by=OTHER_TOTAL)
 
 
 def read_scale(matrix: Any, columns: NDArray[np.intp] | None = None) -> GeneScale | None:
-    """Values of a sample of cells, of which `columns` are the genes of a metric; `None` if they say nothing."""
+    """Values of a sample of cells, of which `columns` are in a metric; `None` if all are 0 or one is not finite."""
     blocks = [read_rows(matrix, rows) for rows in _runs(matrix.shape[0])]
     numbers = [_numbers(block) for block in blocks]
     largest = max(float(values.max(initial=0.0)) for values in numbers)
@@ -84,10 +81,9 @@ def read_scale(matrix: Any, columns: NDArray[np.intp] | None = None) -> GeneScal
     n_negative = sum(int((values < 0).sum()) for values in numbers)
     whole = all(bool((values == np.rint(values)).all()) for values in numbers)
     negative = n_negative / sum(block.shape[0] * block.shape[1] for block in blocks)
-    values = GeneScale(whole, negative, largest, 0.0, 0.0, 0.0)
+    is_log = GeneScale(whole, negative, largest, 0.0, 0.0, 0.0).kind == "log"
     totals, own = (
-        np.concatenate([_totals(block, some, is_log=values.kind == "log") for block in blocks])
-        for some in (None, columns)
+        np.concatenate([_totals(block, genes, is_log=is_log) for block in blocks]) for genes in (None, columns)
     )
     low, total, high = np.percentile(totals, [25, 50, 75])
     spread = float((high - low) / total) if total > 0 else 0.0
@@ -102,7 +98,7 @@ def _runs(n: int) -> list[NDArray[np.intp]]:
 
 
 def _numbers(block: Any) -> NDArray[np.float64]:
-    """What is stored of a block."""
+    """The stored values of a block."""
     return np.asarray(block.data if is_sparse(block) else block, dtype=np.float64)
 
 
@@ -114,6 +110,6 @@ def _totals(block: Any, columns: NDArray[np.intp] | None, *, is_log: bool) -> ND
     return np.asarray(block.sum(axis=1), dtype=np.float64).ravel()
 
 
-def _differ(one: float, other: float, *, by: float) -> bool:
-    """Whether two sums differ by more than a factor; sums of 0 say nothing."""
-    return min(one, other) > 0 and max(one, other) > by * min(one, other)
+def _differ(sums: tuple[float, float], *, by: float) -> bool:
+    """Whether two sums differ by more than a factor; a sum of 0 does not count."""
+    return min(sums) > 0 and max(sums) > by * min(sums)

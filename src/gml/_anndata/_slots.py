@@ -1,7 +1,7 @@
 """Where results live inside AnnData, and how to read and write them.
 
 The only module that spells slot names: `tl` writes through it, `pl` reads through it.
-Reading checks: what comes out has the type it says, or the user learns what to do.
+Reading checks the type, and an error says what to do.
 """
 
 from __future__ import annotations
@@ -101,16 +101,16 @@ class Keys:
 
     @property
     def score(self) -> str:
-        """`obs` of cells: how much they make their patient unlike other diseases."""
+        """`obs` of cells: how far they set their patient apart from other diseases."""
         return f"{self.key_added}_score"
 
     def scores(self, diseases: Iterable[str]) -> list[str]:
-        """`obs` of patients: where they lie between typical patients, one column per disease, a "/" in it as "_"."""
+        """`obs` of patients: position between typical patients, one column per disease, a "/" in its name as "_"."""
         return [f"{self.score}_{name}" for name in flat_names(diseases)]
 
 
 def flat_names(classes: Iterable[str]) -> list[str]:
-    """Classes as names of columns that survive the disk, where a "/" would nest; in their order, all different."""
+    """Unique names of columns for classes, in their order, without "/", at which files nest keys."""
     names: list[str] = []
     for name in (str(name).replace("/", "_") for name in classes):
         names.append(name if name not in names else f"{name}_{len(names)}")
@@ -118,7 +118,7 @@ def flat_names(classes: Iterable[str]) -> list[str]:
 
 
 def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
-    """The AnnData itself, if it is one that holds cells; they may lie on disk."""
+    """The AnnData itself, if it is one and holds cells, in memory or on disk."""
     if not isinstance(adata, AnnData):
         msg = f"`{name}` must be an AnnData, got {type(adata).__name__}."
         raise TypeError(msg)
@@ -130,25 +130,25 @@ def check_anndata(adata: object, *, name: str = "adata") -> AnnData:
     if adata.n_obs == 0:
         msg = f"`{name}` is empty: it holds no cells."
         raise ValueError(msg)
-    # genes are read last, so whether they can be is told first; of a view no more than its type
+    # genes are read last, so their storage is checked first; of a view no more than its type
     if not adata.isbacked:  # what lies in a file is no array of a GPU
         check_on_cpu((adata[:0] if adata.is_view else adata).X, name=f"{name}.X")
     return adata
 
 
 def is_mudata(data: object) -> bool:
-    """Whether it is a MuData; where one arrives, mudata has been imported."""
-    mudata = sys.modules.get("mudata")
+    """Whether it is a MuData."""
+    mudata = sys.modules.get("mudata")  # imported wherever there is a MuData
     return mudata is not None and isinstance(data, mudata.MuData)
 
 
 def check_holder(data: Any, *, name: str = "adata") -> AnnData:
-    """An AnnData or a MuData whose results are read; both hold them in slots of the same names."""
+    """The AnnData or MuData itself; both hold results in slots of the same names."""
     return data if is_mudata(data) else check_anndata(data, name=name)
 
 
 def check_key_added(key: object, *, name: str = "key_added") -> str:
-    """A string that can be part of slot names."""
+    """The key itself, if it can be part of slot names."""
     if not isinstance(key, str):
         msg = f"`{name}` must be a string, got {key!r}."
         raise TypeError(msg)
@@ -161,7 +161,7 @@ def check_key_added(key: object, *, name: str = "key_added") -> str:
 def get_column(adata: AnnData, key: str, *, hint: str = "") -> pd.Series[Any]:
     """Column `key` of ``adata.obs``."""
     obs = adata.obs
-    _check_key(obs.columns, key, slot="adata.obs", hint=hint)
+    check_key(obs.columns, key, slot="adata.obs", hint=hint)
     column = obs[key] if isinstance(obs, pd.DataFrame) else load_frame(obs[[key]])[key]
     if isinstance(column, pd.DataFrame):
         msg = f"adata.obs holds {column.shape[1]} columns named {key!r}; keep one."
@@ -186,15 +186,14 @@ def get_var(adata: AnnData) -> pd.DataFrame:
 
 def colors_of(adata: AnnData, columns: Iterable[Hashable]) -> dict[str, list[Any]]:
     """Colours in ``adata.uns`` of some columns of ``adata.obs``, as scanpy stores them."""
-    keys = [f"{column}_colors" for column in columns]
-    found = {key: in_memory(adata.uns[key]) for key in keys if key in adata.uns}
-    return {key: list(value) for key, value in found.items() if isinstance(value, list | tuple | np.ndarray)}
+    stored = {f"{column}_colors": in_memory(adata.uns.get(f"{column}_colors")) for column in columns}
+    return {key: list(colors) for key, colors in stored.items() if isinstance(colors, list | tuple | np.ndarray)}
 
 
 def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArray[Any]:
     """Dense array `key` of ``adata.obsm``, ``adata.obsp`` or ``adata.varm``."""
     mapping = getattr(adata, slot)
-    _check_key(mapping.keys(), key, slot=f"adata.{slot}", hint=hint)
+    check_key(mapping.keys(), key, slot=f"adata.{slot}", hint=hint)
     matrix = in_memory(mapping[key])
     check_on_cpu(matrix, name=f"adata.{slot}[{key!r}]")
     if not isinstance(matrix, np.ndarray):
@@ -205,7 +204,7 @@ def get_matrix(adata: AnnData, slot: str, key: str, *, hint: str = "") -> NDArra
 
 
 def get_params(adata: AnnData, key: str) -> Mapping[str, Any]:
-    """The parameters of the run `key`, nothing if there are none."""
+    """The parameters of the run `key`; empty if there are none."""
     run = adata.uns.get(Keys(key).run)
     params = run.get("params") if isinstance(run, Mapping) else None
     return params if isinstance(params, Mapping) else {}
@@ -213,7 +212,7 @@ def get_params(adata: AnnData, key: str) -> Mapping[str, Any]:
 
 def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
     """Everything that the run `key` stored in ``adata.uns``."""
-    _check_key(adata.uns.keys(), key, slot="adata.uns", hint=hint)
+    check_key(adata.uns.keys(), key, slot="adata.uns", hint=hint)
     run = in_memory(adata.uns[key])
     if not hasattr(run, "keys"):
         msg = f"adata.uns[{key!r}] is a {type(run).__name__}, not a result of gml. {hint}"
@@ -222,7 +221,7 @@ def get_run(adata: AnnData, key: str, *, hint: str = "") -> dict[str, Any]:
 
 
 def joined_features(adata: AnnData) -> tuple[NDArray[np.str_], NDArray[np.intp]] | None:
-    """Names of the features of modalities side by side, and the modality of each, both shape (d,); if they are that."""
+    """Names and modality numbers, each (d,), of the features of modalities side by side; `None` for others."""
     if JOINED_MARK not in adata.uns or JOINED not in adata.obsm:
         return None
     mark, shape = in_memory(adata.uns[JOINED_MARK]), adata.obsm[JOINED].shape[1:]
@@ -235,7 +234,7 @@ def joined_features(adata: AnnData) -> tuple[NDArray[np.str_], NDArray[np.intp]]
     ):
         msg = (
             f"adata.uns[{JOINED_MARK!r}] must hold arrays `names` and `modality` with an entry for each column of "
-            f"adata.obsm[{JOINED!r}], shape {shape}, got {mark!r}. Pass the MuData that it was made of, or delete it: "
+            f"adata.obsm[{JOINED!r}], shape {shape}, got {mark!r}. Pass the original MuData, or run "
             f"`del adata.uns[{JOINED_MARK!r}]`."
         )
         raise ValueError(msg)
@@ -247,33 +246,30 @@ def get_representations(patients: AnnData) -> list[str]:
     names = patients.uns.get(REPRESENTATIONS, [])
     is_list = isinstance(names, list | tuple) or (isinstance(names, np.ndarray) and names.ndim == 1)
     if not is_list or not all(isinstance(name, str) for name in names):
-        msg = (
-            f"patients.uns[{REPRESENTATIONS!r}] must be a list of names, as patpy writes it, got {names!r}; mend or "
-            "delete it."
-        )
+        msg = f"patients.uns[{REPRESENTATIONS!r}] must be a list of names, as patpy writes it, got {names!r}."
         raise ValueError(msg)
     return [str(name) for name in names]
 
 
 def is_sketch(adata: AnnData) -> bool:
-    """Whether the rows are points of :func:`gml.pp.sketch`, told by its mark in ``adata.uns``."""
+    """Whether the rows are points of :func:`gml.pp.sketch`, which leaves a mark in ``adata.uns``."""
     return SKETCH in adata.uns
 
 
 def check_no_sketch(adata: AnnData, *, why: str) -> None:
-    """Whether the rows are cells."""
+    """Raise if the rows are points of a sketch instead of cells."""
     if is_sketch(adata):
         msg = f"adata is a sketch of gml.pp.sketch, and {why}; pass the cells."
         raise ValueError(msg)
 
 
 def load(adata: AnnData) -> AnnData:
-    """A copy in memory; Dask arrays in an AnnData that lies in memory stay what they are."""
+    """A copy in memory; Dask arrays in an AnnData in memory stay lazy."""
     return adata.copy() if isinstance(adata.obs, pd.DataFrame) and not adata.isbacked else adata.to_memory()
 
 
 def get_point_weights(adata: AnnData) -> tuple[NDArray[np.float64], NDArray[np.intp]] | None:
-    """Weights and numbers of cells of the points of a sketch, each shape (n,); `None` for cells."""
+    """Weight and number of cells of each point of a sketch, each shape (n,); `None` for cells."""
     if not is_sketch(adata):
         return None
     hint = f"adata.uns[{SKETCH!r}] says that the rows are points of gml.pp.sketch; delete it if they are cells."
@@ -293,7 +289,7 @@ def _positive(column: pd.Series[Any], *, hint: str) -> NDArray[np.float64]:
 
 @contextmanager
 def quiet_about_views() -> Iterator[None]:
-    """A view becomes an AnnData of its own at the first write, as everywhere in scanpy; that needs no warning."""
+    """No warning when a view becomes an AnnData of its own at the first write, as in scanpy."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ImplicitModificationWarning)
         warnings.filterwarnings("ignore", ".* names are not unique", UserWarning)
@@ -301,20 +297,15 @@ def quiet_about_views() -> Iterator[None]:
 
 
 def write_metric(
-    adata: AnnData,
-    key_added: str,
-    *,
-    run: Mapping[str, Any],
-    embedding: Any,
-    loadings: NDArray[np.float64] | None,
+    adata: AnnData, key_added: str, *, run: Mapping[str, Any], embedding: Any, loadings: NDArray[np.float64] | None
 ) -> None:
-    """Store a metric and what it makes of the cells of an AnnData, or of a MuData, whose slots have the same names."""
+    """Store a metric with the embedding of cells; loadings of an earlier metric of this name do not outlive it."""
     keys = Keys(key_added)
-    values = {("uns", keys.run): dict(run), ("obsm", keys.embedding): embedding}
-    write_all(adata, values | {("varm", keys.loadings): loadings})  # `None` for those of an earlier metric of this name
+    values = {("uns", keys.run): dict(run), ("obsm", keys.embedding): embedding, ("varm", keys.loadings): loadings}
+    write_all(adata, values)
 
 
-_NOTHING = object()  # stands where no value is, which may be `None`
+_NOTHING = object()  # absence of a value, which may be `None`
 
 
 def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:
@@ -341,7 +332,8 @@ def _write(adata: AnnData, place: tuple[str, str], value: Any) -> None:
         del held[key]
 
 
-def _check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str) -> None:
+def check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str = "") -> None:
+    """Raise if a slot lacks a key, and say which ones it has."""
     if not isinstance(key, str):
         msg = f"Keys of {slot} must be strings, got {key!r}."
         raise TypeError(msg)

@@ -1,8 +1,8 @@
 """Matrices of cells, in memory or on disk, read a few rows at a time.
 
-On disk are the datasets of h5py and zarr, the sparse datasets of AnnData, and Dask arrays. They are told by what they
-can do: none of these packages is imported here. A walk over a matrix gives the same blocks wherever it lies, so that
-sums over blocks are the same to the last bit.
+On disk are the datasets of h5py and zarr, the sparse datasets of AnnData, and Dask arrays, recognised by their
+attributes: none of these packages is imported here. A walk over a matrix gives the same blocks wherever it lies, so
+that sums over blocks are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -35,16 +35,14 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
     check_on_cpu(matrix, name=name)
     form, in_memory = _form(matrix), not is_on_disk(matrix)
     if form is None:
-        msg = (
-            f"{name} must be a numpy array, a scipy sparse matrix, a Dask array of these, or a dataset of HDF5 or "
-            f"zarr, got {type(matrix).__name__}."
-        )
+        kinds = "a numpy array, a scipy sparse matrix, a Dask array of these, or a dataset of HDF5 or zarr"
+        msg = f"{name} must be {kinds}, got {type(matrix).__name__}."
         raise TypeError(msg)
     check_real(matrix, name=name)
     if form == "csc" and not in_memory:
         msg = (
-            f"{name} lies on disk gene by gene (CSC), so the cells of a patient cannot be read alone. Write it cell by "
-            "cell (CSR): load it, convert it with `.tocsr()`, and write it again."
+            f"{name} lies on disk by columns (CSC), so cells cannot be read alone. Load it, convert it with "
+            "`.tocsr()`, and write it again."
         )
         raise ValueError(msg)
     return matrix if form == "dense" or not in_memory else matrix.tocsr()
@@ -64,7 +62,7 @@ def check_real(matrix: Any, *, name: str) -> None:
 
 
 def check_on_cpu(matrix: Any, *, name: str) -> None:
-    """Raise if it is an array of CuPy, as rapids-singlecell makes them, a Dask array of those, or one like them."""
+    """Raise if it is an array in the memory of a GPU, as of CuPy, or a Dask array of those."""
     meta = getattr(matrix, "_meta", matrix) if is_lazy(matrix) else matrix
     packages = {cls.__module__.partition(".")[0] for cls in type(meta).__mro__}  # views of AnnData are subclasses
     if packages & {"cupy", "cupyx"} or hasattr(meta, "__cuda_array_interface__"):
@@ -101,7 +99,7 @@ def load_frame(value: Any) -> Any:
 
 
 def in_memory(value: Any) -> Any:
-    """What was read lazily, with all that it holds, as arrays and DataFrames."""
+    """What was read lazily, with all its items, as arrays and DataFrames."""
     value = load_frame(value)
     if isinstance(value, Mapping):
         return {key: in_memory(item) for key, item in value.items()}
@@ -109,18 +107,18 @@ def in_memory(value: Any) -> Any:
 
 
 def read_rows(matrix: Any, rows: NDArray[np.intp], columns: NDArray[np.intp] | None = None) -> Any:
-    """Some rows, in the order that is asked for, of some columns; sparse if the matrix is."""
+    """Rows, in the given order, of all or some columns; sparse if the matrix is."""
     if not is_on_disk(matrix):
         block = matrix[rows]
         return block if columns is None else block[:, columns]
     order = np.argsort(rows, kind="stable")
-    wanted = rows[order]
+    ascending = rows[order]
     parts = []
     # never more than whole chunks at once, and no chunk twice
-    for first, last in itertools.pairwise(np.searchsorted(wanted, _edges(matrix))):
+    for first, last in itertools.pairwise(np.searchsorted(ascending, _edges(matrix))):
         if first < last:
-            start = wanted[first]
-            block = _read(matrix, start, wanted[last - 1] + 1)[wanted[first:last] - start]
+            start = ascending[first]
+            block = _read(matrix, start, ascending[last - 1] + 1)[ascending[first:last] - start]
             parts.append(block if columns is None else block[:, columns])
     if not parts:
         parts = [_read(matrix, 0, 0)[:, slice(None) if columns is None else columns]]
@@ -130,7 +128,7 @@ def read_rows(matrix: Any, rows: NDArray[np.intp], columns: NDArray[np.intp] | N
 
 
 def read_each(matrix: Any, parts: Sequence[NDArray[np.intp]], columns: NDArray[np.intp] | None = None) -> Iterator[Any]:
-    """Several sets of rows, one after the other; from disk as many at once as fit into :data:`GROUP_BYTES`."""
+    """Several sets of rows in turn; from disk as many at once as fit into :data:`GROUP_BYTES`."""
     if not is_on_disk(matrix):
         yield from (read_rows(matrix, rows, columns) for rows in parts)
         return
@@ -166,11 +164,11 @@ def walk(matrix: Any, *, step: int | None = None) -> Iterator[tuple[int, Any]]:
             held, first = [rows[last - first :]], last
 
 
-def walk_together(one: Any, other: Any) -> Iterator[tuple[Any, Any]]:
-    """Blocks of the same rows of two matrices."""
-    step = min(_step(one), _step(other))
-    for (_, block), (_, other_block) in zip(walk(one, step=step), walk(other, step=step), strict=True):
-        yield block, other_block
+def walk_together(*matrices: Any) -> Iterator[tuple[Any, ...]]:
+    """Blocks of the same rows of several matrices."""
+    step = min(map(_step, matrices))
+    for blocks in zip(*(walk(matrix, step=step) for matrix in matrices), strict=True):
+        yield tuple(block for _, block in blocks)
 
 
 def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
@@ -195,16 +193,13 @@ def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> N
 
 
 def is_finite(matrix: Any) -> bool:
-    """Whether no number is NaN, infinite or above :data:`LARGEST`, told by sums, without a copy."""
+    """Whether no number is NaN, infinite or above :data:`LARGEST`, judged by sums, without a copy."""
     with np.errstate(all="ignore"):
         return all(abs(block.sum(dtype=np.float64)) <= LARGEST for _, block in walk(matrix))
 
 
 def multiply(left: Any, matrix: Any, columns: NDArray[np.intp] | None = None) -> NDArray[np.float64]:
-    """``left @ matrix``, shape (m, g), a block of rows of the matrix at a time; `left` is dense or sparse, (m, n).
-
-    With `columns` of some columns only.
-    """
+    """``left @ matrix[:, columns]``, shape (m, g), a block of rows at a time; `left` is dense or sparse, (m, n)."""
     left = left.tocsc() if is_sparse(left) else left
     product = np.zeros((left.shape[0], matrix.shape[1] if columns is None else len(columns)))
     for first, rows in walk(matrix):
@@ -227,12 +222,9 @@ def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
 def _values(table: pd.DataFrame) -> NDArray[Any]:
     """The numbers of a table; those of nullable columns, which pandas gives as objects, with NaN for missing ones."""
     values = table.to_numpy()
-    is_number = [
-        pd.api.types.is_numeric_dtype(dtype) and not pd.api.types.is_complex_dtype(dtype) for dtype in table.dtypes
-    ]
-    if values.dtype == object and all(is_number):
-        values = table.to_numpy(dtype=np.float64, na_value=np.nan)
-    return values
+    is_real = [pd.api.types.is_numeric_dtype(t) and not pd.api.types.is_complex_dtype(t) for t in table.dtypes]
+    is_nullable = values.dtype == object and all(is_real)
+    return table.to_numpy(dtype=np.float64, na_value=np.nan) if is_nullable else values
 
 
 def _form(matrix: Any) -> str | None:
@@ -250,7 +242,7 @@ def _form(matrix: Any) -> str | None:
 
 
 def _step(matrix: Any) -> int:
-    """Rows of a block; depends on the shape and on nothing else, but for what is sparse."""
+    """Rows of a block: for dense matrices fewer if they have many columns."""
     if _form(matrix) != "dense":
         return BLOCK
     n_columns: int = matrix.shape[1]
@@ -258,7 +250,7 @@ def _step(matrix: Any) -> int:
 
 
 def _edges(matrix: Any) -> NDArray[np.intp]:
-    """First rows of what is read at once from disk, and the end: whole chunks, more than one if they are small."""
+    """First rows of the parts that are read at once from disk, and the end: whole chunks, several if they are small."""
     n, step = matrix.shape[0], _step(matrix)
     if not is_lazy(matrix):
         chunks = getattr(matrix, "shards", None) or getattr(matrix, "chunks", None) or (1,)
@@ -272,7 +264,7 @@ def _edges(matrix: Any) -> NDArray[np.intp]:
 
 
 def _read(matrix: Any, start: int, stop: int) -> Any:
-    """Rows that lie one below the other on disk."""
+    """Consecutive rows of a matrix on disk."""
     block = matrix[start:stop]
     if is_lazy(block):
         # in this thread: chunks are few, and a cluster should not send cells back and forth
@@ -288,7 +280,7 @@ def _stack(parts: list[Any]) -> Any:
 
 
 def _bytes_per_row(matrix: Any, columns: NDArray[np.intp] | None) -> float:
-    """Memory that a row takes, told by the first ones if they are sparse."""
+    """Memory of a row, estimated from the first ones if they are sparse."""
     if _form(matrix) == "dense":
         n_columns: int = matrix.shape[1] if columns is None else len(columns)
         return float(n_columns * matrix.dtype.itemsize)

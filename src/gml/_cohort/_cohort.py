@@ -1,6 +1,6 @@
 """A cohort: one distribution of cells per patient, one label per patient.
 
-AnnData comes in here and nowhere below. Solvers and learners see only a :class:`Cohort` and what is made of it.
+AnnData is read here and nowhere below. Solvers and learners see only a :class:`Cohort` and the points made of it.
 
 Symbols used in this package: ``n`` cells or points, ``p`` patients, ``d`` features, ``k`` components.
 """
@@ -36,7 +36,7 @@ class Cohort:
     """Patients as sets of cells in one shared feature space."""
 
     features: Features
-    """What the cells are measured in."""
+    """The features of the cells."""
     patients: NDArray[np.str_]
     """Patient names, shape (p,), unique and sorted: the order of every result."""
     rows: tuple[NDArray[np.intp], ...]
@@ -63,7 +63,7 @@ class Cohort:
 
     @property
     def known(self) -> NDArray[np.intp]:
-        """The patients that have a disease."""
+        """Positions of the patients that have a disease."""
         return np.flatnonzero(self.labels >= 0)
 
     @property
@@ -73,7 +73,7 @@ class Cohort:
 
     @property
     def n_cells(self) -> NDArray[np.intp]:
-        """Cells per patient, shape (p,): the rows, or what they stand for."""
+        """Cells per patient, shape (p,): the rows, or the cells that they stand for."""
         if self.counts is None:
             return self.sizes
         return np.array([self.counts[rows].sum() for rows in self.rows], dtype=np.intp)
@@ -83,23 +83,27 @@ class Cohort:
         rows = self.rows[patient]
         return np.full(len(rows), 1.0 / len(rows)) if self.weights is None else self.weights[rows]
 
+    def all_shares(self) -> NDArray[np.float64]:
+        """Weights of all rows, one patient below the other."""
+        return np.concatenate([self.shares(patient) for patient in range(len(self))])
+
     def of(self, patients: NDArray[np.intp]) -> Self:
         """The cohort of some patients, in their order."""
         rows = tuple(self.rows[patient] for patient in patients)
         return replace(self, patients=self.patients[patients], rows=rows, design=self.design.of(patients))
 
     def within(self, cells: NDArray[np.bool_]) -> Self:
-        """The cohort of some cells, shape (n,); patients that have none of them are left out."""
-        rows = [of_patient[cells[of_patient]] for of_patient in self.rows]
-        some = np.flatnonzero([len(of_patient) > 0 for of_patient in rows])
-        return replace(self.of(some), rows=tuple(rows[patient] for patient in some))
+        """The cohort of the cells in a mask, shape (n,), without patients that have none of them."""
+        rows = [patient_rows[cells[patient_rows]] for patient_rows in self.rows]
+        present = np.flatnonzero([len(patient_rows) for patient_rows in rows])
+        return replace(self.of(present), rows=tuple(rows[patient] for patient in present))
 
     def cells(self, patient: int) -> NDArray[np.float64]:
         """Cells of one patient, shape (n_patient, d); costs no more than reading them."""
         return self.features.read(self.rows[patient])
 
     def each(self) -> Iterator[tuple[int, NDArray[np.float64]]]:
-        """Every patient with their cells, in the order in which they lie on disk, where many are read at once."""
+        """Every patient with their cells, in the order of the rows, so that many are read from disk at once."""
         order = self.order()
         cells = self.features.read_each([self.rows[patient] for patient in order])
         yield from zip(order.tolist(), cells, strict=True)
@@ -110,9 +114,8 @@ class Cohort:
 
     def averaging(self, n_rows: int) -> sp.csr_array:
         """Matrix that takes the mean of the cells of each patient, shape (p, n_rows)."""
-        shares = np.concatenate([self.shares(patient) for patient in range(len(self))])
         start = np.cumsum([0, *self.sizes])
-        return sp.csr_array((shares, np.concatenate(self.rows), start), shape=(len(self), n_rows))
+        return sp.csr_array((self.all_shares(), np.concatenate(self.rows), start), shape=(len(self), n_rows))
 
     def halves(self, rng: np.random.Generator) -> Self:
         """Each patient of two or more cells as two: a random half of their cells, and the rest."""
@@ -123,25 +126,11 @@ class Cohort:
             shuffled = rng.permutation(len(cells))
             middle = len(cells) // 2
             rows += [cells[np.sort(shuffled[:middle])], cells[np.sort(shuffled[middle:])]]
-        return replace(
-            self,
-            patients=np.repeat(self.patients[kept], 2),
-            rows=tuple(rows),
-            design=self.design.of(np.repeat(kept, 2)),
-        )
+        return replace(self.of(np.repeat(kept, 2)), rows=tuple(rows))
 
     @classmethod
-    def from_anndata(
-        cls,
-        adata: AnnData,
-        features: Features,
-        columns: Columns,
-        *,
-        finite: bool = True,
-    ) -> Self:
-        """Read and validate a cohort.
-
-        With ``finite=False`` no feature is read: who takes some of the patients checks these by :meth:`check_finite`.
+    def from_anndata(cls, adata: AnnData, features: Features, columns: Columns, *, finite: bool = True) -> Self:
+        """Read and validate a cohort; with ``finite=False`` no feature is read, and :meth:`check_finite` is still due.
 
         Raises
         ------
@@ -162,10 +151,12 @@ class Cohort:
             None if key is None else _complete(read(key, role=role)[0], key, role=role, patients=patients)
             for key, role in ((columns.donor, "donor"), (columns.batch, "batch"))
         )
-        weights, counts = _weights(adata, patient_of_cell, len(patients))
-        types = None
+        weights, counts = get_point_weights(adata) or (None, None)
+        if weights is not None:
+            weights = weights / np.bincount(patient_of_cell, weights, minlength=len(patients))[patient_of_cell]
+        types, argument = None, "solver=Centroids(cell_type_key=…)"
         if columns.cell_type is not None:
-            types = types_of_cells(adata, columns.cell_type, argument="solver=Centroids(cell_type_key=…)")
+            types = types_of_cells(adata, columns.cell_type, argument=argument)
         design = Design(labels, values, donors, batches)
         cohort = cls(features, patients, rows, classes, design, weights, counts, types)
         if finite:
@@ -181,23 +172,12 @@ class Cohort:
 
 def patients_of_cells(adata: AnnData, patient_key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Patient of each cell, shape (n,), as a position in the sorted patient names, which come second."""
-    column = get_column(
-        adata, patient_key, hint="Pass the column that names the patient of each cell as `patient_key`."
-    )
-    codes, names = sorted_codes(column)
-    if n_missing := int((codes < 0).sum()):
-        msg = (
-            f"{n_missing} of {len(codes)} cells have no patient (NaN) in adata.obs[{patient_key!r}]; drop or name them."
-        )
-        raise ValueError(msg)
-    return codes, names
+    hint = "Pass the column that names the patient of each cell as `patient_key`."
+    return _complete_codes(adata, patient_key, role="patient", hint=hint)
 
 
 def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Group (cell type) of each cell, shape (n,), as a position in the sorted names of groups, which come second.
-
-    Cells without one (NaN) have -1; nobody has to know the type of every cell.
-    """
+    """Group (cell type) of each cell, shape (n,), -1 for NaN, as a position in the sorted names, which come second."""
     hint = "Pass a column that names the cell type of each cell as `cell_type_key`."
     codes, names = sorted_codes(get_column(adata, key, hint=hint))
     if not len(names):
@@ -211,16 +191,21 @@ def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray
 def types_of_cells(
     adata: AnnData, key: str, *, argument: str = "cell_type_key"
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Cell type of each cell, shape (n_cells,), as a position in the sorted names, which come second.
+    """Cell type of each cell, shape (n,), as a position in the sorted names, which come second.
 
-    `argument` is how the column was asked for, for messages.
+    `argument` names the argument with the column, for messages.
     """
     hint = f"Pass the column of cell types as `{argument}`."
     if is_sketch(adata):
         hint += " Points of gml.pp.sketch hold cells of several types, so it kept none; pass the cells."
+    return _complete_codes(adata, key, role="cell type", hint=hint)
+
+
+def _complete_codes(adata: AnnData, key: str, *, role: str, hint: str) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
+    """Values of a column as positions in their sorted names, which come second; none may be missing."""
     codes, names = sorted_codes(get_column(adata, key, hint=hint))
     if n_missing := int((codes < 0).sum()):
-        msg = f"{n_missing} of {len(codes)} cells have no cell type (NaN) in adata.obs[{key!r}]; drop or name them."
+        msg = f"{n_missing} of {len(codes)} cells have no {role} (NaN) in adata.obs[{key!r}]; drop or name them."
         raise ValueError(msg)
     return codes, names
 
@@ -239,23 +224,12 @@ def rows_of_patients(
     return tuple(rows)
 
 
-def _weights(
-    adata: AnnData, patient_of_cell: NDArray[np.intp], n_patients: int
-) -> tuple[NDArray[np.float64] | None, NDArray[np.intp] | None]:
-    """Share of each row in its patient and the cells that it stands for, of a sketch; `None` twice for cells."""
-    stored = get_point_weights(adata)
-    if stored is None:
-        return None, None
-    weights, counts = stored
-    return weights / np.bincount(patient_of_cell, weights, minlength=n_patients)[patient_of_cell], counts
-
-
 def _labels_of_patients(
     adata: AnnData, key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_], role: str
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
     """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN.
 
-    `role` is what the classes are: the disease, the donor of several samples, or the batch.
+    `role` of the classes is the disease, the donor of several samples, or the batch.
     """
     column = get_column(adata, key, hint=f"Pass the column of each patient's {role} as `{role}_key`.")
     codes, classes = sorted_codes(column)
@@ -263,9 +237,9 @@ def _labels_of_patients(
     np.minimum.at(low, patient_of_cell, codes)
     np.maximum.at(high, patient_of_cell, codes)
     if (mixed := np.flatnonzero(low != high)).size:
-        found = np.unique(codes[patient_of_cell == mixed[0]])
-        names = ", ".join("NaN" if code < 0 else repr(str(classes[code])) for code in found[:3])
-        more = ", …" if found.size > 3 else ""
+        several = np.unique(codes[patient_of_cell == mixed[0]])
+        names = ", ".join("NaN" if code < 0 else repr(str(classes[code])) for code in several[:3])
+        more = ", …" if several.size > 3 else ""
         msg = (
             f"adata.obs[{key!r}] must be constant within a patient, but {mixed.size} of {len(patients)} "
             f"patients carry several values, e.g. {str(patients[mixed[0]])!r}: {names}{more}. "
@@ -304,7 +278,7 @@ def constant_columns(adata: AnnData, rows: Sequence[NDArray[np.intp]]) -> pd.Dat
     for name, column in obs_columns(adata):
         try:
             ends = pd.factorize(column.iloc[np.append(first, last)])[0].reshape(2, -1)
-            if (ends[0] != ends[1]).any():  # seen at once, without all cells
+            if (ends[0] != ends[1]).any():  # cheaper than all cells
                 continue
             codes = pd.factorize(column)[0]
         except TypeError:  # values that cannot be compared, such as lists
@@ -318,13 +292,14 @@ def sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.s
     """Values of a column as positions in their sorted names, which come second; -1 for missing values."""
     values: Any
     if column.dtype == object:  # where 1, 1.0 and True would count as one value
-        known = column.notna().to_numpy()
-        typed = pd.Index([(type(value).__name__, value) for value in column[known]], tupleize_cols=False)
+        present = column.notna().to_numpy()
+        typed = pd.Index([(type(value).__name__, value) for value in column[present]], tupleize_cols=False)
         codes = np.full(len(column), -1)
         try:
-            codes[known], pairs = pd.factorize(typed)
+            codes[present], pairs = pd.factorize(typed)
         except TypeError as error:
-            msg = f"adata.obs[{column.name!r}] holds values that are no names, e.g. {column[known].iloc[0]!r}: {error}."
+            example = column[present].iloc[0]
+            msg = f"adata.obs[{column.name!r}] holds values that are no names, e.g. {example!r}: {error}."
             raise TypeError(msg) from error
         values = [value for _, value in pairs]
     else:
@@ -332,10 +307,10 @@ def sorted_codes(column: pd.Series[Any]) -> tuple[NDArray[np.intp], NDArray[np.s
     names = np.array([str(value) for value in values], dtype=str)
     unique, position = np.unique(names, return_inverse=True)
     if len(unique) < len(names):
-        twice = unique[np.bincount(position) > 1][0]
-        types = sorted({type(value).__name__ for value, name in zip(values, names, strict=True) if name == twice})
+        repeated = unique[np.bincount(position) > 1][0]
+        types = sorted({type(value).__name__ for value, name in zip(values, names, strict=True) if name == repeated})
         msg = (
-            f"adata.obs[{column.name!r}] holds values that differ only in their type: {str(twice)!r} "
+            f"adata.obs[{column.name!r}] holds values that differ only in their type: {str(repeated)!r} "
             f"as {' and '.join(types)}. Convert the column, e.g. with `.astype(str)`."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""What is known of the patients of a study besides their cells."""
+"""The design of a study: diseases, donors and batches of its patients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Design:
     donors: NDArray[np.intp] | None = None
     """Donor of each patient, shape (p,), if one donor gave several."""
     batches: NDArray[np.intp] | None = None
-    """Batch of each patient, shape (p,), if it must not be learned."""
+    """Batch of each patient, shape (p,), if there are batches."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -30,16 +30,16 @@ class Design:
 
     @property
     def groups(self) -> NDArray[np.intp]:
-        """What is never split between training and test: donors, or else patients, shape (p,)."""
+        """Donors, or else patients, shape (p,), which are never split between training and test."""
         return np.arange(len(self)) if self.donors is None else self.donors
 
     def shuffled(self, rng: np.random.Generator) -> NDArray[np.intp]:
-        """Place of each patient's donor (or of the patient) among all, in random order, one disease after the other."""
+        """Rank of each patient's group in a random order of the groups, one disease after the other."""
         groups, first = np.unique(self.groups, return_index=True)
         order = rng.permutation(len(groups))
         order = order[np.argsort(self.labels[first[order]], kind="stable")]
-        place = np.argsort(order)
-        return place[np.searchsorted(groups, self.groups)]
+        rank = np.argsort(order)
+        return rank[np.searchsorted(groups, self.groups)]
 
     def of(self, patients: NDArray[np.intp]) -> Design:
         """The same for some patients, in their order."""

@@ -1,14 +1,13 @@
-"""From cells to one Gaussian per patient, or to a few: the components of a mixture.
+"""Patients as one Gaussian, or as a mixture of a few.
 
-Gaussians are found per patient, without labels, so those of one patient never depend on another patient. A single
-Gaussian has the moments of the cells. A mixture comes from expectation–maximisation, and the moments of its components
-from the cells, each with its probability of being of that component: so a mixture, too, has the mean and the covariance
-of the cells.
+Gaussians are fitted per patient, without labels, so they never depend on another patient. A single Gaussian has the
+moments of the cells. The components of a mixture come from expectation–maximisation, and their moments are those of the
+cells weighted by their probabilities of the component: the mixture, too, has the mean and covariance of the cells.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from sklearn.mixture import GaussianMixture
 
 from gml._base import parallel, thread_pools, warn
 
-from ._sketch import LARGE, Points
+from ._sketch import LARGE, draw_rows, stack
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
     from gml.solvers import Gaussian
 
     from ._cohort import Cohort
+    from ._sketch import Points
 
 FEWEST_CELLS = 10  # per component, on average
 THREADS_FROM = 1_000  # cells of a patient; the fit to fewer is Python for the most part
-N_STARTS = 2  # of expectation–maximisation, the more likely end is taken
+N_STARTS = 2  # of expectation–maximisation, of which the more likely result is taken
 MAX_ITER = 300
 RIDGE = 1e-3  # on covariances while components are sought, of the mean variance: without, few cells make a thin one
 MOST_FEATURES = 1_000  # of full covariances: each distance takes their number to the third
@@ -59,44 +59,30 @@ def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | 
         If full covariances of so many features would not fit, or mixtures are to be fitted to a sketch.
     """
     _check_fittable(cohort, solver)
-    one = partial(_fit_patient, solver=solver, seed=seed)
+    fit = partial(_fit_patient, solver=solver, seed=seed)
     tasks = ((patient, cells, cohort.shares(patient)) for patient, cells in cohort.each())
-    found = dict(
-        parallel(
-            one,
-            tasks,
-            n_jobs=n_jobs,
-            description="fitting Gaussians",
-            total=len(cohort),
-            in_threads=bool(cohort.sizes.mean() >= THREADS_FROM),
-        )
+    in_threads = bool(cohort.sizes.mean() >= THREADS_FROM)
+    results = parallel(
+        fit, tasks, n_jobs=n_jobs, description="fitting Gaussians", total=len(cohort), in_threads=in_threads
     )
-    parts = [found[patient] for patient in range(len(cohort))]
-    if n_open := sum(not part.converged for part in parts):
+    parts = dict(results)
+    if n_open := sum(not part.converged for part in parts.values()):
         warn(
             f"The mixtures of {n_open} of {len(parts)} patients still changed after {MAX_ITER} iterations; they are "
-            "used as they are. With a lower `n_components` of gml.solvers.Gaussian they settle."
+            "used as they are. They converge with a lower `n_components` of gml.solvers.Gaussian."
         )
-    start = np.cumsum([0, *(len(part.weights) for part in parts)])
-    rows = np.concatenate(cohort.rows)
-    return Points(
-        np.concatenate([part.means for part in parts]),
-        np.concatenate([part.weights for part in parts]),
-        start,
-        rows,
-        np.concatenate([part.member + first for part, first in zip(parts, start[:-1], strict=True)]),
-        None if cohort.weights is None else np.concatenate([cohort.shares(patient) for patient in range(len(cohort))]),
-        np.concatenate([_shrunk(part.covariances, solver.shrinkage) for part in parts]),
-    )
+    points = stack({patient: (part.means, part.weights, part.member) for patient, part in parts.items()}, cohort)
+    covariances = np.concatenate([parts[patient].covariances for patient in range(len(cohort))])
+    shares = None if cohort.weights is None else cohort.all_shares()
+    return replace(points, shares=shares, covariances=_shrunk(covariances, solver.shrinkage))
 
 
 def _check_fittable(cohort: Cohort, solver: Gaussian) -> None:
-    """Raise before the work if the Gaussians cannot be had."""
+    """Raise before the work if the Gaussians cannot be fitted or held."""
     if cohort.weights is not None and solver.n_components != 1:
         msg = (
-            f"Mixtures of Gaussians (n_components={solver.n_components!r}) need the cells: the points of a sketch have "
-            "lost how cells scatter around them. Pass the AnnData of the cells, or "
-            "solver=gml.solvers.Gaussian(n_components=1)."
+            f"Mixtures of Gaussians (n_components={solver.n_components!r}) need the cells, not the points of a sketch. "
+            "Pass the cells, or solver=gml.solvers.Gaussian(n_components=1)."
         )
         raise ValueError(msg)
     d = len(cohort.features.names)
@@ -112,10 +98,9 @@ def _check_fittable(cohort: Cohort, solver: Gaussian) -> None:
 
 
 def _most_components(n_cells: int, d: int, solver: Gaussian) -> int:
-    """Components that so many different cells can tell apart, at least one, and no more than asked for.
+    """Most components for so many different cells, at least one.
 
-    A full covariance of fewer cells than features is singular, and its likelihood then as high as the ridge is low:
-    no criterion could weigh it against the number of components.
+    A full covariance of fewer cells than features is singular, with a likelihood that depends on the ridge alone.
     """
     if solver.n_components != "bic":
         return max(1, min(solver.n_components, n_cells // FEWEST_CELLS))
@@ -136,11 +121,11 @@ def _fit_patient(
     if most > 1:
         resp, converged = _responsibilities(cells, most, solver, seed=seed)
     member = resp.argmax(axis=1)
-    used, member = np.unique(member, return_inverse=True)  # a Gaussian that no cell belongs to stands for nothing
+    used, member = np.unique(member, return_inverse=True)  # without Gaussians to which no cell belongs
     resp = resp[:, used] / resp[:, used].sum(axis=1, keepdims=True)
     mass = shares[:, None] * resp
     weights = mass.sum(axis=0)
-    moments = [_moments(cells, one, full=solver.covariance == "full") for one in (mass / weights).T]
+    moments = [_moments(cells, of_cells, full=solver.covariance == "full") for of_cells in (mass / weights).T]
     means, covariances = (np.stack(part) for part in zip(*moments, strict=True))
     return patient, _Part(means, weights / weights.sum(), covariances, member.astype(np.intp), converged)
 
@@ -151,9 +136,7 @@ def _responsibilities(
     """Probability of each cell to be of each component, shape (n, k), and whether the iterations converged."""
     centred = cells - cells.mean(axis=0)
     centred /= np.sqrt((centred**2).mean())  # so that the unit of the features plays no part
-    some = centred
-    if len(cells) > LARGE:
-        some = centred[np.sort(np.random.default_rng(seed).choice(len(cells), LARGE, replace=False))]
+    sample = centred[draw_rows(np.arange(len(cells)), LARGE, seed=seed)]
     fixed = solver.n_components != "bic"
     # one thread: the order in which threads add up would show in the last digits
     with thread_pools().limit(limits=1, user_api="openmp"):
@@ -161,21 +144,21 @@ def _responsibilities(
             _Mixture(
                 k, covariance_type=solver.covariance, reg_covar=RIDGE, max_iter=MAX_ITER, n_init=N_STARTS,
                 random_state=seed,
-            ).fit(some)
+            ).fit(sample)
             for k in range(most if fixed else 1, most + 1)
         ]  # fmt: skip
-        best = mixtures[0] if fixed else min(mixtures, key=lambda mixture: float(mixture.bic(some)))
+        best = mixtures[0] if fixed else min(mixtures, key=lambda mixture: float(mixture.bic(sample)))
         return np.asarray(best.predict_proba(centred)), best.settled
 
 
 class _Mixture(GaussianMixture):  # type: ignore[misc]
-    """A mixture that keeps it to itself if it did not converge: warnings cannot be caught in one of many threads."""
+    """A mixture that records whether it converged instead of warning, which cannot be caught in one of many threads."""
 
     settled = False
 
     @property
     def converged_(self) -> bool:
-        """What scikit-learn would warn of."""
+        """True, so that scikit-learn does not warn."""
         return True
 
     @converged_.setter
@@ -196,7 +179,7 @@ def _moments(
 
 
 def _shrunk(covariances: NDArray[np.float64], shrinkage: float) -> NDArray[np.float64]:
-    """Covariances drawn to a sphere, shapes (k, d, d) or (k, d)."""
+    """Covariances shrunk towards spheres, shapes (n, d, d) or (n, d)."""
     d = covariances.shape[-1]
     if covariances.ndim == 2:
         return np.asarray((1 - shrinkage) * covariances + shrinkage * covariances.mean(axis=1, keepdims=True))

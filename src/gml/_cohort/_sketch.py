@@ -1,7 +1,6 @@
-"""From cells to few weighted points per patient.
+"""Patients as few weighted points: the centres of k-means clusters of their cells, weighted by the shares of cells.
 
-The points of a patient are the centres of k-means clusters of all of the patient's cells, weighted by the share of
-cells. They are found per patient, without labels, so a sketch of one patient never depends on another patient.
+Clusters are computed per patient, without labels, so the sketch of a patient never depends on another one.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 MAX_ITER = 30  # of k-means; the centres move little after that
 THREADS_FROM = 2_000  # cells of a patient; k-means of fewer is Python for the most part
-LARGE = 20_000  # cells of a patient; of more, centres and mixtures are found among so many
+LARGE = 20_000  # cells of a patient; of more, centres and mixtures are fitted to so many
 
 # points, weights, and point of each cell, of one patient
 Part: TypeAlias = "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]"
@@ -48,11 +47,11 @@ class Points:
     shares: NDArray[np.float64] | None = None
     """Share of each of these cells in its patient, shape (n_cells,); `None` where all are alike."""
     covariances: NDArray[np.float64] | None = None
-    """Where points are Gaussians and `x` their means: shape (n, d, d), or (n, d) for diagonal ones."""
+    """Of Gaussians with means `x`: shape (n, d, d), or (n, d) for diagonal ones."""
     kinds: NDArray[np.str_] | None = None
-    """Where points are centroids: the cell type of each, shape (n,)."""
+    """Of centroids: the cell type of each, shape (n,)."""
     support: NDArray[np.intp] | None = None
-    """Where patients share their points: the number of each, shape (n,); points of one number are the same."""
+    """Of points that patients share: the number of each, shape (n,); points of one number are the same."""
 
     def __len__(self) -> int:
         """Number of patients."""
@@ -111,24 +110,16 @@ class Points:
         """At most `n_points` points per patient, by weighted k-means of these; Gaussians and cell types stay."""
         if self.covariances is not None or self.kinds is not None:
             return self
-        x, weights, member = [], [], []
-        n_found = 0
+        parts: list[Part] = []
         for first, last in itertools.pairwise(self.start):
-            some, mass = self.x[first:last], self.weights[first:last]
-            cluster: NDArray[np.intp] = np.arange(last - first)
-            if len(some) > n_points:
-                _, cluster = np.unique(_cluster(some, n_points, seed, weights=mass), return_inverse=True)
+            x, mass, cluster = self.x[first:last], self.weights[first:last], np.arange(last - first)
+            if len(x) > n_points:
+                _, cluster = np.unique(_cluster(x, n_points, seed, weights=mass), return_inverse=True)
                 total: NDArray[np.float64] = np.bincount(cluster, mass).astype(np.float64)
-                some, mass = sum_cells(mass[:, None] * some, cluster, len(total)) / total[:, None], total
-            x.append(some)
-            weights.append(mass)
-            member.append(n_found + cluster)
-            n_found += len(some)
-        start = np.cumsum([0, *map(len, x)])
-        point_of_row = np.concatenate(member)[self.point_of_row]
-        return replace(
-            self, x=np.concatenate(x), weights=np.concatenate(weights), start=start, point_of_row=point_of_row
-        )
+                x, mass = sum_cells(mass[:, None] * x, cluster, len(total)) / total[:, None], total
+            parts.append((x, mass, cluster))
+        x, weights, start, cluster = _concatenate(parts)
+        return replace(self, x=x, weights=weights, start=start, point_of_row=cluster[self.point_of_row])
 
     def averaging(self, n_rows: int) -> sp.csr_array:
         """Matrix that takes the mean of the cells of each point, shape (n, n_rows)."""
@@ -140,31 +131,40 @@ class Points:
 def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | None) -> Points:
     """At most `n_points` weighted points per patient; all cells for `None` and for patients that have no more.
 
-    What is a sketch already keeps its points and their weights, unless there are more than `n_points`.
+    The points of a sketch are kept, with their weights, unless there are more than `n_points`.
     """
     _check_points_fit(cohort, n_points)
     if n_points is None or cohort.weights is not None:
         points = _all_cells(cohort)
         return points if n_points is None else points.coarser(n_points, seed=seed)
-    one = partial(_sketch_patient, n_points=n_points, seed=seed)
+    fit = partial(_sketch_patient, n_points=n_points, seed=seed)
     most = max(LARGE, n_points)
-    some = replace(cohort, rows=tuple(_sample(rows, most, seed=seed) for rows in cohort.rows))
-    found = parallel(
-        one,
-        some.each(),
-        n_jobs=n_jobs,
-        description="sketching patients",
-        total=len(cohort),
-        in_threads=bool(some.sizes.mean() >= THREADS_FROM),
+    sample = replace(cohort, rows=tuple(draw_rows(rows, most, seed=seed) for rows in cohort.rows))
+    in_threads = bool(sample.sizes.mean() >= THREADS_FROM)
+    results = parallel(
+        fit, sample.each(), n_jobs=n_jobs, description="sketching patients", total=len(cohort), in_threads=in_threads
     )
-    parts = dict(found)
+    parts = dict(results)
     if (large := np.flatnonzero(cohort.sizes > most)).size:
         centres = {patient: parts[patient][0] for patient in large.tolist()}
         parts |= _assign(cohort, centres, n_jobs=n_jobs)
-    x, weights, members = zip(*(parts[patient] for patient in range(len(cohort))), strict=True)
-    start = np.cumsum([0, *map(len, x)])
-    point_of_row = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
-    return Points(np.concatenate(x), np.concatenate(weights), start, np.concatenate(cohort.rows), point_of_row)
+    return stack(parts, cohort)
+
+
+def stack(parts: dict[int, Part], cohort: Cohort) -> Points:
+    """The points of all patients, by their number."""
+    x, weights, start, point_of_row = _concatenate([parts[patient] for patient in range(len(cohort))])
+    return Points(x, weights, start, np.concatenate(cohort.rows), point_of_row)
+
+
+def _concatenate(
+    parts: list[Part],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]:
+    """Points (n, d) and weights (n,) one patient below the other, first points (p + 1,), and the point of each cell."""
+    xs, weights, members = zip(*parts, strict=True)
+    start = np.cumsum([0, *map(len, xs)])
+    points = np.concatenate([member + first for member, first in zip(members, start[:-1], strict=True)])
+    return np.concatenate(xs), np.concatenate(weights), start, points
 
 
 def _check_points_fit(cohort: Cohort, n_points: int | None) -> None:
@@ -181,9 +181,9 @@ def _all_cells(cohort: Cohort) -> Points:
     x = np.empty((start[-1], len(cohort.features.names)))
     for patient, cells in cohort.each():
         x[start[patient] : start[patient + 1]] = cells
-    shares = np.concatenate([cohort.shares(patient) for patient in range(len(cohort))])
-    stored = None if cohort.weights is None else shares
-    return Points(x, shares, start, np.concatenate(cohort.rows), np.arange(start[-1]), stored)
+    weights = cohort.all_shares()
+    shares = None if cohort.weights is None else weights
+    return Points(x, weights, start, np.concatenate(cohort.rows), np.arange(start[-1]), shares)
 
 
 def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, seed: int) -> tuple[int, Part]:
@@ -198,8 +198,8 @@ def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, see
     return patient, (sum_cells(cells, member, len(used)) / count[:, None], count / n, member)
 
 
-def _sample(rows: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
-    """The rows from which the points of a patient are found; the draw does not depend on other patients."""
+def draw_rows(rows: NDArray[np.intp], most: int, *, seed: int) -> NDArray[np.intp]:
+    """At most so many rows of a patient; the draw does not depend on other patients."""
     if len(rows) <= most:
         return rows
     return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
@@ -214,11 +214,11 @@ def _assign(cohort: Cohort, centres: dict[int, NDArray[np.float64]], *, n_jobs: 
         for rows in np.split(cohort.rows[patient], np.arange(LARGE, len(cohort.rows[patient]), LARGE))
     ]
     cells = cohort.features.read_each([rows for _, rows in pieces])
-    tasks = ((centres[patient], some) for (patient, _), some in zip(pieces, cells, strict=True))
-    found = parallel(_nearest, tasks, n_jobs=n_jobs, description="sketching large patients", total=len(pieces))
+    tasks = ((centres[patient], block) for (patient, _), block in zip(pieces, cells, strict=True))
+    results = parallel(_nearest, tasks, n_jobs=n_jobs, description="sketching large patients", total=len(pieces))
     members: dict[int, list[NDArray[np.intp]]] = {patient: [] for patient in centres}
     sums = {patient: np.zeros_like(centre) for patient, centre in centres.items()}
-    for (patient, _), (member, part) in zip(pieces, found, strict=True):
+    for (patient, _), (member, part) in zip(pieces, results, strict=True):
         members[patient].append(member)
         sums[patient] += part
     parts = {}
@@ -241,8 +241,8 @@ def _nearest(task: tuple[NDArray[np.float64], NDArray[np.float64]]) -> tuple[NDA
 def sum_cells(cells: NDArray[np.float64], member: NDArray[np.intp], n_points: int) -> NDArray[np.float64]:
     """Sum of the cells of each point, shape (n_points, d)."""
     start = np.cumsum(np.append(0, np.bincount(member, minlength=n_points)))
-    which = np.argsort(member, kind="stable")  # added up in the order of the cells
-    return np.asarray(sp.csr_array((np.ones(len(cells)), which, start), shape=(n_points, len(cells))) @ cells)
+    order = np.argsort(member, kind="stable")  # added up in the order of the cells
+    return np.asarray(sp.csr_array((np.ones(len(cells)), order, start), shape=(n_points, len(cells))) @ cells)
 
 
 def _cluster(

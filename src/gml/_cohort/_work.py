@@ -1,4 +1,4 @@
-"""How the work of a call is done: settings that travel together from the door to the last solver."""
+"""Settings of the computations of a call, which travel together."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Work:
         rng: int | np.random.Generator | None = 0,
         n_jobs: int | None = None,
     ) -> Self:
-        """The arguments of a public function; `rng` becomes the seed that repeats the call."""
+        """From the arguments of a public function; `rng` becomes a seed, which repeats the call."""
         return cls(resolve_solver(solver), check_n_points(n_points), check_seed(rng), check_n_jobs(n_jobs))
 
     def sequential(self) -> Self:
-        """The same in one worker, as inside of work that runs in parallel already."""
+        """The same in one worker, for use inside of parallel work."""
         return replace(self, n_jobs=1)

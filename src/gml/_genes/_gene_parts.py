@@ -14,10 +14,9 @@ from gml._anndata import (
     Columns,
     check_unique,
     gene_matrix,
-    in_memory,
     multiply,
-    numeric_matrix,
     read_each,
+    read_loadings,
 )
 from gml._measure import features_of, spread_loadings
 from gml._ot import spread_rest
@@ -31,22 +30,22 @@ if TYPE_CHECKING:
     from gml._measure import Measured, ResolvedMetric
     from gml._ot import Parts
 
-LARGEST_REST = 1e-3  # of the distance, that genes may leave open: more than rounding to float32 does
+LARGEST_REST = 1e-3  # of the distance, that genes may leave unexplained: more than rounding to float32 does
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GeneWay:
-    """How the space of the ground cost comes from genes."""
+    """The map from genes to the space of the ground cost."""
 
     n_genes: int
     loadings: NDArray[np.float64] | None
     """Every gene × component, shape (n_vars, k); `None` if components are genes."""
     columns: NDArray[np.intp]
-    """Which genes these are, shape (k,)."""
+    """Positions of the genes that are components, shape (k,)."""
 
     @classmethod
     def find(cls, adata: AnnData, metric: ResolvedMetric) -> Self:
-        """The map from genes to what the metric measures, or an error if there is none."""
+        """Raise if the metric has no such map."""
         features = features_of(adata, metric, Columns())
         check_unique(adata.var_names)
         loadings, columns = None, np.arange(adata.n_vars)
@@ -55,13 +54,12 @@ class GeneWay:
         elif features.rep == GENES:
             return cls(adata.n_vars, None, columns if features.columns is None else features.columns)
         elif features.rep == PCA and PCA_LOADINGS in adata.varm and adata.X is not None:
-            loadings = np.asarray(in_memory(adata.varm[PCA_LOADINGS]), dtype=np.float64)
+            loadings = read_loadings(adata, PCA_LOADINGS)
             loadings = loadings if loadings.shape[1] == len(features.names) else None
         if loadings is None:
             msg = (
-                f"The metric measures {features.rep!r} and has no map to genes, so by='gene' is not known; pass "
-                "by='component' or 'cell_type', or take a metric on genes (use_rep='X') or on an `X_pca` whose "
-                "adata.varm['PCs'] belong to adata.X."
+                f"The metric measures {features.rep!r} and has no map to genes; pass by='component' or 'cell_type', or "
+                "a metric on genes (use_rep='X') or on an `X_pca` whose adata.varm['PCs'] belong to adata.X."
             )
             raise ValueError(msg)
         return cls(adata.n_vars, loadings, columns)
@@ -72,12 +70,11 @@ class GeneWay:
             of_genes = np.zeros((2, self.n_genes, 1))
             of_genes[:, self.columns, 0] = parts.components
             return of_genes
-        layer = measured.cohort.features.layer
-        matrix = numeric_matrix(gene_matrix(adata, layer), name="genes")
+        matrix = gene_matrix(adata, measured.cohort.features.layer)
         k = parts.components.shape[1]
         product = _through_cells(measured, np.concatenate(list(parts.moved), axis=1), matrix)
         if not np.isfinite(product).all():
-            msg = "The genes of these cells hold NaN or infinite values, so their parts are not known; mend them."
+            msg = "The genes of these cells hold NaN or infinite values, so their parts are not known."
             raise ValueError(msg)
         of_genes, missing = np.empty((2, self.n_genes, k)), np.empty((2, k))
         for number in range(2):
@@ -88,18 +85,18 @@ class GeneWay:
 
 
 def check_rest(rest: float, whole: float, *, instead: str) -> None:
-    """Whether parts of genes add up, but for a rest that rounding leaves."""
+    """Raise unless the parts of genes add up to the whole, but for rounding."""
     if rest > LARGEST_REST * whole:
         msg = (
-            f"The genes leave {rest / whole:.2g} of the distance open: adata.X (or the layer) times the loadings of "
-            "the genes does not give the features that were measured. Were genes dropped or changed since the PCA or "
-            f"since the metric was learned? Learn it again, or pass {instead}."
+            f"The genes leave {rest / whole:.2g} of the distance open: adata.X (or the layer) times their loadings "
+            "does not give the features. Were genes dropped or changed since the PCA, or since the metric was learned? "
+            f"Learn it again, or pass {instead}."
         )
         raise ValueError(msg)
 
 
 def _through_cells(measured: Measured, moved: NDArray[np.float64], genes: Any) -> NDArray[np.float64]:
-    """Values of points (n, m), spread over their cells, times the genes of these cells, shape (m, n_genes)."""
+    """Values of points (n, m), distributed over their cells, times the genes of these cells, shape (m, n_genes)."""
     points, cohort = measured.points, measured.cohort
     shares = np.ones(len(points.rows)) if points.shares is None else points.shares
     shares = shares / np.bincount(points.point_of_row, shares)[points.point_of_row]

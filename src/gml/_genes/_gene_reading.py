@@ -1,4 +1,4 @@
-"""Genes beside what was learned: through the map from genes, or by their correlation over cells."""
+"""Genes in relation to a metric: through the map from genes, or by their correlation over cells."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gml._anndata import gene_matrix, gene_positions, multiply, numeric_matrix, walk_together
+from gml._anndata import gene_matrix, gene_positions, is_sparse, multiply, walk_together
 from gml._metric import Correlations, Parts
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def read_parts(
 ) -> tuple[Parts, NDArray[np.intp]]:
     """Genes of the metric, sorted by name, and their positions in `adata`; `axes` are maps of features, shape (a, d).
 
-    `in_memory` keeps the genes of all points, which serves many readings; otherwise every one reads all cells.
+    `in_memory` keeps the genes of all points for many readings; otherwise each reading reads all cells.
     """
     position = gene_positions(adata, gene_map.names, gene_symbols)
     order = np.argsort(gene_map.names, kind="stable")
     order = order[position[order] >= 0]
     columns = position[order]
-    genes, averaging = numeric_matrix(gene_matrix(adata, layer), name="genes"), points.averaging(adata.n_obs)
+    genes, averaging = gene_matrix(adata, layer), points.averaging(adata.n_obs)
     add_up = partial(_add_up, averaging=averaging, genes=genes, columns=columns)
     if in_memory:
         add_up = partial(np.matmul, np.ascontiguousarray(multiply(averaging, genes, columns).T))
@@ -46,26 +46,26 @@ def read_parts(
 def read_correlations(
     adata: AnnData, cohort: Cohort, points: Points, *, axes: NDArray[np.float64]
 ) -> tuple[Correlations, NDArray[np.intp]]:
-    """All genes, sorted by name, and their positions; in one pass over the cells, every patient counting the same."""
-    genes = numeric_matrix(gene_matrix(adata, cohort.features.layer), name="genes")
+    """All genes, sorted by name, and their positions; in one pass over the cells, patients weighted equally."""
+    genes = gene_matrix(adata, cohort.features.layer)
     share = np.asarray(cohort.averaging(adata.n_obs).sum(axis=0)).ravel() / len(cohort)
     centre = axes @ points.means().mean(axis=0)
     n_axes, n_genes = len(axes), genes.shape[1]
     of_axes, means = np.zeros((n_axes, n_axes)), np.zeros(n_axes)
     with_genes, sums, squares = np.zeros((n_axes, n_genes)), np.zeros(n_genes), np.zeros(n_genes)
     first = 0
-    for some_genes, some in walk_together(genes, cohort.features.matrix):
-        y = np.asarray(cohort.features.project(some, axes), dtype=np.float64) - centre
+    for gene_block, feature_block in walk_together(genes, cohort.features.matrix):
+        y = cohort.features.project(feature_block, axes).astype(np.float64) - centre
         weights = share[first : first + len(y)]
         first += len(y)
-        weighted, block = weights[:, None] * y, some_genes.astype(np.float64)
+        weighted, block = weights[:, None] * y, gene_block.astype(np.float64)
         of_axes += weighted.T @ y
         means += weighted.sum(axis=0)
         with_genes += (block.T @ weighted).T
         sums += block.T @ weights
-        squares += _squared(block).T @ weights
+        squares += (block.power(2) if is_sparse(block) else block**2).T @ weights
     variance = squares - sums**2
-    varies = variance > np.finfo(np.float32).eps ** 2 * squares  # what is left of a constant is rounding
+    varies = variance > np.finfo(np.float32).eps ** 2 * squares  # the variance of a constant is rounding
     covariance = (with_genes - np.outer(means, sums)) / np.sqrt(np.where(varies, variance, np.inf))
     order = np.argsort(adata.var_names.to_numpy(dtype=str), kind="stable")
     return Correlations(covariance.T[order], of_axes - np.outer(means, means)), order
@@ -75,7 +75,3 @@ def _add_up(
     moved: NDArray[np.float64], *, averaging: Any, genes: Any, columns: NDArray[np.intp]
 ) -> NDArray[np.float64]:
     return multiply((averaging.T @ moved).T, genes, columns).T
-
-
-def _squared(block: Any) -> Any:
-    return block.power(2) if hasattr(block, "power") else block**2

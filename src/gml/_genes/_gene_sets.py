@@ -22,9 +22,8 @@ def read_sets(gene_sets: object) -> pd.DataFrame:
     elif isinstance(gene_sets, str | PathLike):
         net = _from_lists(_read_gmt(Path(gene_sets)))
     else:
-        msg = (
-            f"`gene_sets` must be the path of a GMT file, a dictionary or a DataFrame, got {type(gene_sets).__name__}."
-        )
+        kind = type(gene_sets).__name__
+        msg = f"`gene_sets` must be the path of a GMT file, a dictionary or a DataFrame, got {kind}."
         raise TypeError(msg)
     net = net[net[WEIGHT] != 0].drop_duplicates()
     repeated = net.duplicated([SOURCE, TARGET])
@@ -65,9 +64,7 @@ def _from_lists(sets: Mapping[Any, Iterable[Any]]) -> pd.DataFrame:
 def _read_gmt(path: Path) -> dict[str, list[str]]:
     """One set per line: its name, a description, its genes, with tabs in between."""
     if not path.is_file():
-        msg = (
-            f"There is no file {str(path)!r}. `gene_sets` takes the path of a GMT file; no library is fetched by name."
-        )
+        msg = f"There is no file {str(path)!r}. `gene_sets` takes a GMT file; no library is fetched by name."
         raise ValueError(msg)
     sets: dict[str, list[str]] = {}
     try:

@@ -28,7 +28,7 @@ N_POINTS = 64  # for exact plans, where the metric was learned with a solver tha
 
 
 def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | None) -> tuple[Measured, Work]:
-    """The patients that have a disease, as in learning, for exact transport, and how it was done."""
+    """The patients that have a disease, as in learning, with the settings of learning, but exact transport."""
     learned = {} if metric.learned is None else metric.learned.params
     solver, n_points = Exact(), learned["n_points"]
     if learned["solver"] == solver_name(solver):
@@ -44,12 +44,12 @@ def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | N
 
 
 def target_of(params: Mapping[str, Any]) -> Target:
-    """What the disease was taken for in learning."""
+    """The target of learning."""
     return "ordered" if params["learned_settings"].get("target") == "ordered" else "classes"
 
 
 def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator) -> Displacements:
-    """Plans that know nothing of diseases."""
+    """Displacements along plans that do not depend on diseases."""
     pairs = unlabelled_pairs(measured.cohort.design, MAX_PAIRS, rng)
     return Displacements.solve(measured.points, work=work, pairs=pairs)
 
@@ -57,7 +57,7 @@ def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator
 def resampling_of(
     metric: GroundMetric, measured: Measured, *, displacements: Displacements, reading: Reading
 ) -> Resampling:
-    """How the metric is learned again; its own map and points come after the axes of the displacements."""
+    """Settings to learn the metric again; its own map and points come after the axes of the displacements."""
     params, points, design = metric.params, measured.points, measured.cohort.design
     patients = np.arange(len(design))
     settings, n_components = None, None

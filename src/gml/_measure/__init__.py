@@ -1,4 +1,4 @@
-"""Patients under a metric, and what is made of their distances."""
+"""Patients under a metric, and results computed from their distances."""
 
 from ._features import features_of
 from ._groups import measure_groups, read_groups
@@ -6,9 +6,9 @@ from ._mds import classical_mds
 from ._measure import Measured, distances_between, distances_within, measure, measure_both, measure_cells, read_cohort
 from ._metric import Metric, ResolvedMetric, resolve_metric
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
-from ._pairs import compare_two
+from ._pairs import Compared, compare_two
 from ._params import arguments_of, params_of, splits_of
-from ._patients import check_distances_fit, patients_from, record_call, store_distances
+from ._patients import check_distances_fit, describe_patients, store_distances
 from ._store import check_key_is_free, embed_cells, spread_loadings, store_metric
 from ._study import check_splits_fit, read_splits, read_study
 from ._tuning import GRID, Search, check_components, read_grid
@@ -20,6 +20,7 @@ from ._validation import validate
 __all__ = [
     "ALL_CELLS",
     "GRID",
+    "Compared",
     "Measured",
     "Metric",
     "ResolvedMetric",
@@ -35,6 +36,7 @@ __all__ = [
     "check_splits_fit",
     "classical_mds",
     "compare_two",
+    "describe_patients",
     "distances_between",
     "distances_within",
     "embed_cells",
@@ -45,7 +47,6 @@ __all__ = [
     "measure_groups",
     "noise_floor",
     "params_of",
-    "patients_from",
     "rank_types",
     "read_cohort",
     "read_grid",
@@ -53,7 +54,6 @@ __all__ = [
     "read_splits",
     "read_study",
     "read_types",
-    "record_call",
     "resolve_metric",
     "sketch_error",
     "splits_of",

@@ -1,16 +1,16 @@
-"""Distances between patients once more for the cells of each group: a cell type, or a cluster.
+"""Distances between patients by the cells of each group alone: a cell type, or a cluster.
 
-The metric stays the same and the cells are read where they lie; patients are sketched anew on the cells of the group.
+The metric is the same; patients are sketched again on the cells of the group.
 """
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, check_no_sketch
 from gml._cohort import groups_of_cells
@@ -20,8 +20,6 @@ from ._measure import distances_between, distances_within, measure
 from ._noise import is_coarse, noise_floor, size_noise, sketch_error, warn_of_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -37,7 +35,7 @@ SKETCHED = "its points have no cell types, which `cell_type_key` needs"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Groups:
-    """Groups of cells, and where what is measured of them goes."""
+    """Groups of cells, and the keys of their results."""
 
     column: str
     """Column of ``obs`` that names them."""
@@ -46,12 +44,12 @@ class Groups:
     of_cell: NDArray[np.intp]
     """Group of each cell as a position in `names`, shape (n,); -1 for none."""
     of_reference: NDArray[np.intp]
-    """The same of the cells of a reference; -1 also for groups that only the reference has. Empty without one."""
+    """The same for the cells of a reference; -1 also for groups that only the reference has. Empty without one."""
     keys: tuple[str, ...]
-    """What takes the place of `key_added` for each group."""
+    """`key_added` of each group."""
 
     def check(self, patients: AnnData, cohort: Cohort) -> None:
-        """Whether nothing lies where the groups go, and some group has patients to be compared."""
+        """Raise if a result would be overwritten, or no group has two patients to compare."""
         n_patients = np.zeros(len(self.names), dtype=np.intp)
         for rows in cohort.rows:
             present = np.unique(self.of_cell[rows])
@@ -59,16 +57,13 @@ class Groups:
         if not len(self.of_reference) and n_patients.max() < min(2, len(cohort)):
             msg = (
                 f"Every group of adata.obs[{self.column!r}] has cells of one patient only, e.g. "
-                f"{str(self.names[0])!r}, so there is nothing to compare; pass a column of cell types as "
-                "`cell_type_key`."
+                f"{str(self.names[0])!r}; pass a column of cell types as `cell_type_key`."
             )
             raise ValueError(msg)
         for name, key in zip(self.names, self.keys, strict=True):
             if key in patients.uns:
-                msg = (
-                    f"The group {str(name)!r} of adata.obs[{self.column!r}] would be stored in uns[{key!r}], which is "
-                    "there already; rename it, or pass another `key_added`."
-                )
+                slot = f"adata.obs[{self.column!r}] would be stored in uns[{key!r}]"
+                msg = f"The group {str(name)!r} of {slot}, which exists; rename it, or pass another `key_added`."
                 raise ValueError(msg)
 
 
@@ -80,26 +75,23 @@ def read_groups(adata: AnnData, reference: AnnData | None, cell_type_key: str, *
     for name in names.tolist():
         key = f"{key_added}_{name.replace('/', '_')}"
         if key in keys:
-            msg = (
-                f"The groups {keys[key]!r} and {name!r} of adata.obs[{cell_type_key!r}] would both be stored under "
-                f"{key!r} ('/' becomes '_', as h5ad and zarr nest keys at '/'); rename one of them."
-            )
+            slot = f"adata.obs[{cell_type_key!r}] would both be stored under {key!r} ('/' becomes '_')"
+            msg = f"The groups {keys[key]!r} and {name!r} of {slot}; rename one of them."
             raise ValueError(msg)
         keys[key] = name
     of_reference = np.empty(0, dtype=np.intp)
     if reference is not None:
         check_no_sketch(reference, why=SKETCHED)
-        other_codes, other_names = groups_of_cells(reference, cell_type_key)
-        position = {name: number for number, name in enumerate(names.tolist())}
-        places = np.array([position.get(name, -1) for name in other_names.tolist()] + [-1], dtype=np.intp)
-        if (places < 0).all():
+        reference_codes, reference_names = groups_of_cells(reference, cell_type_key)
+        positions = pd.Index(names).get_indexer(pd.Index(reference_names))
+        if (positions < 0).all():
             msg = (
                 f"No group of adata.obs[{cell_type_key!r}] is in reference.obs[{cell_type_key!r}]: "
-                f"{str(names[0])!r}, … and {str(other_names[0])!r}, …; name them alike."
+                f"{str(names[0])!r}, … and {str(reference_names[0])!r}, …; name them alike."
             )
             raise ValueError(msg)
-        of_reference = places[other_codes]
-        if missing := sorted(set(names.tolist()) - set(other_names.tolist())):
+        of_reference = np.append(positions, -1)[reference_codes]  # a code of -1 takes the last
+        if missing := sorted(set(names.tolist()) - set(reference_names.tolist())):
             logger.info("no cells of the reference are in %s", ", ".join(map(repr, missing)))
     return Groups(cell_type_key, names, codes, of_reference, tuple(keys))
 
@@ -110,13 +102,13 @@ def measure_groups(
     reference: Measured | None,
     *,
     groups: Groups,
-    params: Mapping[str, Any],
+    key_added: str,
     ground: Ground,
     work: Work,
 ) -> None:
-    """Store the distances of every group, and warn of those whose distances mean little."""
+    """Store the distances of every group, and warn of those that are dominated by noise or a coarse sketch."""
     noisy, coarse, p = [], [], len(patients)
-    solve = partial(distances_within, ground=ground, work=work)
+    params = patients.uns[Keys(key_added).run]["params"]
     for number, (name, key) in enumerate(zip(groups.names.tolist(), groups.keys, strict=True)):
         keys = Keys(key)
         part = measure(query.cohort.within(groups.of_cell == number), query.metric, work)
@@ -128,26 +120,28 @@ def measure_groups(
         run[NOISE_FLOOR] = _spread(floor, rows, p)
         run["patients"] = query.cohort.patients
         if reference is None:
-            within = solve(part).distances
-            if size_noise(within, floor, part.cohort) is not None:
-                noisy.append(name)
-            if is_coarse(within, error):
-                coarse.append(name)
-            distances = np.full((p, p), np.nan)
-            distances[np.ix_(rows, rows)] = within
-            patients.obsp[keys.distances] = distances
+            within = distances_within(part, ground=ground, work=work).distances
+            noisy += [name] * (size_noise(within, floor, part.cohort) is not None)
+            coarse += [name] * is_coarse(within, error)
+            patients.obsp[keys.distances] = _spread(_spread(within, rows, p).T, rows, p)
             patients.obsm[keys.mds] = _spread(classical_mds(within ** (1 / ground.power)), rows, p)
         else:
-            known = reference.cohort.within(groups.of_reference == number)
-            distances = np.full((p, len(reference.cohort)), np.nan)
-            if len(known):
-                columns = np.searchsorted(reference.cohort.patients, known.patients)
-                between = distances_between(part, measure(known, query.metric, work), ground=ground, work=work)
-                distances[np.ix_(rows, columns)] = between.distances
-            patients.obsm[keys.distances] = distances
+            cells = groups.of_reference == number
+            patients.obsm[keys.distances] = _spread(_between(part, reference, cells, ground=ground, work=work), rows, p)
             run["reference"] = reference.cohort.patients
         patients.uns[keys.run] = run
     warn_of_groups(groups.column, noisy, coarse, n_groups=len(groups.names), n_points=work.n_points)
+
+
+def _between(
+    part: Measured, reference: Measured, cells: NDArray[np.bool_], *, ground: Ground, work: Work
+) -> NDArray[np.float64]:
+    """Distances to all reference patients by some of their cells, shape (p, p_reference); NaN without such cells."""
+    cohort, n = reference.cohort.within(cells), len(reference.cohort)
+    if not len(cohort):
+        return np.full((len(part.cohort), n), np.nan)
+    solved = distances_between(part, measure(cohort, part.metric, work), ground=ground, work=work)
+    return _spread(solved.distances.T, np.searchsorted(reference.cohort.patients, cohort.patients), n).T
 
 
 def _spread(values: NDArray[Any], rows: NDArray[np.intp], n: int, *, missing: float = np.nan) -> NDArray[Any]:

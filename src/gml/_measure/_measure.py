@@ -57,10 +57,7 @@ def measure(cohort: Cohort, metric: ResolvedMetric, work: Work, *, source: Measu
 
 
 def read_cohort(adata: AnnData, columns: Columns, features: Features, *, work: Work, finite: bool = True) -> Cohort:
-    """The patients of an AnnData, with the cell types that the solver reads: the only door to a cohort.
-
-    With ``finite=False`` the features of the patients that are taken are still to be checked.
-    """
+    """The patients of an AnnData, with the cell types that the solver reads; see :meth:`Cohort.from_anndata`."""
     columns = replace(columns, cell_type=engine_of(work.solver).type_column(work.solver))
     return Cohort.from_anndata(adata, features, columns, finite=finite)
 
@@ -68,10 +65,10 @@ def read_cohort(adata: AnnData, columns: Columns, features: Features, *, work: W
 def measure_cells(
     adata: AnnData, metric: ResolvedMetric, columns: Columns, *, work: Work, design: bool = False
 ) -> Measured:
-    """The patients of one AnnData, with the donors and batches of the metric if their `design` is asked for."""
+    """The patients of one AnnData, with `design` also the donors and batches that the metric was learned with."""
     features = features_of(adata, metric, columns)
-    own = metric.columns(adata, columns, design=design)
-    return measure(read_cohort(adata, own, features, work=work), metric, work)
+    columns = metric.columns(adata, columns, design=design)
+    return measure(read_cohort(adata, columns, features, work=work), metric, work)
 
 
 def measure_both(
@@ -85,26 +82,25 @@ def measure_both(
     design: bool = False,
     gene_symbols: str | None = None,
 ) -> tuple[Measured, Measured | None]:
-    """Patients of `query`, and those of `reference` if there is one, in one space.
+    """Patients of `query`, and of `reference` if there is one, in one space.
 
-    The diseases of `query` are read only if they are to be `labelled`, those of `reference` always; with `design` also
-    the donors and batches that the metric was learned with, of the latter if it is there. `gene_symbols` is for the
-    genes of `query`.
+    Diseases of `query` are read only if it is `labelled`; with `design` also the donors and batches that the metric was
+    learned with, of `reference` if there is one. `gene_symbols` is for the genes of `query`.
     """
     alone = reference is None
     if alone and metric.learned is None:
         check_no_symbols(gene_symbols, why=f"the metric {metric.name!r} takes all genes as they are")
     features = features_of(query, metric, columns, gene_symbols=gene_symbols, alone=alone)
-    known = None
+    source = None
     if reference is not None:
         of_reference = features_of(reference, metric, columns, alone=False)
         if metric.learned is None:
             features = matched_features(features, query, of_reference, gene_symbols=gene_symbols)
-        own = metric.columns(reference, columns, design=design)
-        known = measure(read_cohort(reference, own, of_reference, work=work), metric, work)
-    own = metric.columns(query, columns, design=design and alone)
-    own = own if labelled else own.unlabelled()
-    return measure(read_cohort(query, own, features, work=work), metric, work, source=known), known
+        cohort = read_cohort(reference, metric.columns(reference, columns, design=design), of_reference, work=work)
+        source = measure(cohort, metric, work)
+    columns = metric.columns(query, columns, design=design and alone)
+    cohort = read_cohort(query, columns if labelled else columns.unlabelled(), features, work=work)
+    return measure(cohort, metric, work, source=source), source
 
 
 def distances_within(measured: Measured, *, ground: Ground, work: Work) -> Distances:

@@ -1,4 +1,4 @@
-"""What a `metric=` argument stands for."""
+"""The `metric=` argument of public functions, resolved."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from gml._ot import Clouds, Ground
 from gml.methods import Fixed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ Metric: TypeAlias = str | GroundMetric | Fixed | None
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ResolvedMetric:
-    """A learned metric with the place where it is stored, or one that is not learned; the Euclidean one by default."""
+    """A learned metric and the AnnData that stores it, or a fixed one; the Euclidean metric by default."""
 
     name: str = "euclidean"
     """Key in ``uns``, ``"GroundMetric"`` for an object, or the name of a fixed metric."""
@@ -35,11 +37,11 @@ class ResolvedMetric:
     fixed: Fixed | None = None
     """The fixed metric; `None` for a learned one and for the Euclidean one by default."""
     scale: NDArray[np.float64] | None = None
-    """Map of a fixed metric that is estimated from points, shape (k, d), once that is done."""
+    """Map of a fixed metric that is estimated from points, shape (k, d), once it is estimated."""
 
     @property
     def kind(self) -> str:
-        """How `metric=` was given: as a ``"key"``, an ``"object"``, or ``"fixed"``."""
+        """Form of the argument: ``"key"``, ``"object"`` or ``"fixed"``."""
         if self.learned is None:
             return "fixed"
         return "object" if self.holder is None else "key"
@@ -55,10 +57,10 @@ class ResolvedMetric:
         return Ground(power=self.power if power is None else power, metric=metric)
 
     def columns(self, adata: AnnData, columns: Columns, *, design: bool = False) -> Columns:
-        """Columns of `adata`: those that the metric was learned with where only the default is asked for.
+        """Columns of `adata`: those that the metric was learned with in place of defaults, where they exist.
 
-        The disease is `None` if it is absent under its default name; under another name it must be there. With `design`
-        also the columns of donors and batches that the metric was learned with, where they are there.
+        A disease that is absent under its default name is `None`. With `design` also the columns of donors and batches
+        that the metric was learned with, where they exist.
         """
         params = {} if self.learned is None else self.learned.params
         patient, disease = columns.patient, columns.disease
@@ -101,33 +103,31 @@ class ResolvedMetric:
         return x if self.learned is None else self.learned.transform(x)
 
 
-def resolve_metric(metric: Metric, *, holders: tuple[AnnData, ...], estimated: bool = False) -> ResolvedMetric:
-    """Understand a `metric=` argument; a key is looked up in `holders`, one after the other.
+def resolve_metric(metric: Metric, *, holders: Sequence[AnnData], estimated: bool = False) -> ResolvedMetric:
+    """Resolve a `metric=` argument; a key is looked up in each of the `holders` in turn.
 
-    Metrics that are to be `estimated` from the points of all patients are refused where these are not read.
+    Metrics that are estimated from the points of all patients are allowed only where all are read (`estimated`).
     """
     if metric is None:
         return ResolvedMetric()
     if isinstance(metric, Fixed):
         if metric.estimated and not estimated:
             msg = (
-                f"The metric {metric.name!r} is estimated from all patients, as gml.tl.patient_distances and "
-                "gml.tl.predict do, but not here; take another one, or scale the features and pass metric=None."
+                f"The metric {metric.name!r} is estimated from all patients, which only gml.tl.patient_distances and "
+                "gml.tl.predict do; take another one, or scale the features and pass metric=None."
             )
             raise ValueError(msg)
         return ResolvedMetric(metric.name, fixed=metric)
     if isinstance(metric, GroundMetric):
         return ResolvedMetric("GroundMetric", metric)
     if not isinstance(metric, str):
-        msg = (
-            "`metric` must be a key of adata.uns, a GroundMetric, a gml.methods.Fixed or None for the Euclidean "
-            f"metric, got {metric!r}."
-        )
+        expected = "a key of adata.uns, a GroundMetric, a gml.methods.Fixed or None for the Euclidean metric"
+        msg = f"`metric` must be {expected}, got {metric!r}."
         raise TypeError(msg)
     holder = next((adata for adata in holders if metric in adata.uns), holders[0])
     try:
         return ResolvedMetric(metric, read_metric(holder, metric), holder)
     except KeyError as error:
-        said = error.args[0] if holder is holders[-1] else error.args[0].replace("adata.uns", "reference.uns")
-        msg = f"{said} For distances without a learned metric pass metric=None."
+        problem = error.args[0] if holder is holders[-1] else error.args[0].replace("adata.uns", "reference.uns")
+        msg = f"{problem} For distances without a learned metric pass metric=None."
         raise KeyError(msg) from None

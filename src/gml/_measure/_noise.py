@@ -1,4 +1,4 @@
-"""How much of the distances between patients is the noise of few cells."""
+"""The noise of few cells, and of sketches, in the distances between patients."""
 
 from __future__ import annotations
 
@@ -42,11 +42,10 @@ def noise_floor(measured: Measured, *, ground: Ground, work: Work) -> NDArray[np
 
 
 def warn_of_sizes(distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort) -> None:
-    """Warn if numbers of cells, not diseases, say how far patients are apart."""
-    correlations = size_noise(distances, floor, cohort)
+    """Warn if numbers of cells explain the distances better than diseases."""
+    correlations, sizes = size_noise(distances, floor, cohort), cohort.sizes
     if correlations is not None:
         by_noise, by_disease = correlations
-        sizes = cohort.sizes
         warn(
             f"Distances between patients follow the noise of few cells (rank correlation {by_noise:.2f} with "
             f"numbers of cells or `noise_floor`) more than the disease ({by_disease:.2f}); patients have {sizes.min()} "
@@ -59,10 +58,10 @@ def size_noise(
 ) -> tuple[float, float] | None:
     """Rank correlations of distances with noise and with disease; `None` unless noise explains them, and better."""
     sizes = cohort.sizes
-    known = np.flatnonzero(np.isfinite(floor))
-    if len(known) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
+    patients = np.flatnonzero(np.isfinite(floor))
+    if len(patients) < FEWEST_PATIENTS or sizes.max() < 2 * sizes.min():
         return None
-    first, second = known[all_pairs(len(known))].T
+    first, second = patients[all_pairs(len(patients))].T
     apart = distances[first, second]
     by_size = _correlation(1 / sizes[first] + 1 / sizes[second], apart)
     by_noise = max(by_size, _correlation(floor[first] + floor[second], apart))
@@ -75,19 +74,19 @@ def size_noise(
 
 
 def sketch_error(measured: Measured, *, ground: Ground) -> float:
-    """Mean ground cost from cells to the points that stand for them, over some cells of each patient.
+    """Mean ground cost from cells to their points, over some cells of each patient.
 
-    Replacing a patient by their points changes a distance by no more (for q = 1). NaN for metrics that are neither
-    learned nor Euclidean, for Gaussians and cell types, and for cells that were replaced by a sketch before.
+    It bounds the change of a distance by the sketch (for q = 1). NaN for metrics that are neither learned nor
+    Euclidean, for Gaussians and centroids, and for an AnnData that is a sketch already.
     """
     points, cohort = measured.points, measured.cohort
-    is_sketch = points.covariances is None and points.kinds is None
-    if ground.metric != "euclidean" or cohort.weights is not None or not is_sketch:
+    are_points = points.covariances is None and points.kinds is None
+    if ground.metric != "euclidean" or cohort.weights is not None or not are_points:
         return float("nan")
     samples = [np.unique(np.linspace(0, size - 1, SAMPLED_CELLS).astype(np.intp)) for size in cohort.sizes]
     first = np.cumsum([0, *cohort.sizes[:-1]])
     costs = np.empty(len(cohort))
-    sampled = replace(cohort, rows=tuple(rows[which] for rows, which in zip(cohort.rows, samples, strict=True)))
+    sampled = replace(cohort, rows=tuple(rows[sample] for rows, sample in zip(cohort.rows, samples, strict=True)))
     for patient, cells in sampled.each():
         centres = measured.clouds.z[points.point_of_row[first[patient] + samples[patient]]]
         costs[patient] = (np.linalg.norm(measured.metric.embed(cells) - centres, axis=1) ** ground.power).mean()
@@ -95,35 +94,35 @@ def sketch_error(measured: Measured, *, ground: Ground) -> float:
 
 
 def warn_of_sketch(distances: NDArray[np.float64], error: float, *, n_points: int | None) -> None:
-    """Warn if cells are much further from the points that stand for them than patients are from each other."""
+    """Warn if cells are much further from their points than patients are from each other."""
     if is_coarse(distances, error):
         warn(
-            f"With n_points={n_points} cells lie {error:.3g} from the points that stand for them on average, and "
-            f"patients {_typical(distances):.3g} from each other (median): what makes patients differ may be lost. "
-            "Take more points, or every cell with n_points=None."
+            f"With n_points={n_points} cells lie {error:.3g} from their points on average, and patients "
+            f"{_median(distances):.3g} from each other (median): differences between patients may be lost. Take more "
+            "points, or every cell with n_points=None."
         )
 
 
 def is_coarse(distances: NDArray[np.float64], error: float) -> bool:
     """Whether the error of a sketch is large beside the distances between patients."""
-    return error > LARGE_ERROR * _typical(distances) > 0
+    return error > LARGE_ERROR * _median(distances) > 0
 
 
 def warn_of_groups(
     column: str, noisy: Sequence[str], coarse: Sequence[str], *, n_groups: int, n_points: int | None
 ) -> None:
-    """The same warnings for groups of cells, each once, with the names of the groups."""
+    """Both warnings for groups of cells, each once, with the names of the groups."""
+    groups = f"of {n_groups} groups of adata.obs[{column!r}]"
     if noisy:
         warn(
-            f"In {len(noisy)} of {n_groups} groups of adata.obs[{column!r}], {_listed(noisy)}, distances between "
-            "patients follow the noise of few cells more than the disease: compare them with the `noise_floor` of the "
-            "group, and leave out patients that have few of these cells."
+            f"In {len(noisy)} {groups}, {_listed(noisy)}, distances between patients follow the noise of few cells "
+            "more than the disease: compare them with the `noise_floor` of the group, and leave out patients that have "
+            "few of these cells."
         )
     if coarse:
         warn(
-            f"With n_points={n_points}, cells of {len(coarse)} of {n_groups} groups of adata.obs[{column!r}], "
-            f"{_listed(coarse)}, lie far from the points that stand for them: what makes patients differ may be lost. "
-            "Take more points, or every cell with n_points=None."
+            f"With n_points={n_points}, cells of {len(coarse)} {groups}, {_listed(coarse)}, lie far from their points: "
+            "differences between patients may be lost. Take more points, or every cell with n_points=None."
         )
 
 
@@ -132,13 +131,13 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
 
 
-def _typical(distances: NDArray[np.float64]) -> float:
-    """Median distance between two patients; 0 if there is but one."""
+def _median(distances: NDArray[np.float64]) -> float:
+    """Median distance between two patients; 0 if there is one patient."""
     return float(np.median(distances[np.triu_indices(len(distances), 1)])) if len(distances) > 1 else 0.0
 
 
 def _correlation(x: NDArray[np.generic], y: NDArray[np.float64]) -> float:
-    """Rank correlation; 0 if one of both is constant."""
+    """Rank correlation; 0 if either is constant."""
     if len(y) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return 0.0
     return float(spearmanr(np.asarray(x, dtype=np.float64), y)[0])

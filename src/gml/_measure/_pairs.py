@@ -1,4 +1,4 @@
-"""Two patients, or two groups of patients, as pairs to be transported; the others are not read."""
+"""Two patients, or two groups of patients, as pairs to be transported; other patients are not read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NAMED = 5  # names that an error lists
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """The patients that are asked for, measured, and their pairs."""
+    """The selected patients, measured, and their pairs."""
 
     measured: Measured
     pairs: Oriented
@@ -63,7 +63,7 @@ def compare_two(
     groupby: str | None = None,
     excess: bool = False,
 ) -> Compared:
-    """Measure two patients, or the patients of two groups, and say what each of their pairs counts."""
+    """Measure two patients, or the patients of two groups, and weight their pairs."""
     columns = replace(metric.columns(adata, Columns(patient=patient_key)), disease=groupby)
     features = features_of(adata, metric, columns)
     if groupby is not None:
@@ -81,48 +81,44 @@ def compare_two(
 def _chosen(
     cohort: Cohort, names: tuple[str, str], *, patient_key: str, groupby: str | None
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """The patients that the names mean, and the positions among these of each name's patients."""
+    """Positions of the named patients, and the positions among these of the patients of each name."""
     if groupby is None:
         hint = "To compare groups of patients, pass their column as `groupby`."
-        codes = np.array([_find(name, cohort.patients, where=patient_key, hint=hint) for name in names])
+        codes = np.array([_find(name, cohort.patients, column=patient_key, hint=hint) for name in names])
         if codes[0] == codes[1]:
             msg = f"`p` and `q` are both {names[0]!r}; the distance of a patient to itself is 0. Pass two patients."
             raise ValueError(msg)
         rank = np.argsort(codes)  # of two, which is also the order
         return np.sort(codes), rank[:1], rank[1:]
-    groups = [cohort.labels == _find(name, cohort.classes, where=groupby) for name in names]
+    groups = [cohort.labels == _find(name, cohort.classes, column=groupby) for name in names]
     chosen = np.flatnonzero(groups[0] | groups[1])
     p, q = (np.flatnonzero(group[chosen]) for group in groups)
     return chosen, p, q
 
 
-def _find(name: str, known: NDArray[np.str_], *, where: str, hint: str = "") -> int:
+def _find(name: str, column_names: NDArray[np.str_], *, column: str, hint: str = "") -> int:
     """Position of a name among those of a column, or an error that lists some."""
-    position = np.flatnonzero(known == name)
-    if position.size:
-        return int(position[0])
-    names = known.tolist()
+    names: list[str] = column_names.tolist()
+    if name in names:
+        return names.index(name)
     close = get_close_matches(name, names, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
+    suggestion = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(map(repr, names[:NAMED])) + (", …" if len(names) > NAMED else "")
-    msg = f"adata.obs[{where!r}] has no {name!r}.{meant} It holds {len(names)} names: {listed}. {hint}"
+    msg = f"adata.obs[{column!r}] has no {name!r}.{suggestion} It holds {len(names)} names: {listed}. {hint}"
     raise ValueError(msg.strip())
 
 
 def _between(p: NDArray[np.intp], q: NDArray[np.intp]) -> Oriented:
-    """Each of p with each of q, all alike; solved from the smaller number, so that p and q can be swapped."""
+    """Each of p with each of q, equally weighted; solved from the smaller number, so that p and q can be swapped."""
     ordered = pairs_between(p, q)
     forward = (ordered[:, 0] < ordered[:, 1]).astype(float)
     return Oriented(np.sort(ordered, axis=1), np.full(len(ordered), 1 / len(ordered)), forward)
 
 
 def _within(p: NDArray[np.intp], name: str, *, coefficient: float = 1.0) -> Oriented:
-    """Pairs of different patients of a group, all alike, with no direction."""
+    """Pairs of different patients of a group, equally weighted, without direction."""
     if len(p) < 2:
-        msg = (
-            f"The group {name!r} has one patient, so there is no distance between different patients within it; "
-            "it takes two. Pass two different groups with excess=False."
-        )
+        msg = f"The group {name!r} has one patient, and distances within it need two; pass two groups, excess=False."
         raise ValueError(msg)
     pairs = p[all_pairs(len(p))]
     return Oriented(pairs, np.full(len(pairs), coefficient / len(pairs)), np.full(len(pairs), 0.5))

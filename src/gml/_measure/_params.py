@@ -1,4 +1,4 @@
-"""What is stored of a call, so that it can be repeated."""
+"""The stored parameters of a call, with which it can be repeated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def params_of(
     columns: Columns, features: Features, work: Work, *, metric: ResolvedMetric | None = None
 ) -> dict[str, Any]:
-    """Arguments of a call, as ``uns`` holds them; `n_points` is `None` for a solver that reads all cells."""
+    """Arguments of a call as stored in ``uns``; `n_points` is `None` for a solver that reads all cells."""
     params = columns.params(features) | {
         "solver": solver_name(work.solver),
         "solver_settings": asdict(work.solver),

@@ -1,4 +1,4 @@
-"""The patient AnnData: what is known of each patient, and the distances between them."""
+"""The patient AnnData: annotations of each patient, and the distances between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anndata as ad
 import pandas as pd
 
-from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, average, colors_of, get_var, numeric_matrix
+from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, average, colors_of, gene_matrix, get_var
 from gml._base import check_memory
 from gml._cohort import constant_columns, patients_of_cells
 
@@ -35,27 +35,13 @@ def check_distances_fit(query: AnnData, reference: AnnData | None, metric: Resol
     holders = [query] if reference is None else [query, reference]
     sizes = [len(patients_of_cells(cells, metric.columns(cells, columns).patient)[1]) for cells in holders]
     n, m = sizes[0], sizes[-1]
-    check_memory(
-        3 * 8 * n * m,  # the distances, and the numbers of both patients of each
-        what=f"Distances between {n} and {m} patients",
-        advice="Pass `neighbors_only` for those to the nearest patients.",
-    )
+    n_bytes = 3 * 8 * n * m  # the distances, and the numbers of both patients of each
+    advice = "Pass `neighbors_only` for those to the nearest patients."
+    check_memory(n_bytes, what=f"Distances between {n} and {m} patients", advice=advice)
 
 
-def patients_from(adata: AnnData, cohort: Cohort) -> AnnData:
-    """Patients × genes: mean genes, number of cells, and what else is known of each patient."""
-    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
-    obs = obs.assign(**{N_CELLS: cohort.n_cells})
-    x = None
-    if adata.X is not None:
-        x = average(cohort.averaging(adata.n_obs), numeric_matrix(adata.X, name="adata.X"))
-    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
-    patients.uns |= colors_of(adata, obs.columns)
-    return patients
-
-
-def record_call(
-    patients: AnnData,
+def describe_patients(
+    adata: AnnData,
     query: Measured,
     columns: Columns,
     *,
@@ -63,23 +49,36 @@ def record_call(
     ground: Ground,
     work: Work,
     more: Mapping[str, Any],
-) -> None:
-    """Noise floor and sketch error of the patients, and the arguments of the call, of which `more` are not shared."""
+) -> AnnData:
+    """The patients with noise floor, sketch error and the arguments of the call; `more` are those of one function."""
     metric, features = query.metric, query.cohort.features
+    patients = _patients_of(adata, query.cohort)
     patients.obs[NOISE_FLOOR] = noise_floor(query, ground=ground, work=work)
     learned = {} if metric.learned is None else metric.learned.params
-    params = params_of(columns, features, work, metric=metric) | {"metric_params": learned, "power": ground.power}
-    params |= dict(more) | ({} if features.match is None else features.match.params)
+    params = params_of(metric.columns(adata, columns), features, work, metric=metric)
+    params |= {"metric_params": learned, "power": ground.power, **more}
+    params |= {} if features.match is None else features.match.params
     run = {"params": params, "sketch_error": sketch_error(query, ground=ground)}
     if metric.learned is not None:
         run["loss"] = metric.learned.loss
     patients.uns[Keys(key_added).run] = run
+    return patients
+
+
+def _patients_of(adata: AnnData, cohort: Cohort) -> AnnData:
+    """Patients × genes: means of genes, numbers of cells, and columns that are constant within patients."""
+    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
+    obs = obs.assign(**{N_CELLS: cohort.n_cells})
+    x = None if adata.X is None else average(cohort.averaging(adata.n_obs), gene_matrix(adata, None))
+    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
+    patients.uns |= colors_of(adata, obs.columns)
+    return patients
 
 
 def store_distances(
     patients: AnnData, query: Measured, reference: Measured | None, *, key_added: str, ground: Ground, work: Work
 ) -> None:
-    """Solve and store all distances, and how an iterative solver ended; warns of those that mean little."""
+    """Compute and store all distances, and the convergence of an iterative solver; warn if noise dominates them."""
     keys = Keys(key_added)
     run = patients.uns[keys.run]
     if reference is None:

@@ -1,4 +1,4 @@
-"""Features that have seen no test patient: PCA, and modalities side by side."""
+"""Features computed on training patients alone: PCA, and the scales of modalities."""
 
 from __future__ import annotations
 
@@ -32,12 +32,10 @@ N_COMPS = 50
 
 
 def check_genes(cohort: Cohort) -> None:
-    """Whether there are genes to compute PCs from."""
+    """Raise unless there are genes of cells to compute PCs from."""
     features = cohort.features
     if features.rep != GENES:
-        msg = (
-            f"recompute='pca' starts from genes and cannot be used with use_rep={features.rep!r}; leave `use_rep` out."
-        )
+        msg = f"recompute='pca' starts from genes, not from use_rep={features.rep!r}; leave `use_rep` out."
         raise ValueError(msg)
     if features.matrix.shape[1] < 2:
         msg = "recompute='pca' needs at least two genes in adata.X or in the layer."
@@ -48,14 +46,13 @@ def check_genes(cohort: Cohort) -> None:
 
 
 def recompute_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
-    """The cohort on principal components of the cells of some patients.
+    """The cohort on principal components of the cells of the training patients.
 
     With marked highly variable genes, or more than 2,000 genes, as many highly variable ones (or 2,000) are selected
-    anew on the same cells. There are as many components as ``X_pca`` has, or 50.
+    on the same cells. There are as many components as ``X_pca`` has, or 50.
     """
-    genes = cohort.features.matrix  # all genes, whatever is marked
-    rows = np.sort(np.concatenate([cohort.rows[patient] for patient in train]))
-    cells = ad.AnnData(read_rows(genes, rows))
+    genes = cohort.features.matrix  # all genes, whether marked or not
+    cells = ad.AnnData(read_rows(genes, _rows_of(cohort, train)))
     n_genes = genes.shape[1]
     n_top = marked_genes(adata).size
     if n_top or n_genes > N_TOP_GENES:
@@ -74,6 +71,10 @@ def recompute_pca(adata: AnnData, cohort: Cohort, train: NDArray[np.intp]) -> Co
 
 
 def rescale(cohort: Cohort, train: NDArray[np.intp]) -> Cohort:
-    """The cohort with its modalities scaled as the cells of some patients say."""
-    rows = np.sort(np.concatenate([cohort.rows[patient] for patient in train]))
-    return replace(cohort, features=rescaled(cohort.features, rows))
+    """The cohort with scales of modalities from the cells of the training patients."""
+    return replace(cohort, features=rescaled(cohort.features, _rows_of(cohort, train)))
+
+
+def _rows_of(cohort: Cohort, patients: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Rows of the cells of some patients, ascending."""
+    return np.sort(np.concatenate([cohort.rows[patient] for patient in patients]))

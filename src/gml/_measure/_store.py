@@ -1,4 +1,4 @@
-"""Put a metric, and the cells under it, into an AnnData."""
+"""Store a metric, and the embedding of cells under it, in an AnnData."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> Any:
-    """All cells in the learned space, shape (n_cells, k), a block of cells at a time; a Dask array if they are one."""
+    """All cells in the learned space, shape (n_cells, k), computed in blocks; a Dask array if the features are one."""
     matrix, k = features.matrix, len(metric.components)
     project = partial(replace(features, matrix=matrix[:0]).project, components=metric.components)
     if is_lazy(matrix):
@@ -32,43 +32,38 @@ def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> Any:
 
 
 def check_key_is_free(adata: AnnData, key_added: str, rep: str) -> None:
-    """Whether a result of this name leaves alone the features that it is made of, and results that are not of gml."""
+    """Raise if a result of this name would overwrite its own features, or a result that is not of gml."""
     keys = Keys(key_added)
     if keys.embedding == rep or keys.loadings == PCA_LOADINGS:
-        taken = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{rep!r}]"
-        msg = f"`key_added` must not be {key_added!r}: the result would overwrite {taken}, from which it is made."
+        slot = "adata.varm['PCs']" if key_added == PCA_LOADINGS else f"adata.obsm[{rep!r}]"
+        msg = f"`key_added` must not be {key_added!r}: the result would overwrite {slot}, from which it is made."
         raise ValueError(msg)
     earlier = adata.uns.get(keys.run)
-    is_ours = hasattr(earlier, "keys") and "format" in earlier
-    # loadings are told by their shape: those of an earlier metric that was deleted are free
+    if hasattr(earlier, "keys") and "format" in earlier:
+        return
+    # loadings are recognised by their shape: those of an earlier metric that was deleted may be overwritten
     is_map = rep in adata.obsm and keys.loadings in adata.varm
     is_map = is_map and adata.varm[keys.loadings].shape[1] == adata.obsm[rep].shape[1]
-    others = {
-        f"adata.uns[{keys.run!r}]": keys.run in adata.uns,
-        f"adata.obsm[{keys.embedding!r}]": keys.embedding in adata.obsm,
-        f"adata.varm[{keys.loadings!r}]": is_map,
-    }
-    if not is_ours and any(others.values()):
-        slot = next(name for name, is_there in others.items() if is_there)
-        msg = f"`key_added` must not be {key_added!r}: {slot} is there and was not made by gml. Choose another name."
+    slots = [f"adata.uns[{keys.run!r}]"] * (keys.run in adata.uns)
+    slots += [f"adata.obsm[{keys.embedding!r}]"] * (keys.embedding in adata.obsm)
+    slots += [f"adata.varm[{keys.loadings!r}]"] * is_map
+    if slots:
+        msg = f"`key_added` must not be {key_added!r}: {slots[0]} exists and was not made by gml. Choose another name."
         raise ValueError(msg)
 
 
 def spread_loadings(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None) -> NDArray[np.float64] | None:
-    """Loadings of every gene of `adata`, shape (n_vars, k), 0 for genes that the metric does not know.
-
-    `gene_symbols` is the column of ``adata.var`` with the names of genes; `None` for ``adata.var_names``.
-    """
+    """Loadings of every gene of `adata`, shape (n_vars, k), 0 for genes that are not in the metric."""
     if metric.gene_map is None:
         return None
     position = gene_positions(adata, metric.gene_map.names, gene_symbols)
-    found = position >= 0
+    present = position >= 0
     loadings = np.zeros((adata.n_vars, len(metric.components)))
-    loadings[position[found]] = metric.gene_map.loadings(metric.components)[found]
+    loadings[position[present]] = metric.gene_map.loadings(metric.components)[present]
     return loadings
 
 
 def store_metric(adata: AnnData, metric: GroundMetric, embedding: Any, *, key_added: str) -> None:
-    """Write all slots of a metric, whose genes are those of `adata` by what its `params` say."""
+    """Write all slots of a metric; its `params` name the column by which genes are matched."""
     loadings = spread_loadings(adata, metric, gene_symbols=metric.params.get("gene_symbols"))
     write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)

@@ -1,4 +1,4 @@
-"""The labelled patients of an AnnData, as learning and judging need them."""
+"""The labelled patients of an AnnData, for learning and evaluation."""
 
 from __future__ import annotations
 
@@ -27,19 +27,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def read_study(
-    adata: AnnData,
-    columns: Columns,
-    work: Work,
-    *,
-    method: AnyMethod | None = None,
-) -> Cohort:
-    """The patients that have a disease; they must be able to teach a metric."""
+def read_study(adata: AnnData, columns: Columns, work: Work, *, method: AnyMethod | None = None) -> Cohort:
+    """The patients that have a disease, of which there must be enough to learn a metric."""
     features = find_features(adata, use_rep=columns.use_rep, layer=columns.layer)
     cohort = read_cohort(adata, columns, features, work=work)
-    if len(known := cohort.known) < len(cohort):
-        logger.info("%d of %d patients have no disease (NaN) and teach nothing", len(cohort) - len(known), len(cohort))
-        cohort = cohort.of(known)
+    if n_missing := len(cohort) - len(cohort.known):
+        logger.info("%d of %d patients have no disease (NaN) and are not used in learning", n_missing, len(cohort))
+        cohort = cohort.of(cohort.known)
     check_design(cohort.design, cohort.classes, method=method)
     return cohort
 
@@ -53,22 +47,17 @@ def read_composition(adata: AnnData, cohort: Cohort, cell_type_key: str) -> NDAr
 
 
 def check_splits_fit(cohort: Cohort, *, n_kept: int = 0) -> None:
-    """Raise before the work if distances between all patients cannot be held once, and those that all splits share.
-
-    Splits that run side by side hold more.
-    """
+    """Raise before the work if distances between all patients cannot be held once, and those that all splits share."""
     p = len(cohort)
-    check_memory(
-        (n_kept + 2) * 8 * p**2,  # the numbers of both patients of each distance as well
-        what=f"Distances between {p} patients" + (f" under {n_kept} metrics" if n_kept > 1 else ""),
-        advice="Pass the cells of fewer patients, some of each disease.",
-    )
+    n_bytes = (n_kept + 2) * 8 * p**2  # the numbers of both patients of each distance as well
+    what = f"Distances between {p} patients" + (f" under {n_kept} metrics" if n_kept > 1 else "")
+    check_memory(n_bytes, what=what, advice="Pass the cells of fewer patients, some of each disease.")
 
 
 def read_splits(
     splits: int | Iterable[tuple[Iterable[str], Iterable[str]]], cohort: Cohort, *, seed: int
 ) -> list[Split]:
-    """Random splits, or those that the user names; every training side must be able to teach."""
+    """Random splits, or the given ones; the training patients of each must be enough to learn from."""
     if isinstance(splits, Iterable):
         folds = named_splits(splits, cohort.patients, cohort.design.groups)
     else:
@@ -76,14 +65,12 @@ def read_splits(
         folds = random_splits(cohort.labels, cohort.design.groups, n_splits, rng=np.random.default_rng(seed))
     for number, fold in enumerate(folds):
         if not can_teach(cohort.labels[fold.train]):
-            present, labels = np.unique(cohort.labels[fold.train], return_inverse=True)
-            counts = ", ".join(
-                f"{str(name)!r}: {count}"
-                for name, count in zip(cohort.classes[present], np.bincount(labels), strict=True)
-            )
+            present, counts = np.unique(cohort.labels[fold.train], return_counts=True)
+            names = cohort.classes[present].tolist()
+            numbers = ", ".join(f"{name!r}: {count}" for name, count in zip(names, counts, strict=True))
             msg = (
                 f"The training patients of split {number} are not enough. Learning needs patients of at least two "
-                f"diseases, and two patients of one of them, got {counts} (patients)."
+                f"diseases, and two patients of one of them, got {numbers} (patients)."
             )
             raise ValueError(msg)
     return folds

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 CHECKED_PAIRS = 5
 CHECKED_POINTS = 500  # of a patient
-LOOSE = 0.1  # of the distance, that plans as good may place elsewhere
+LOOSE = 0.1  # of the distance, by which plans of nearly the same cost may differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TypeShares:
-    """How much of each cell type the points hold."""
+    """Shares of cell types in the points."""
 
     names: NDArray[np.str_]
     """Cell types that occur, shape (T,), sorted."""
@@ -44,7 +44,7 @@ class TypeShares:
         return cls(names[occurs], table[:, occurs] / table.sum(axis=1, keepdims=True))
 
     def forced(self, compared: Compared) -> float:
-        """Mass that must change its cell type whatever the plan, since patients differ in proportions."""
+        """Mass that changes its cell type under every plan, since patients differ in proportions."""
         points, (first, second) = compared.measured.points, compared.pairs.pairs.T
         proportions = np.add.reduceat(points.weights[:, None] * self.shares, points.start[:-1], axis=0)  # (p, T)
         differ = np.abs(proportions[first] - proportions[second]).sum(axis=1) / 2
@@ -69,7 +69,7 @@ def read_types(adata: AnnData, key: str, cell_type: str | None) -> tuple[NDArray
 
 
 def warn_of_ties(compared: Compared, types: tuple[NDArray[np.intp], NDArray[np.str_]], *, solver: Exact) -> None:
-    """Say so if composition and expression cannot be told apart, judged by a few pairs and not too many points."""
+    """Warn if composition and expression cannot be told apart, judged by a few pairs of patients."""
     metric = compared.measured.metric
     pairs = compared.pairs.pairs[compared.pairs.coefficients > 0]
     checked = pairs[np.unique(np.linspace(0, len(pairs) - 1, CHECKED_PAIRS).astype(np.intp))]
@@ -82,10 +82,10 @@ def warn_of_ties(compared: Compared, types: tuple[NDArray[np.intp], NDArray[np.s
         ground=metric.ground(),
         solver=solver,
     )
-    (_, within), (dearer, more) = costs / (costs[0, 0] or 1.0)
+    (_, within), (cost, more) = costs / (costs[0, 0] or 1.0)
     if more - within > LOOSE:
         warn(
-            f"Composition and expression are hardly told apart: plans that cost {dearer - 1:.2%} more keep {more:.0%} "
-            f"of the distance within cell types instead of {within:.0%}, as cell types lie on top of each other under "
-            "this metric. Take one that keeps them apart, e.g. metric=None."
+            f"Composition and expression are hardly told apart: plans that cost {cost - 1:.2%} more keep {more:.0%} of "
+            f"the distance within cell types instead of {within:.0%}, as cell types overlap under this metric. Take "
+            "one that keeps them apart, e.g. metric=None."
         )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How long typical patients are sought."""
+    """Settings of the iterations for typical patients."""
 
     solver: Exact
     max_iter: int
@@ -37,6 +37,13 @@ class Steps:
         check_int(self.max_iter, name="max_iter")
         check_float(self.tol, name="tol")
 
+    def warn(self, patients: str, largest: str, change: float) -> None:
+        """Warn of typical patients that did not converge."""
+        warn(
+            f"{patients} still move after max_iter={self.max_iter} steps, {largest} by {change:.2g} of the spread of "
+            f"its cells, more than tol={self.tol:g}. Raise `max_iter`, or `tol` if that is close enough."
+        )
+
     def find(
         self, clouds: Clouds, patients: NDArray[np.intp], start: NDArray[np.float64], *, n_jobs: int | None
     ) -> Barycenter:
@@ -47,7 +54,7 @@ class Steps:
 
 
 def check_diseases(adata: AnnData, metric: ResolvedMetric, columns: Columns) -> None:
-    """Whether some patient has a disease."""
+    """Raise unless some patient has a disease."""
     key = str(metric.columns(adata, columns).disease or columns.disease)
     column = get_column(adata, key, hint="Pass the column of each patient's disease as `disease_key`.")
     if not column.notna().any():
@@ -65,12 +72,7 @@ def typical_patients(measured: Measured, steps: Steps, *, seed: int) -> list[Bar
         start = barycenter_start(clouds, patients, n_support, seed=seed)
         typical.append(steps.find(clouds, patients, start, n_jobs=steps.n_jobs))
     pairs = zip(cohort.classes, typical, strict=True)
-    moving = {str(name): center.change for name, center in pairs if not center.converged}
-    if moving:
+    if moving := {str(name): center.change for name, center in pairs if not center.converged}:
         name, change = max(moving.items(), key=lambda item: item[1])
-        warn(
-            f"The typical patients of {len(moving)} of {len(typical)} diseases still move after "
-            f"max_iter={steps.max_iter} steps, that of {name!r} by {change:.2g} of the spread of its cells, where "
-            f"tol={steps.tol:g} is asked for. Raise `max_iter`, or `tol` if that is close enough."
-        )
+        steps.warn(f"The typical patients of {len(moving)} of {len(typical)} diseases", f"that of {name!r}", change)
     return typical

@@ -1,8 +1,8 @@
 """Modalities of a MuData as one AnnData.
 
 One modality is taken as it is. Of several, the features stand side by side in ``obsm["X_joint"]``, each modality
-divided by its total standard deviation over all cells, so that none outweighs the others by its number of features or
-its unit; their genes stand side by side in ``X``, named ``"modality:gene"``.
+divided by its total standard deviation over all cells, so that neither its number of features nor its unit gives it
+weight; their genes stand side by side in ``X``, named ``"modality:gene"``.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is taken of one modality."""
+    """A modality, and the features taken from it."""
 
     modality: str
     use_rep: str | None = None
     layer: str | None = None
     scale: float | None = None
-    """What its features are divided by; `None` if that is still to be found."""
+    """Divisor of its features; `None` if it is still to be estimated."""
 
 
 def select(mdata: MuData, part: Part) -> AnnData:
@@ -67,43 +67,43 @@ def select(mdata: MuData, part: Part) -> AnnData:
 
 
 def join(mdata: MuData, parts: Sequence[Part], *, rep_needed: bool = True) -> tuple[AnnData, list[Part]]:
-    """Several modalities side by side, and what was taken of each; their features only where they are needed."""
-    cells = [_cells_of(mdata, part.modality) for part in parts]
-    for part, some in zip(parts, cells, strict=True):
-        _check_in_memory(some, part)
-    known = [(part, some) for part, some in zip(parts, cells, strict=True) if some.X is not None]
+    """Several modalities side by side, and the features taken from each, which are joined only if they are needed."""
+    modalities = [(part, _cells_of(mdata, part.modality)) for part in parts]
+    for part, cells in modalities:
+        _check_in_memory(cells, part)
+    with_genes = [(part, cells) for part, cells in modalities if cells.X is not None]
+    genes = [numeric_matrix(_genes(cells, part), name=f"mdata[{part.modality!r}]") for part, cells in with_genes]
     with quiet_about_views():
         joined = AnnData(
-            _beside([numeric_matrix(_genes(some, part), name=f"mdata[{part.modality!r}]") for part, some in known]),
+            _beside(genes),
             obs=mdata.obs,
-            var=_below([_named(some.var, part.modality) for part, some in known]) if known else None,
+            var=_below([_named(cells.var, part.modality) for part, cells in with_genes]) if with_genes else None,
             uns=dict(mdata.uns),
             obsm={key: value for key, value in mdata.obsm.items() if key not in mdata.mod},
-            varm=_varm(mdata, genes_of(mdata, [part.modality for part, _ in known])),
+            varm=_varm(mdata, genes_of(mdata, [part.modality for part, _ in with_genes])),
         )
-    if not rep_needed:
-        return joined, list(parts)
-    taken = [
-        find_features(some, use_rep=part.use_rep, layer=part.layer) for part, some in zip(parts, cells, strict=True)
-    ]
-    parts = [_scaled(part, features) for part, features in zip(parts, taken, strict=True)]
-    scales = [float(part.scale or 1.0) for part in parts]
-    names = [
-        [f"{part.modality}:{name}" for name in features.names] for part, features in zip(parts, taken, strict=True)
-    ]
-    joined.obsm[JOINED] = _beside(
-        [_columns(features) / features.dtype(scale) for features, scale in zip(taken, scales, strict=True)]
-    )
-    joined.uns[JOINED_MARK] = {
-        "names": np.concatenate(names),
-        "modality": np.repeat(np.arange(len(parts)), [len(some) for some in names]),
-    }
-    if len(known) == len(parts):
-        loadings = [likely_loadings(some, features) for some, features in zip(cells, taken, strict=True)]
-        found = [matrix / scale for matrix, scale in zip(loadings, scales, strict=True) if matrix is not None]
-        if len(found) == len(parts):
-            joined.varm[JOINED.removeprefix("X_")] = sp.block_diag(found, format="csr")
-    return joined, parts
+    return joined, _join_features(joined, modalities) if rep_needed else list(parts)
+
+
+def _join_features(joined: AnnData, modalities: Sequence[tuple[Part, AnnData]]) -> list[Part]:
+    """Put features, and loadings if all have some, of modalities side by side; returns the parts with their scales."""
+    parts, matrices, names, loadings = [], [], [], []
+    for part, cells in modalities:
+        features = find_features(cells, use_rep=part.use_rep, layer=part.layer)
+        scaled = _scaled(part, features)
+        scale = float(scaled.scale or 1.0)
+        parts.append(scaled)
+        names.append([f"{part.modality}:{name}" for name in features.names])
+        matrix = features.matrix if features.columns is None else features.matrix[:, features.columns]
+        matrices.append(matrix / features.dtype(scale))
+        genes = None if cells.X is None else likely_loadings(cells, features)
+        loadings += [] if genes is None else [genes / scale]
+    joined.obsm[JOINED] = _beside(matrices)
+    modality = np.repeat(np.arange(len(parts)), list(map(len, names)))
+    joined.uns[JOINED_MARK] = {"names": np.concatenate(names), "modality": modality}
+    if len(loadings) == len(parts):
+        joined.varm[JOINED.removeprefix("X_")] = sp.block_diag(loadings, format="csr")
+    return parts
 
 
 def genes_of(mdata: MuData, modalities: Sequence[str]) -> NDArray[np.intp]:
@@ -127,9 +127,8 @@ def _cells_of(mdata: MuData, modality: str) -> AnnData:
     rows = cells.obs_names.get_indexer(mdata.obs_names)
     if n_missing := int((rows < 0).sum()):
         msg = (
-            f"{n_missing} of {mdata.n_obs} cells are not in the modality {modality!r}. A metric needs cells that are "
-            "measured in every modality it takes: keep those with `muon.pp.intersect_obs(mdata)`, or pass the "
-            f"modality alone, mdata[{modality!r}]."
+            f"{n_missing} of {mdata.n_obs} cells are not in the modality {modality!r}. Keep cells that are measured in "
+            f"every modality, `muon.pp.intersect_obs(mdata)`, or pass the modality alone, mdata[{modality!r}]."
         )
         raise ValueError(msg)
     return cells[rows]
@@ -138,8 +137,8 @@ def _cells_of(mdata: MuData, modality: str) -> AnnData:
 def _check_in_memory(cells: AnnData, part: Part) -> None:
     if cells.isbacked or is_on_disk(_genes(cells, part)):
         msg = (
-            f"mdata[{part.modality!r}] lies on disk or in a Dask array, and several modalities are put side by side in "
-            f"memory: load it, or take one modality, use_rep={{{part.modality!r}: {part.use_rep!r}}}."
+            f"mdata[{part.modality!r}] lies on disk or in a Dask array, but several modalities are joined in memory: "
+            f"load it, or take one modality, use_rep={{{part.modality!r}: {part.use_rep!r}}}."
         )
         raise ValueError(msg)
 
@@ -155,17 +154,17 @@ def _named(var: pd.DataFrame, modality: str) -> pd.DataFrame:
 
 
 def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Tables one below the other; columns that some of them lack are of types that have missing values on disk."""
-    whole = pd.concat(tables)
-    for name in whole.columns:
-        some = [table[name] for table in tables if name in table]
-        if len(some) == len(tables):
+    """Tables one below the other; columns that not all have get a type whose missing values can be written."""
+    stacked = pd.concat(tables)
+    for name in stacked.columns:
+        columns = [table[name] for table in tables if name in table]
+        if len(columns) == len(tables):
             continue
-        if all(map(pd.api.types.is_bool_dtype, some)):
-            whole[name] = whole[name].astype("boolean")
-        elif not all(map(pd.api.types.is_numeric_dtype, some)):
-            whole[name] = whole[name].astype("category")
-    return whole
+        if all(map(pd.api.types.is_bool_dtype, columns)):
+            stacked[name] = stacked[name].astype("boolean")
+        elif not all(map(pd.api.types.is_numeric_dtype, columns)):
+            stacked[name] = stacked[name].astype("category")
+    return stacked
 
 
 def _varm(mdata: MuData, genes: NDArray[np.intp]) -> dict[str, Any]:
@@ -173,16 +172,12 @@ def _varm(mdata: MuData, genes: NDArray[np.intp]) -> dict[str, Any]:
 
 
 def _scaled(part: Part, features: Features) -> Part:
-    """The part with its representation named, and its scale found."""
+    """The part with its representation named and its scale estimated."""
     scale = part.scale
     if scale is None:
-        every = np.arange(features.matrix.shape[0])
-        scale = float(total_sd(features, every, np.zeros(len(features.names), dtype=np.intp))[0])
+        rows = np.arange(features.matrix.shape[0])
+        scale = float(total_sd(features, rows, np.zeros(len(features.names), dtype=np.intp))[0])
     return replace(part, use_rep=features.rep, layer=part.layer if features.rep == GENES else None, scale=scale)
-
-
-def _columns(features: Features) -> Any:
-    return features.matrix if features.columns is None else features.matrix[:, features.columns]
 
 
 def _beside(matrices: Sequence[Any]) -> Any:

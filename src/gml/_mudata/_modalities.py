@@ -1,7 +1,4 @@
-"""MuData at the door of `tl`: the modalities that a metric takes become one AnnData, and its results go back.
-
-Below this door nobody knows of MuData.
-"""
+"""A decorator for functions of `tl`: the modalities of a metric become one AnnData, and its results go back."""
 
 from __future__ import annotations
 
@@ -22,7 +19,6 @@ from ._taken import choose
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import pandas as pd
     from mudata import MuData
 
     from ._taken import Taken
@@ -33,11 +29,11 @@ HOLDERS = ("adata", "query", "reference")  # arguments that hold cells
 
 
 def takes_mudata(function: Function) -> Function:
-    """Let a function of `tl` take a MuData wherever it takes cells; `use_rep` may then choose modalities."""
+    """Let a function take a MuData wherever it takes cells; `use_rep` may then select modalities."""
     parameters = signature(function)
 
     @wraps(function)
-    def door(*args: Any, **kwargs: Any) -> Any:
+    def with_modalities(*args: Any, **kwargs: Any) -> Any:
         if not any(map(is_mudata, (*args, *kwargs.values()))):
             return function(*args, **kwargs)
         call = parameters.bind(*args, **kwargs)
@@ -48,7 +44,7 @@ def takes_mudata(function: Function) -> Function:
         for name, holder in holders.items():
             _check_mudata(holder, name=name)
         taken = choose(given, list(holders.values()))
-        # the reference comes last among the arguments, and says how modalities are scaled
+        # modalities are scaled as in the reference, which is the last of the arguments
         cells = {name: taken.of(holder) for name, holder in reversed(holders.items())}
         given.update(cells)
         given.update({name: getattr(taken, name) for name in asked})
@@ -57,12 +53,12 @@ def takes_mudata(function: Function) -> Function:
         if result is None:
             _write_back(holders[first], cells[first], taken, key=key)
         elif isinstance(result, AnnData) and "key_added" in given:
-            result.uns[key] |= _as_entry(taken.table(cells[first], {"params": result.uns[key]["params"]}))
+            result.uns[key] |= taken.entry(cells[first], {"params": result.uns[key]["params"]})
         elif isinstance(result, Report):
             result = replace(result, params=result.params | asked)
         return result
 
-    return cast("Function", door)
+    return cast("Function", with_modalities)
 
 
 def _check_mudata(data: Any, *, name: str) -> None:
@@ -77,17 +73,13 @@ def _check_mudata(data: Any, *, name: str) -> None:
         raise ValueError(msg)
 
 
-def _as_entry(table: pd.DataFrame | None) -> dict[str, Any]:
-    return {} if table is None else {MODALITIES: table}
-
-
 def _write_back(mdata: MuData, cells: AnnData, taken: Taken, *, key: str) -> None:
-    """What a function wrote to cells, in the same slots of the MuData; genes of other modalities have loadings 0."""
+    """Copy what a function wrote to the same slots of the MuData; genes of other modalities have loadings 0."""
     keys = Keys(key)
     run = cells.uns.get(keys.run)
     if run is not None and run is not mdata.uns.get(keys.run):
         if MODALITIES not in run:
-            run |= _as_entry(taken.table(cells, run))
+            run |= taken.entry(cells, run)
         loadings = None
         if keys.loadings in cells.varm:
             loadings = np.zeros((mdata.n_vars, cells.varm[keys.loadings].shape[1]))

@@ -1,4 +1,4 @@
-"""What a call of `tl` takes of a MuData: the modalities of its metric, or those that `use_rep` asks for."""
+"""The modalities of a MuData that a call reads: those of its metric, or those that `use_rep` selects."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from gml._anndata import GENES, JOINED, JOINED_MARK, walk
+from gml._anndata import GENES, JOINED, JOINED_MARK, MODALITIES, walk
 from gml._metric import GroundMetric, read_metric
 
 from ._join import Part, join, select
@@ -24,22 +24,21 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Taken:
-    """What a call takes of its MuData."""
+    """The modalities that a call reads, and the arguments with which it reads the joined AnnData."""
 
     parts: list[Part]
-    """Modalities; of one that is not scaled the features are chosen below, as for any AnnData."""
+    """Modalities; the features of a single one are found as for any AnnData."""
     use_rep: str | None = None
-    """What is passed on."""
     layer: str | None = None
     through_genes: bool = False
-    """Whether a metric computes its features from genes, where it does not meet the cells it was learned on."""
+    """Whether a metric computes the features of unseen cells from genes."""
     home: MuData | None = None
-    """The cells that the metric was learned on, if they are there."""
+    """The cells that the metric was learned on, if they are among the arguments."""
     is_shared: bool = False
     """Whether `use_rep` lies in ``mdata.obsm``: one representation of all modalities."""
 
     def of(self, mdata: MuData) -> AnnData:
-        """The cells of a MuData; scales that are found in the first one serve for the others."""
+        """The cells of a MuData; scales are estimated in the first one and kept for the others."""
         for part in self.parts:
             _check_modality(mdata, part.modality)
         if len(self.parts) == 1 and not self.is_shared:
@@ -50,14 +49,14 @@ class Taken:
         return cells
 
     def modalities_of(self, mdata: MuData) -> list[str]:
-        """Modalities whose genes stand in the cells, in their order."""
+        """Modalities whose genes the cells have, in their order."""
         names = [part.modality for part in self.parts]
         return names if len(names) == 1 else [name for name in names if mdata.mod[name].X is not None]
 
-    def table(self, cells: AnnData, run: Mapping[str, Any]) -> pd.DataFrame | None:
-        """One row per modality: what was taken of it, and its share in the distances of a metric."""
+    def entry(self, cells: AnnData, run: Mapping[str, Any]) -> dict[str, pd.DataFrame]:
+        """The entry of ``uns`` with one row per modality: its features, and its share in the distances of a metric."""
         if self.is_shared:
-            return None
+            return {}
         rows = self.parts
         if len(rows) == 1:
             params = run["params"]
@@ -72,11 +71,11 @@ class Taken:
         )
         if "components" in run:
             table["share"] = [1.0] if len(rows) == 1 else _shares(cells, run["components"])
-        return table
+        return {MODALITIES: table}
 
 
 def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
-    """What the metric takes, or what `use_rep` and `layer` ask for."""
+    """The modalities of the metric, or those that `use_rep` and `layer` select."""
     use_rep, layer = given.get("use_rep"), given.get("layer")
     metric = given.get("metric")
     home = None
@@ -84,7 +83,7 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
         home = next((holder for holder in reversed(holders) if metric in holder.uns), None)
         metric = None if home is None else read_metric(home, metric)
     if not isinstance(metric, GroundMetric):
-        taken = _asked(holders[-1], use_rep, layer)
+        taken = _selected(holders[-1], use_rep, layer)
         if given.get("recompute") is not None and (len(taken.parts) > 1 or taken.is_shared):
             first = next(iter(holders[0].mod))
             msg = f"recompute={given['recompute']!r} works on one modality; choose it, e.g. use_rep={first!r}."
@@ -93,54 +92,50 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
     if metric.modalities is None:
         rep = metric.params.get("use_rep")
         if home is None or rep not in home.obsm:
-            msg = (
-                "The metric was learned on an AnnData and does not say which modality it is for; pass that one, e.g. "
-                f"mdata[{next(iter(holders[0].mod))!r}]."
-            )
+            modality = next(iter(holders[0].mod))
+            msg = f"The metric was learned on an AnnData, of no known modality; pass it, e.g. mdata[{modality!r}]."
             raise ValueError(msg)
         return Taken(_all(holders[0]), use_rep=use_rep, layer=layer, is_shared=True)
-    own = _stored(metric.modalities)
-    _check_same_features(own, _asked(holders[0], use_rep, layer) if use_rep is not None or layer is not None else None)
+    stored = _stored(metric.modalities)
+    if use_rep is not None or layer is not None:
+        _check_same_features(stored, _selected(holders[0], use_rep, layer))
     if metric.params.get("transformed", False):
         home = None
-    return Taken(own, through_genes=metric.gene_map is not None, home=home)
+    return Taken(stored, through_genes=metric.gene_map is not None, home=home)
 
 
-def _asked(mdata: MuData, use_rep: object, layer: str | None) -> Taken:
-    """What the arguments ask for."""
-    chosen: Mapping[str, str | None]
+def _selected(mdata: MuData, use_rep: object, layer: str | None) -> Taken:
+    """The modalities that the arguments select."""
+    reps: Mapping[str, str | None]
     if isinstance(use_rep, str) and use_rep in mdata.mod:
-        chosen = {use_rep: None}
+        reps = {use_rep: None}
     elif use_rep is None or use_rep == GENES:
-        chosen = dict.fromkeys(mdata.mod, use_rep)
+        reps = dict.fromkeys(mdata.mod, use_rep)
     elif isinstance(use_rep, str):
         if use_rep not in mdata.obsm:
-            named = ", ".join(repr(key) for key in mdata.obsm if key not in mdata.mod) or "nothing"
+            keys = ", ".join(repr(key) for key in mdata.obsm if key not in mdata.mod) or "nothing"
+            both = f"use_rep={{{next(iter(mdata.mod))!r}: {use_rep!r}}}"
             msg = (
                 f"use_rep={use_rep!r} is neither a modality of the MuData ({_names(mdata)}) nor in mdata.obsm "
-                f"({named}). "
-                "For a representation of one modality name both, e.g. "
-                f"use_rep={{{next(iter(mdata.mod))!r}: {use_rep!r}}}."
+                f"({keys}). For a representation of one modality name both, e.g. {both}."
             )
             raise KeyError(msg)
         return Taken(_all(mdata), use_rep=use_rep, layer=layer, is_shared=True)
     elif isinstance(use_rep, Mapping) and use_rep:
-        chosen = use_rep
+        reps = use_rep
     else:
-        msg = (
-            "`use_rep` of a MuData must be a modality, a mapping from modalities to representations, or None, got "
-            f"{use_rep!r}."
-        )
+        expected = "a modality, a mapping from modalities to representations, or None"
+        msg = f"`use_rep` of a MuData must be {expected}, got {use_rep!r}."
         raise TypeError(msg)
-    for modality, rep in chosen.items():
+    for modality, rep in reps.items():
         _check_modality(mdata, modality)
         if rep is not None and not isinstance(rep, str):
             msg = f"`use_rep` must name a representation of {modality!r} by a string or None, got {rep!r}."
             raise TypeError(msg)
-    if len(chosen) == 1:
-        ((modality, rep),) = chosen.items()
+    if len(reps) == 1:
+        ((modality, rep),) = reps.items()
         return Taken([Part(modality)], use_rep=rep, layer=layer)
-    parts = [Part(modality, rep, layer) for modality, rep in chosen.items()]
+    parts = [Part(modality, rep, layer) for modality, rep in reps.items()]
     return Taken(parts, use_rep=None if use_rep is None else JOINED)
 
 
@@ -149,25 +144,23 @@ def _all(mdata: MuData) -> list[Part]:
 
 
 def _stored(modalities: pd.DataFrame) -> list[Part]:
-    """What a metric takes."""
+    """The modalities of a metric."""
     columns = [modalities[name].tolist() for name in ("modality", "use_rep", "layer", "scale")]
     return [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
 
 
-def _check_same_features(own: Sequence[Part], asked: Taken | None) -> None:
-    """Whether arguments, if there were any, ask for what the metric takes."""
-    if asked is None:
-        return
-    stored = {part.modality: part for part in own}
-    wanted = {part.modality: (part.use_rep, part.layer) for part in asked.parts}
-    if len(wanted) == 1:
-        wanted = dict.fromkeys(wanted, (asked.use_rep, asked.layer))
-    fits = not asked.is_shared and wanted.keys() == stored.keys()
+def _check_same_features(stored: Sequence[Part], selected: Taken) -> None:
+    """Raise unless the arguments select the features of the metric."""
+    own = {part.modality: part for part in stored}
+    given = {part.modality: (part.use_rep, part.layer) for part in selected.parts}
+    if len(given) == 1:
+        given = dict.fromkeys(given, (selected.use_rep, selected.layer))
+    fits = not selected.is_shared and given.keys() == own.keys()
     if not fits or any(
-        rep not in {None, stored[name].use_rep} or layer not in {None, stored[name].layer}
-        for name, (rep, layer) in wanted.items()
+        rep not in {None, own[name].use_rep} or layer not in {None, own[name].layer}
+        for name, (rep, layer) in given.items()
     ):
-        learned = {part.modality: part.use_rep for part in own}
+        learned = {part.modality: part.use_rep for part in stored}
         msg = f"`use_rep` and `layer` do not fit: the metric was learned with use_rep={learned}. Leave them out."
         raise ValueError(msg)
 
@@ -192,7 +185,7 @@ def _shares(cells: AnnData, components: NDArray[np.float64]) -> list[float]:
     n_modalities = int(modality.max()) + 1
     parts = np.stack([np.where(modality == m, components, 0.0) for m in range(n_modalities)])  # (m, k, d)
     flat = parts.reshape(-1, components.shape[1]).T  # (d, m k)
-    images = np.concatenate([np.asarray(block @ flat) for _, block in walk(cells.obsm[JOINED])])
+    images = np.concatenate([block @ flat for _, block in walk(cells.obsm[JOINED])])
     images = (images - images.mean(axis=0)).reshape(len(images), n_modalities, -1)
     together = np.einsum("nmk,nk->m", images, images.sum(axis=1))
     total = float(together.sum())

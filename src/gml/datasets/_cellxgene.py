@@ -148,12 +148,8 @@ def kumar23(
 
     Parameters
     ----------
-    n_cells
-        Read at most so many cells of each patient, drawn at random; `None` reads all of them.
-    cache_dir
-        Where files are kept, see :func:`gml.datasets.cellxgene`.
-    rng
-        Seed, or a generator from which one is drawn, for `n_cells`.
+    n_cells, cache_dir, rng
+        As in :func:`gml.datasets.cellxgene`.
 
     Returns
     -------
@@ -165,10 +161,8 @@ def kumar23(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong type or form, or if the file is not what was published.
-    OSError
-        If the file is not there and cannot be downloaded.
+    TypeError, ValueError, OSError
+        As :func:`gml.datasets.cellxgene`, or if the file is not what was published.
 
     Examples
     --------
@@ -195,12 +189,8 @@ def kuppe22(
 
     Parameters
     ----------
-    n_cells
-        Read at most so many cells of each patient, drawn at random; `None` reads all of them.
-    cache_dir
-        Where files are kept, see :func:`gml.datasets.cellxgene`.
-    rng
-        Seed, or a generator from which one is drawn, for `n_cells`.
+    n_cells, cache_dir, rng
+        As in :func:`gml.datasets.cellxgene`.
 
     Returns
     -------
@@ -212,10 +202,8 @@ def kuppe22(
 
     Raises
     ------
-    TypeError, ValueError
-        If an argument is of the wrong type or form, or if the file is not what was published.
-    OSError
-        If the file is not there and cannot be downloaded.
+    TypeError, ValueError, OSError
+        As :func:`gml.datasets.cellxgene`, or if the file is not what was published.
 
     Examples
     --------

@@ -193,26 +193,32 @@ def simulated_cohort(
         batch_effect=batch_effect,
         paired=paired,
     )
+    return _simulate(design, rng, protein=protein)
+
+
+def _simulate(design: _Design, rng: np.random.Generator, *, protein: bool) -> AnnData | MuData:
+    """The cells, and their proteins if these are measured, too."""
     patients = _patients(design)
     disease_of_gene = _plant(design, rng)
     cell_types = _cell_types(design, rng)
     counts = _counts(design, patients=patients, disease_of_gene=disease_of_gene, cell_types=cell_types, rng=rng)
 
-    types = numbered("type_", n_cell_types)
+    types = numbered("type_", design.n_cell_types)
     n_cells_of = [len(codes) for codes in cell_types]
-    obs = patients.loc[np.repeat(np.arange(n_patients), n_cells_of)]
+    obs = patients.loc[np.repeat(np.arange(design.n_patients), n_cells_of)]
     obs = obs.assign(cell_type=labelled(np.concatenate(cell_types), types))
     obs.index = pd.Index(cell_names(patients["patient"].tolist(), n_cells_of))
     diseases = np.array([*patients["disease"].cat.categories, ""], dtype=object)  # the last one is disease -1
     var = pd.DataFrame(
         {"disease_gene": disease_of_gene >= 0, "disease": diseases[disease_of_gene]},
-        index=padded("gene_", n_genes, width=3),
+        index=padded("gene_", design.n_genes, width=3),
     )
     simulation = {**asdict(design), "affected_cell_type": types[_AFFECTED]}
     rna = AnnData(counts, obs=obs, var=var, uns={"simulation": simulation})
     if not protein:
         return rna
-    return with_proteins(rna, effect=effect, patient_effect=patient_effect, affected_type=types[_AFFECTED], rng=rng)
+    effects = {"effect": design.effect, "patient_effect": design.patient_effect}
+    return with_proteins(rna, **effects, affected_type=types[_AFFECTED], rng=rng)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,10 +257,8 @@ class _Design:
             )
             raise ValueError(msg)
         if self.paired and self.n_patients % self.n_diseases:
-            msg = (
-                "`n_patients` must be a multiple of `n_diseases` if `paired`, where each donor gives one patient per "
-                f"disease; got {self.n_patients} patients and {self.n_diseases} diseases."
-            )
+            numbers = f"{self.n_patients} patients and {self.n_diseases} diseases"
+            msg = f"`n_patients` must be a multiple of `n_diseases` if `paired`, got {numbers}."
             raise ValueError(msg)
 
 

@@ -11,20 +11,17 @@ from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_HINT = (
-    f"{LEARN_FIRST} A metric of a representation without a way back to genes has no loadings; "
-    "`gml.tl.rank_genes` finds correlations instead."
-)
+_HINT = f"{LEARN_FIRST} A metric without a map to genes has no loadings; use gml.tl.rank_genes(by='correlation')."
 
 
-def loadings(adata: AnnData, *, key: str = "gml") -> pd.DataFrame:
+def loadings(adata: AnnData, *, metric: str = "gml") -> pd.DataFrame:
     """Weight of every gene in every component of a learned metric.
 
     Parameters
     ----------
     adata
         Cells × genes, after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Not modified.
-    key
+    metric
         The `key_added` of that call.
 
     Returns
@@ -47,6 +44,6 @@ def loadings(adata: AnnData, *, key: str = "gml") -> pd.DataFrame:
     >>> gml.get.loadings(adata)["loading_1"].abs().idxmax()
     'signal'
     """
-    matrix = get_matrix(check_holder(adata), "varm", Keys(key).loadings, hint=_HINT)
+    matrix = get_matrix(check_holder(adata), "varm", Keys(metric).loadings, hint=_HINT)
     columns = [f"loading_{i}" for i in range(1, matrix.shape[1] + 1)]
     return pd.DataFrame(matrix.copy(), index=adata.var_names, columns=columns)

@@ -1,8 +1,8 @@
-"""What colour a patient has, and what the colour means."""
+"""Colours of patients or cells, and their meaning."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -12,7 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, is_color_like, to_rgba, to_rgba_array
 from scanpy.plotting import palettes
 
-from gml._anndata import dense, get_column, get_params, in_memory, is_mudata, numeric_matrix, walk
+from gml._anndata import dense, gene_matrix, get_column, get_params, in_memory, is_mudata, walk
 
 from ._tables import to_numbers
 
@@ -41,12 +41,26 @@ class Coloring:
 
 
 def disease_column(patients: AnnData, key: str) -> str | None:
-    """Column of ``patients.obs`` that the run `key` knows as the disease, if it is there."""
+    """Column of ``patients.obs`` with the disease of the run `key`, if it exists."""
     name = get_params(patients, key).get("disease_key")
     return name if isinstance(name, str) and name in patients.obs.columns else None
 
 
-def read_coloring(patients: AnnData, name: str, *, key: str) -> Coloring:
+def find_coloring(
+    patients: AnnData, name: str | None, *, key: str, drawn: NDArray[np.intp] | None = None
+) -> Coloring | None:
+    """Colours for a column or gene, by default the disease of the run `key`; `None` if it has none."""
+    name = disease_column(patients, key) if name is None else name
+    return None if name is None else read_coloring(patients, name, key=key, drawn=drawn)
+
+
+def read_coloring(patients: AnnData, name: str, *, key: str, drawn: NDArray[np.intp] | None = None) -> Coloring:
+    """The colours of all patients, or of those in the positions `drawn`."""
+    coloring = _read(patients, name, key=key)
+    return coloring if drawn is None else replace(coloring, rgba=coloring.rgba[drawn])
+
+
+def _read(patients: AnnData, name: str, *, key: str) -> Coloring:
     """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number."""
     has_genes = not is_mudata(patients)  # whose modalities may have genes of the same name
     if has_genes and isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
@@ -73,9 +87,9 @@ def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Colori
 def palette(n: int, stored: object = None) -> NDArray[np.float64]:
     """Colours of n classes, shape (n, 4): those that are stored if they fit, or else scanpy's."""
     if isinstance(stored, list | tuple | np.ndarray) and len(stored) >= n:
-        known = [str(color) for color in stored[:n]]
-        if all(map(is_color_like, known)):
-            return to_rgba_array(known)
+        names = [str(color) for color in stored[:n]]
+        if all(map(is_color_like, names)):
+            return to_rgba_array(names)
     cycle = mpl.rcParams["axes.prop_cycle"].by_key().get("color", [])
     for colors in (cycle, palettes.default_20, palettes.default_28, palettes.default_102):
         if n <= len(colors):
@@ -86,8 +100,7 @@ def palette(n: int, stored: object = None) -> NDArray[np.float64]:
 def _of_gene(patients: AnnData, name: str) -> NDArray[np.float64]:
     """Values of a gene, from wherever X lies."""
     column = np.flatnonzero(patients.var_names == name)[:1]
-    matrix = numeric_matrix(patients.X, name="adata.X")
-    return np.concatenate([dense(block[:, column]) for _, block in walk(matrix)]).ravel()
+    return np.concatenate([dense(block[:, column]) for _, block in walk(gene_matrix(patients, None))]).ravel()
 
 
 def _continuous(name: str, numbers: NDArray[np.float64]) -> Coloring:

@@ -12,7 +12,7 @@ from gml._base import check_int
 from ._axes import LETTER, add_colorbar, check_axes, drawing, percent, shorten
 from ._colors import SIGNED
 from ._rows import name_square
-from ._tables import check_table, numbers
+from ._tables import check_table, numbers, square
 from ._waterfall import draw_waterfall
 
 if TYPE_CHECKING:
@@ -77,46 +77,38 @@ def explain_distance(table: pd.DataFrame, *, n_top: int = 15, ax: Axes | None = 
     if "source" not in table.columns and "target" not in table.columns:
         names = [_COMPONENT.sub(r"component \1", str(name)) for name in table.index]
         p, q = _ends(table)
-        whose = [f"{p} →\n{q}" if len(p) + len(q) > _LONGEST_PAIR else f"{p} → {q}"] * bool(p and q)
-        title = "\n".join([*whose, *_summary(table, whole)])
+        ends = [f"{p} →\n{q}" if len(p) + len(q) > _LONGEST_PAIR else f"{p} → {q}"] * bool(p and q)
+        title = "\n".join([*ends, *_summary(table, whole)])
         return draw_waterfall(names, parts, whole=whole, n_top=n_top, title=title, what=_what(table), ax=ax)
     check_table(table, _PAIR, made_by=_MADE_BY)
-    square, types = _square(table, n_top)
-    return _draw_heatmap(square, types, table, whole=whole, ax=ax)
+    matrix, types = _merge(*square(table, parts), n_top)
+    return _draw_heatmap(matrix, types, table, whole=whole, ax=ax)
 
 
-def _square(table: pd.DataFrame, n_top: int) -> tuple[NDArray[np.float64], list[str]]:
-    """Parts, sources × targets, and the cell types of both, those with the largest absolute parts first."""
-    sources, targets = (table[side].astype(str).to_numpy() for side in _PAIR)
-    parts = numbers(table, "part")
-    types = np.unique(np.concatenate([sources, targets]))
-    square = np.zeros((len(types), len(types)))
-    np.add.at(square, (np.searchsorted(types, sources), np.searchsorted(types, targets)), parts)
-    size = np.abs(square)
-    order = np.argsort(-(size.sum(axis=0) + size.sum(axis=1)), kind="stable")
-    square, names = square[np.ix_(order, order)], [str(name) for name in types[order]]
-    if len(names) <= n_top + 1:
-        return square, names
-    place = np.minimum(np.arange(len(names)), n_top)
+def _merge(matrix: NDArray[np.float64], types: list[str], n_top: int) -> tuple[NDArray[np.float64], list[str]]:
+    """The first cell types, and the sum of all others."""
+    if len(types) <= n_top + 1:
+        return matrix, types
+    place = np.minimum(np.arange(len(types)), n_top)
     merged = np.zeros((n_top + 1, n_top + 1))
-    np.add.at(merged, (place[:, None], place[None]), square)
-    return merged, [*names[:n_top], f"{len(names) - n_top} others"]
+    np.add.at(merged, (place[:, None], place[None]), matrix)
+    return merged, [*types[:n_top], f"{len(types) - n_top} others"]
 
 
 def _draw_heatmap(
-    square: NDArray[np.float64], types: list[str], table: pd.DataFrame, *, whole: float, ax: Axes | None
+    matrix: NDArray[np.float64], types: list[str], table: pd.DataFrame, *, whole: float, ax: Axes | None
 ) -> Axes:
-    highest = float(np.abs(square).max()) or 1.0
-    is_signed = bool(square.min() < -_ROUNDING * highest)
+    highest = float(np.abs(matrix).max()) or 1.0
+    is_signed = bool(matrix.min() < -_ROUNDING * highest)
     side = float(np.clip(0.3 * len(types), 1.6, 5.5))  # inches
     with drawing(ax, width=side, height=side) as axes:
         cmap, lowest = (SIGNED, -highest) if is_signed else ("Blues", 0.0)
-        image = axes.imshow(square, cmap=cmap, vmin=lowest, vmax=highest)
+        image = axes.imshow(matrix, cmap=cmap, vmin=lowest, vmax=highest)
         axes.apply_aspect()
         room = 72 * axes.get_window_extent().height / axes.figure.dpi / len(types)  # points, of a cell
         name_square(axes, types, room=room)
         if whole > 0:
-            _write_shares(axes, square / whole, dark=np.abs(square) > 0.6 * highest, room=room)
+            _write_shares(axes, matrix / whole, dark=np.abs(matrix) > 0.6 * highest, room=room)
         p, q = _ends(table)
         axes.set_ylabel(_side("from", p), fontsize=_TEXT, parse_math=False)
         axes.set_xlabel(_side("to", q), fontsize=_TEXT, parse_math=False)

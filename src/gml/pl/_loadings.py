@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 
-from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
+from gml import get
 from gml._base import check_int
 
 from ._axes import add_colorbar, check_axes, drawing, shorten
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
-_HINT = (
-    f"{LEARN_FIRST} A metric of a representation without a way back to genes has no loadings: draw what "
-    "`gml.tl.rank_genes` finds by correlation with gml.pl.rank_genes."
-)
 _MOST = 5  # components, if nobody asks for more
 _COLUMN, _ROW, _TALLEST = 0.3, 0.17, 8.0  # inches
 _LONGEST = 24  # characters
@@ -31,24 +27,23 @@ _LONGEST = 24  # characters
 def loadings(
     adata: AnnData,
     *,
-    key: str = "gml",
+    metric: str = "gml",
     n_genes: int = 5,
     n_components: int | None = None,
     cmap: str = SIGNED,
     ax: Axes | None = None,
 ) -> Axes:
-    """Heatmap of the genes that each component of the metric is made of.
+    """Heatmap of the genes with the largest loadings in each component of the metric.
 
-    Of each component the genes with the largest absolute loadings are shown, those of the first component on top; lines
-    part the components, and a gene that leads several stands with the first of them. All have the same colours, so that
-    a component that matters less is paler.
+    Genes of the first component are on top; lines separate the components, and a gene with large loadings in several
+    stands with the first of them. Colours are the same for all components.
 
     Parameters
     ----------
     adata
         Cells after :func:`gml.tl.learn_metric`. Not modified.
-    key
-        `key_added` of the metric.
+    metric
+        The `key_added` of that call.
     n_genes
         Genes of each component, at least 1.
     n_components
@@ -80,10 +75,9 @@ def loadings(
     >>> "signal" in [name.get_text() for name in ax.get_yticklabels()]
     True
     """
-    check_holder(adata)
     check_axes(ax)
-    matrix = get_matrix(adata, "varm", Keys(key).loadings, hint=_HINT)  # (genes, k)
-    k = matrix.shape[1]
+    table = get.loadings(adata, metric=metric)
+    matrix, k = table.to_numpy(), table.shape[1]  # (genes, k)
     check_int(n_genes, name="n_genes")
     n = min(k, _MOST) if n_components is None else check_int(n_components, name="n_components", high=k)
     color_map = plt.get_cmap(cmap)
@@ -95,7 +89,7 @@ def loadings(
     bar = min(1.0, 1.6 / height)  # of the height of the axes
     with drawing(ax, width=max(_COLUMN * n, 0.6), height=height) as axes:
         image = axes.imshow(shown[genes], cmap=color_map, vmin=-highest, vmax=highest, aspect="auto")
-        name_rows(axes, [shorten(str(gene), _LONGEST) for gene in adata.var_names[genes]])
+        name_rows(axes, [shorten(str(gene), _LONGEST) for gene in table.index[genes]])
         axes.set_ylim(len(genes) - 0.5, -0.5)
         for border in np.flatnonzero(np.diff(home)):
             axes.axhline(border + 0.5, color="0.3", lw=0.6)

@@ -21,7 +21,7 @@ _MEANING = {"triplet": "triplet loss", "discriminant": "within / between"}
 _MOST_MARKERS = 30
 
 
-def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
+def loss(adata: AnnData, *, metric: str = "gml", ax: Axes | None = None) -> Axes:
     """Loss of the metric, pass by pass; an orange dot marks the lowest.
 
     Parameters
@@ -29,8 +29,8 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     adata
         Cells after :func:`gml.tl.learn_metric`, or patients from :func:`gml.tl.patient_distances` under that metric.
         Not modified.
-    key
-        `key_added` of the metric or of the distances.
+    metric
+        `key_added` of the metric, or of the distances under it.
     ax
         Where to draw; a new figure if `None`.
 
@@ -56,11 +56,10 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
     """
     check_holder(adata)
     check_axes(ax)
-    keys = Keys(key)
-    run = get_run(adata, keys.run, hint=LEARN_FIRST)
+    run = get_run(adata, Keys(metric).run, hint=LEARN_FIRST)
     history = np.array(run.get("loss", []), dtype=np.float64, ndmin=1)  # (passes,)
     if history.size == 0:
-        msg = f"adata.uns[{key!r}] has no loss: its metric was not learned. {LEARN_FIRST}"
+        msg = f"adata.uns[{metric!r}] has no loss: its metric was not learned. {LEARN_FIRST}"
         raise ValueError(msg)
     passes = np.arange(1, len(history) + 1)
     with drawing(ax, width=4.5, height=3.0) as axes:
@@ -77,6 +76,6 @@ def loss(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
 
 
 def _method(params: Mapping[str, Any]) -> str:
-    """Name of the method, kept one level further down by distances."""
+    """Name of the method; distances keep it in the parameters of their metric."""
     learned = params if "method" in params else params.get("metric_params", {})
     return str(learned.get("learned_by", learned.get("method")))

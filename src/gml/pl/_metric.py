@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
 from gml._base import check_int
+from gml.get import loadings
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect, shorten
-from ._colors import disease_column, read_coloring
+from ._colors import find_coloring
 from ._names import WHITE_EDGE, name_points
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
@@ -28,25 +29,25 @@ _ON_ARROW = np.linspace(0, 1, 9)[:, None, None]  # places that names of genes ke
 def metric(
     adata: AnnData,
     *,
-    key: str = "gml",
+    metric: str = "gml",
     color: str | None = None,
     components: tuple[int, int] = (1, 2),
     n_genes: int = 8,
     ax: Axes | None = None,
 ) -> Axes:
-    """Cells in two components of the learned space, and the genes that lead there.
+    """Cells in two components of the learned space, with arrows for genes.
 
-    One unit is as long on both axes: the distance of two points is what these components add to the ground cost.
-    Cells are drawn in random order, the same in each call, so that no class lies on top. An arrow shows which way a
-    cell goes if the gene rises; those of the genes with the longest arrows are drawn, all to one scale of their own,
-    from the mean of the cells. A metric without a way back to genes has none.
+    The distance of two points is the part of these components in the ground cost: units are equal on both axes. Cells
+    are drawn in random order, the same in each call, so that no class lies on top. An arrow from the mean of the cells
+    shows how a cell moves if the gene rises; the longest are drawn, on one scale of their own. A metric without a map
+    to genes has none.
 
     Parameters
     ----------
     adata
         Cells after :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`. Not modified.
-    key
-        `key_added` of the metric.
+    metric
+        The `key_added` of that call.
     color
         Column of ``adata.obs``, or gene of ``adata.var_names``. `None` takes the disease that the metric was learned
         for, if it is there. Classes have the colours in ``adata.uns[color + "_colors"]``, or else those
@@ -82,13 +83,12 @@ def metric(
     """
     check_holder(adata)
     check_axes(ax)
-    keys = Keys(key)
+    keys = Keys(metric)
     embedding = get_matrix(adata, "obsm", keys.embedding, hint=LEARN_FIRST)  # (n, k)
     chosen = _check_components(components, embedding.shape[1])
     check_int(n_genes, name="n_genes", low=0)
     points = embedding[:, chosen].astype(np.float64)
-    name = disease_column(adata, key) if color is None else color
-    coloring = None if name is None else read_coloring(adata, name, key=key)
+    coloring = find_coloring(adata, color, key=metric)
     order = np.random.default_rng(0).permutation(len(points))
     wide, high = np.ptp(points, axis=0)
     height = float(np.clip(_WIDTH * high / wide, 1.5, 3.4)) if wide > 0 else _WIDTH
@@ -106,8 +106,7 @@ def metric(
         equal_aspect(axes)
         axes.spines[["top", "right"]].set_visible(False)
         if keys.loadings in adata.varm:
-            loadings = get_matrix(adata, "varm", keys.loadings)[:, chosen]  # (genes, 2)
-            _draw_genes(axes, points, pd.DataFrame(loadings, index=adata.var_names), n_genes=n_genes)
+            _draw_genes(axes, points, loadings(adata, metric=metric).iloc[:, chosen], n_genes=n_genes)
         if coloring is not None:
             add_legends(axes, [coloring])
     return axes
@@ -139,12 +138,7 @@ def _draw_genes(ax: Axes, points: NDArray[np.float64], loadings: pd.DataFrame, *
     ax.update_datalim(origin + arrows)
     style = {"arrowstyle": "-|>", "color": "0.1", "lw": 1.0, "shrinkA": 0, "shrinkB": 0, "path_effects": WHITE_EDGE}
     for arrow in arrows:
-        ax.annotate(
-            "",
-            origin + arrow,
-            origin,
-            arrowprops=style,
-        )
+        ax.annotate("", origin + arrow, origin, arrowprops=style)
     shafts = origin + _ON_ARROW * arrows  # (places, genes, 2)
     names = [shorten(str(gene), _LONGEST) for gene in loadings.index[top]]
     name_points(ax, origin + arrows, names, avoid=shafts.reshape(-1, 2))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -11,13 +10,14 @@ from gml._anndata import DISTANCES_FIRST, Keys, check_all_distances, check_annda
 from gml._base import check_choice
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect
-from ._colors import disease_column, read_coloring
-from ._known import drawn_patients
+from ._colors import find_coloring
 from ._names import name_points
+from ._tables import drawn_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 _UMAP = "X_umap"
 _UMAP_FIRST = "Run `gml.pp.neighbors` and then `sc.tl.umap` on the patients first."
@@ -76,21 +76,8 @@ def patient_embedding(
     check_choice(basis, name="basis", choices=["mds", "umap"])
     check_axes(ax)
     check_choice(labels, name="labels", choices=[False, True])
-    if basis == "mds":
-        check_all_distances(
-            patients, key, hint="Or run `gml.pp.neighbors` and `scanpy.tl.umap`, and draw with basis='umap'."
-        )
-    slot, hint = (Keys(key).mds, DISTANCES_FIRST) if basis == "mds" else (_UMAP, _UMAP_FIRST)
-    points = get_matrix(patients, "obsm", slot, hint=hint)  # (p, at least 2)
-    if points.ndim != 2 or points.shape[1] < 2:
-        msg = f"patients.obsm[{slot!r}] must have two columns to be drawn, got shape {points.shape}."
-        raise ValueError(msg)
-    drawn = drawn_patients(points, slot=f"obsm[{slot!r}]")
-    points = points[drawn]
-    name = disease_column(patients, key) if color is None else color
-    coloring = None if name is None else read_coloring(patients, name, key=key)
-    if coloring is not None:
-        coloring = replace(coloring, rgba=coloring.rgba[drawn])
+    points, drawn = _read_points(patients, basis, key)
+    coloring = find_coloring(patients, color, key=key, drawn=drawn)
     with drawing(ax, width=4.0, height=3.4) as axes:
         axes.scatter(
             points[:, 0],
@@ -111,3 +98,17 @@ def patient_embedding(
         if coloring is not None:
             add_legends(axes, [coloring])
     return axes
+
+
+def _read_points(patients: AnnData, basis: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Coordinates of the patients that can be drawn, shape (p, at least 2), and their positions."""
+    slot, hint = _UMAP, _UMAP_FIRST
+    if basis == "mds":
+        slot, hint = Keys(key).mds, DISTANCES_FIRST
+        check_all_distances(patients, key, hint="For a UMAP of their graph draw with basis='umap'.")
+    points = get_matrix(patients, "obsm", slot, hint=hint)
+    if points.shape[1] < 2:
+        msg = f"patients.obsm[{slot!r}] must have two columns to be drawn, got shape {points.shape}."
+        raise ValueError(msg)
+    drawn = drawn_patients(points, slot=f"obsm[{slot!r}]")
+    return points[drawn], drawn

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,7 @@ from gml._base import check_choice
 
 from ._axes import LETTER, add_colorbar, add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, read_coloring
-from ._known import drawn_patients
+from ._tables import drawn_patients
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,8 +94,7 @@ def patient_heatmap(
     if color is None:
         color = disease_column(patients, key) or ()
     columns = [color] if isinstance(color, str) else color
-    colorings = [read_coloring(patients, column, key=key) for column in columns]
-    colorings = [replace(coloring, rgba=coloring.rgba[drawn]) for coloring in colorings]
+    colorings = [read_coloring(patients, column, key=key, drawn=drawn) for column in columns]
     color_map = plt.get_cmap(cmap)
     tree = _cluster(distances)
     order = leaves_list(tree) if len(tree) else np.arange(len(distances))

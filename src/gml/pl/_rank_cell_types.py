@@ -71,16 +71,8 @@ def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             axes.axvline(scores[-1], color="0.85", lw=1, zorder=0)
         _mark_chances(axes, table)
         axes.hlines(rows, low, high, colors=colors, lw=1.5)
-        axes.scatter(
-            scores,
-            rows,
-            s=min(45.0, (0.6 * row_room(axes)) ** 2),
-            c=colors,
-            edgecolors="white",
-            linewidths=0.8,
-            zorder=3,
-            clip_on=False,
-        )
+        size = min(45.0, (0.6 * row_room(axes)) ** 2)
+        axes.scatter(scores, rows, s=size, c=colors, edgecolors="white", linewidths=0.8, zorder=3, clip_on=False)
         axes.set_xlim(0, 1)
         axes.set_xlabel("balanced accuracy of held-out patients\n(mean, 95 % interval)")
         _count_patients(axes, table["n_patients"].tolist())
@@ -92,26 +84,18 @@ def _mark_chances(ax: Axes, table: pd.DataFrame) -> None:
     if "chance" not in table.columns:
         return
     chances = numbers(table, "chance")
-    known = np.flatnonzero(np.isfinite(chances))
-    if not known.size:
+    rows = np.flatnonzero(np.isfinite(chances))
+    if not rows.size:
         return
-    if np.ptp(chances[known]) < 1e-6:
-        mark_chance(ax, float(chances[known[0]]))
+    if np.ptp(chances[rows]) < 1e-6:
+        mark_chance(ax, float(chances[rows[0]]))
         return
-    ax.vlines(chances[known], known - 0.5, known + 0.5, colors="0.5", lw=1, ls="--", zorder=0)
-    ax.annotate("chance", (chances[known[0]], known[0] - 0.5), va="bottom", fontsize=7, color="0.4")
+    ax.vlines(chances[rows], rows - 0.5, rows + 0.5, colors="0.5", lw=1, ls="--", zorder=0)
+    ax.annotate("chance", (chances[rows[0]], rows[0] - 0.5), va="bottom", fontsize=7, color="0.4")
 
 
 def _count_patients(ax: Axes, counts: list[int]) -> None:
     """Numbers of patients to the right of the rows, as large as the names at the left."""
-    size = min(8.0, 0.7 * row_room(ax))
+    size, place = min(8.0, 0.7 * row_room(ax)), ax.get_yaxis_transform()
     for row, count in [(-0.8, "patients"), *enumerate(counts)]:
-        ax.text(
-            1.04,
-            row,
-            str(count),
-            transform=ax.get_yaxis_transform(),
-            va="center_baseline",
-            fontsize=size,
-            color="0.4",
-        )
+        ax.text(1.04, row, str(count), transform=place, va="center_baseline", fontsize=size, color="0.4")

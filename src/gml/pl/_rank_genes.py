@@ -72,18 +72,18 @@ def rank_genes(table: pd.DataFrame, *, n_genes: int = 15, by: str = "importance"
     check_table(table, [_IMPORTANCE], made_by="gml.tl.rank_genes")
     check_int(n_genes, name="n_genes")
     columns = [str(column) for column in table.columns]
-    diseases = [column.removeprefix(f"{_DIRECTION}_") for column in columns if column.startswith(f"{_DIRECTION}_")]
-    drawable = [_IMPORTANCE, *filter(_PER_COMPONENT.fullmatch, columns)]
-    drawable += [column for column in columns if column == _DIRECTION or column.startswith(f"{_DIRECTION}_")]
-    check_choice(by, name="by", choices=drawable)
+    directions = [column for column in columns if column == _DIRECTION or column.startswith(f"{_DIRECTION}_")]
+    diseases = [column.removeprefix(f"{_DIRECTION}_") for column in directions if column != _DIRECTION]
+    components = filter(_PER_COMPONENT.fullmatch, columns)
+    check_choice(by, name="by", choices=[_IMPORTANCE, *components, *directions])
 
     order = numbers(table, _IMPORTANCE) if by.startswith(_DIRECTION) else numbers(table, by)
     order = np.abs(order) if _PER_COMPONENT.fullmatch(by) else order
-    known = np.isfinite(order) & np.isfinite(numbers(table, by))
-    if not known.any():
+    is_finite = np.isfinite(order) & np.isfinite(numbers(table, by))
+    if not is_finite.any():
         msg = f"`table` has no {by!r} to draw: it is missing (NaN) for all genes."
         raise ValueError(msg)
-    top = table.iloc[np.argsort(np.where(known, -order, np.inf), kind="stable")[: min(n_genes, known.sum())]]
+    top = table.iloc[np.argsort(np.where(is_finite, -order, np.inf), kind="stable")[: min(n_genes, is_finite.sum())]]
     values, rows = numbers(top, by), np.arange(len(top))
     coloring = _color(top, diseases)
     with drawing(ax, width=2.6, height=_ROW * (len(top) + 0.5)) as axes:
@@ -123,20 +123,13 @@ def _mark(ax: Axes, rows: NDArray[np.intp]) -> None:
     """Dots between names and bars."""
     beside = ScaledTranslation(-_DOT / 72, 0, ax.figure.dpi_scale_trans)
     ax.tick_params(axis="y", pad=2 * _DOT)
-    ax.plot(
-        np.zeros(len(rows)),
-        rows,
-        "o",
-        color="0.15",
-        ms=min(3.5, 0.5 * row_room(ax)),
-        transform=ax.get_yaxis_transform() + beside,
-        clip_on=False,
-    )
+    place, size = ax.get_yaxis_transform() + beside, min(3.5, 0.5 * row_room(ax))
+    ax.plot(np.zeros(len(rows)), rows, "o", color="0.15", ms=size, transform=place, clip_on=False)
 
 
 def _meaning(by: str, *, has_interval: bool, has_dots: bool) -> str:
-    if found := _PER_COMPONENT.fullmatch(by):
-        name = f"{found[1]} {'on' if found[1] == 'loading' else 'with'} component {found[2]}"
+    if match := _PER_COMPONENT.fullmatch(by):
+        name = f"{match[1]} {'on' if match[1] == 'loading' else 'with'} component {match[2]}"
     elif by.startswith(f"{_DIRECTION}_"):
         name = f"mean in {shorten(by.removeprefix(f'{_DIRECTION}_'), _LONGEST_DISEASE)} less the others"
     else:

@@ -63,16 +63,8 @@ def mark_chance(ax: Axes, chance: float | None) -> None:
     if chance is None:
         return
     ax.axvline(chance, color="0.5", lw=1, ls="--", zorder=0)
-    ax.annotate(
-        "chance",
-        (chance, 1),
-        xycoords=ax.get_xaxis_transform(),
-        xytext=(3, 0),
-        textcoords="offset points",
-        va="top",
-        fontsize=7,
-        color="0.4",
-    )
+    at, place = (chance, 1), ax.get_xaxis_transform()
+    ax.annotate("chance", at, (3, 0), place, "offset points", va="top", fontsize=7, color="0.4")
 
 
 def _n_lines(name: str) -> int:

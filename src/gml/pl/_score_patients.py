@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgba_array
 from gml._anndata import Keys, check_anndata, get_column
 
 from ._axes import add_legends, check_axes, drawing, shorten
-from ._colors import disease_column, read_coloring
+from ._colors import disease_column, find_coloring
 from ._names import WHITE_EDGE
 from ._rows import BLUE, name_rows
 from ._tables import to_numbers
@@ -37,8 +37,8 @@ def score_patients(
 ) -> Axes:
     """Score of each patient for a disease, one row per group of patients with the same disease.
 
-    A patient at 1 is like the typical patient of the disease, one at -1 like that of another one; at 0, both are as
-    far. Heights within a row mean nothing. An upright line marks the median of the row.
+    A score of 1 is that of the typical patient of the disease, -1 that of another disease; at 0, both are equally far.
+    Heights within a row have no meaning. An upright line marks the median of the row.
 
     Parameters
     ----------
@@ -87,8 +87,7 @@ def score_patients(
         raise ValueError(msg)
     by_disease = disease_column(patients, key)
     codes, groups = _group(patients, by_disease)
-    name = by_disease if color is None else color
-    coloring = None if name is None else read_coloring(patients, name, key=key)
+    coloring = find_coloring(patients, color, key=key)
     rgba = to_rgba_array([BLUE] * len(scores)) if coloring is None else coloring.rgba
     with drawing(ax, width=3.0, height=_ROW * (len(groups) + 0.5)) as axes:
         name_rows(axes, [f"{shorten(group, _LONGEST)} ({(codes == code).sum()})" for code, group in enumerate(groups)])
@@ -96,24 +95,26 @@ def score_patients(
         axes.axvline(0, color="0.6", lw=0.8, zorder=0)
         axes.hlines(np.arange(1, len(groups)) - 0.5, -1, 1, colors="0.9", lw=0.8, zorder=0)
         for row in range(len(groups)):
-            mine = np.flatnonzero((codes == row) & ~np.isnan(scores))
-            if not mine.size:
-                continue
-            mine = mine[np.lexsort([patients.obs_names[mine].astype(str), scores[mine]])]
-            heights = row + _SPREAD * ((_GOLDEN * np.arange(len(mine)) + 0.5) % 1 - 0.5)
-            size = float(np.clip(600 / len(mine), 8, 28))
-            axes.scatter(
-                scores[mine], heights, c=rgba[mine], s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3
-            )
-            axes.vlines(
-                np.median(scores[mine]), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE
-            )
+            in_row = np.flatnonzero((codes == row) & ~np.isnan(scores))
+            order = in_row[np.lexsort([patients.obs_names[in_row].astype(str), scores[in_row]])]
+            _draw_row(axes, row, scores=scores[order], rgba=rgba[order])
         axes.set_xlim(-1.05, 1.05)
         axes.set_xticks([-1, -0.5, 0, 0.5, 1])
         axes.set_xlabel(f"score: like another disease (−1)\nor like {shorten(disease, _LONGEST)} (1)", parse_math=False)
-        if coloring is not None and name != by_disease:
+        if coloring is not None and coloring.name != by_disease:
             add_legends(axes, [coloring])
     return axes
+
+
+def _draw_row(ax: Axes, row: int, *, scores: NDArray[np.float64], rgba: NDArray[np.float64]) -> None:
+    """Points at scattered heights, in the order of their scores, and a line at the median."""
+    if not scores.size:
+        return
+    heights = row + _SPREAD * ((_GOLDEN * np.arange(len(scores)) + 0.5) % 1 - 0.5)
+    size = float(np.clip(600 / len(scores), 8, 28))
+    ax.scatter(scores, heights, c=rgba, s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3)
+    median = np.median(scores)
+    ax.vlines(median, row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE)
 
 
 def _find(patients: AnnData, disease: str | None, key: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Draw how much the directions of a learned metric weigh."""
+"""Draw the weights of the directions of a learned metric."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from gml.get import metric
+from gml import get
 
 from ._axes import check_axes, drawing
 from ._rows import BLUE
@@ -20,20 +20,20 @@ _MOST = 30  # directions that are drawn
 _ROUNDING = 1e-8  # eigenvalues up to it become no direction in the learner either
 
 
-def spectrum(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
-    r"""How much each direction of the metric weighs.
+def spectrum(adata: AnnData, *, metric: str = "gml", ax: Axes | None = None) -> Axes:
+    r"""Weight of each direction of the metric.
 
-    For the closed form, its eigenvalues :math:`\mu` in falling order: by how much patients of different diseases are
-    further apart along a direction than patients of the same disease, in units of the scatter within diseases (see
-    :class:`gml.methods.Discriminant`). Those above 0 are blue, since only they can become directions of the metric. For
-    other methods, the squared lengths of the rows of the map. At most 30 are drawn.
+    For the closed form, its eigenvalues :math:`\mu` in falling order (see :class:`gml.methods.Discriminant`): the
+    excess of the distance between diseases over that within, along a direction, in units of the scatter within
+    diseases. Only those above 0, in blue, can become directions of the metric. For other methods, the squared lengths
+    of the rows of the map. At most 30 are drawn.
 
     Parameters
     ----------
     adata
         Cells after :func:`gml.tl.learn_metric`. Not modified.
-    key
-        `key_added` of the metric.
+    metric
+        The `key_added` of that call.
     ax
         Where to draw; a new figure if `None`.
 
@@ -60,7 +60,7 @@ def spectrum(adata: AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axe
     ('direction', 'excess between diseases, μ')
     """
     check_axes(ax)
-    learned = metric(adata, key=key)
+    learned = get.metric(adata, key=metric)
     is_closed_form = learned.spectrum.size > 0
     values = learned.spectrum if is_closed_form else (learned.components**2).sum(axis=1)
     name = "direction" if is_closed_form else "component"

@@ -1,18 +1,22 @@
-"""Tables that tools return, checked before they are drawn."""
+"""Checks before drawing: tables that tools return, and which patients have values."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from gml._anndata import measured_patients
 from gml._evaluate import CrossValidation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+logger = logging.getLogger(__name__)
 
 
 def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.DataFrame:
@@ -21,8 +25,8 @@ def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.Da
         msg = f"`table` must be a DataFrame from {made_by}, got {type(table).__name__}."
         raise TypeError(msg)
     if missing := [column for column in columns if column not in table.columns]:
-        names, found = (", ".join(repr(name) for name in some) for some in (missing, table.columns[:12]))
-        msg = f"`table` has no column {names}; it holds {found or 'nothing'}. Pass what {made_by} returned."
+        names, present = (", ".join(map(repr, columns)) for columns in (missing, table.columns[:12]))
+        msg = f"`table` has no column {names}; it holds {present or 'nothing'}. Pass what {made_by} returned."
         raise ValueError(msg)
     if table.empty:
         msg = f"`table` has no rows to draw. Pass what {made_by} returned."
@@ -52,3 +56,25 @@ def to_numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
 def numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """A column as float64, shape (rows,), NaN where it is missing."""
     return to_numbers(table[column])
+
+
+def square(table: pd.DataFrame, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
+    """Values by source × target cell type, shape (types, types), and the types, the largest absolute sums first."""
+    sources, targets = (table[side].astype(str).to_numpy() for side in ("source", "target"))
+    types = np.unique(np.concatenate([sources, targets]))
+    matrix = np.zeros((len(types), len(types)))
+    np.add.at(matrix, (np.searchsorted(types, sources), np.searchsorted(types, targets)), values)
+    size = np.abs(matrix)
+    order = np.argsort(-(size.sum(axis=0) + size.sum(axis=1)), kind="stable")
+    return matrix[np.ix_(order, order)], [str(name) for name in types[order]]
+
+
+def drawn_patients(values: NDArray[Any], *, slot: str) -> NDArray[np.intp]:
+    """Positions of the patients whose rows of `values` are known, those with cells of the group; at least one."""
+    measured = measured_patients(values)
+    if not measured.any():
+        msg = f"patients.{slot} is missing (NaN) for all patients: none of them has cells of this group."
+        raise ValueError(msg)
+    if not measured.all():
+        logger.info("%d of %d patients have no cells of this group and are left out", (~measured).sum(), len(measured))
+    return np.flatnonzero(measured)

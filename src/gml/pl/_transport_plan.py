@@ -14,7 +14,7 @@ from gml._base import check_float
 from ._axes import check_axes, drawing, percent, shorten
 from ._colors import palette
 from ._names import spread
-from ._tables import check_table, numbers
+from ._tables import check_table, numbers, square
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,20 +80,18 @@ def transport_plan(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | N
         msg = "`table` has NaN or infinite values in its column 'mass'. Pass what gml.tl.explain_distance returned."
         raise ValueError(msg)
     if table.attrs.get("excess") or (mass < -_ROUNDING).any():
-        msg = (
-            "`table` is an excess, whose mass has two signs, so that nothing flows from one side to the other; pass "
-            'gml.tl.explain_distance(…, by="cell_type", excess=False).'
-        )
+        call = 'gml.tl.explain_distance(…, by="cell_type", excess=False)'
+        msg = f"`table` is an excess, whose mass has two signs, and cannot be drawn as a flow; pass {call}."
         raise ValueError(msg)
-    flow, types = _flow(table, mass)
+    flow, types = square(table, np.clip(mass, 0, None))
     least, gap, colors = min_share * flow.sum(), _GAP * flow.sum(), palette(len(types))
-    both = [_Bars(side, flow.sum(axis=1 - side), gap) for side in (0, 1)]
-    bottom = max(float((bars.tops + bars.sizes).max()) for bars in both) or 1.0
+    sides = [_Bars(side, flow.sum(axis=1 - side), gap) for side in (0, 1)]
+    bottom = max(float((bars.tops + bars.sizes).max()) for bars in sides) or 1.0
     with drawing(ax, width=2.2, height=float(np.clip(0.26 * len(types) + 0.8, 1.8, 5.0))) as axes:
         axes.set(xlim=(0, 1), ylim=(bottom, 0))
         axes.axis("off")
-        _draw_bands(axes, flow, both, colors=colors, least=least)
-        for bars, end in zip(both, "pq", strict=True):
+        _draw_bands(axes, flow, sides, colors=colors, least=least)
+        for bars, end in zip(sides, "pq", strict=True):
             for top, size, color in zip(bars.tops, bars.sizes, colors, strict=True):
                 axes.add_patch(Rectangle((bars.side * (1 - _BAR), top), _BAR, size, facecolor=color, linewidth=0))
             _name_bars(axes, types, bars, least=least)
@@ -119,35 +117,18 @@ class _Bars:
         return tops
 
 
-def _flow(table: pd.DataFrame, mass: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:
-    """Mass, sources × targets, and the cell types of both, the largest first."""
-    sources, targets = (table[side].astype(str).to_numpy() for side in _PAIR)
-    types = np.unique(np.concatenate([sources, targets]))
-    flow = np.zeros((len(types), len(types)))
-    np.add.at(flow, (np.searchsorted(types, sources), np.searchsorted(types, targets)), np.clip(mass, 0, None))
-    order = np.argsort(-(flow.sum(axis=0) + flow.sum(axis=1)), kind="stable")
-    return flow[np.ix_(order, order)], [str(name) for name in types[order]]
-
-
 def _draw_bands(
-    ax: Axes, flow: NDArray[np.float64], both: Sequence[_Bars], *, colors: NDArray[np.float64], least: float
+    ax: Axes, flow: NDArray[np.float64], sides: Sequence[_Bars], *, colors: NDArray[np.float64], least: float
 ) -> None:
     """Bands lie in the order of the bars that they lead to; those within a cell type behind the others."""
-    lefts = both[0].tops[:, None] + np.cumsum(flow, axis=1) - flow  # upper ends
-    rights = both[1].tops + np.cumsum(flow, axis=0) - flow
+    lefts = sides[0].tops[:, None] + np.cumsum(flow, axis=1) - flow  # upper ends
+    rights = sides[1].tops + np.cumsum(flow, axis=0) - flow
     for (source, target), mass in np.ndenumerate(flow):
         if mass <= 0 or mass < least:
             continue
-        is_within = source == target
-        ax.add_patch(
-            PathPatch(
-                _band(float(lefts[source, target]), float(rights[source, target]), mass),
-                facecolor=colors[source],
-                alpha=_FAINT if is_within else _STRONG,
-                linewidth=0,
-                zorder=0.5 if is_within else 0.6,
-            )
-        )
+        alpha, zorder = (_FAINT, 0.5) if source == target else (_STRONG, 0.6)
+        band = _band(float(lefts[source, target]), float(rights[source, target]), mass)
+        ax.add_patch(PathPatch(band, facecolor=colors[source], alpha=alpha, linewidth=0, zorder=zorder))
 
 
 def _band(left: float, right: float, height: float) -> Path:

@@ -65,14 +65,14 @@ def equalize_cells(
     seed = check_seed(rng)
     patient_of_cell, patients = patients_of_cells(adata, patient_key)
     sizes = np.bincount(patient_of_cell)
-    wanted = int(sizes.min()) if n_cells is None else n_cells
-    kept = np.flatnonzero(sizes >= wanted)
+    n = int(sizes.min()) if n_cells is None else n_cells
+    kept = np.flatnonzero(sizes >= n)
     if kept.size == 0:
-        msg = f"No patient has n_cells={wanted} cells; the largest of {len(patients)} has {sizes.max()}."
+        msg = f"No patient has n_cells={n} cells; the largest of {len(patients)} has {sizes.max()}."
         raise ValueError(msg)
     if kept.size < len(patients):
         left_out = ", ".join(str(name) for name in np.delete(patients, kept)[:5])
-        logger.warning("%d patients have fewer than %d cells: %s", len(patients) - kept.size, wanted, left_out)
+        logger.warning("%d patients have fewer than %d cells: %s", len(patients) - kept.size, n, left_out)
     rows = rows_of_patients(adata, patient_of_cell, len(patients))
-    drawn = [np.random.default_rng(seed).permutation(rows[patient])[:wanted] for patient in kept]
+    drawn = [np.random.default_rng(seed).permutation(rows[patient])[:n] for patient in kept]
     return load(adata[np.sort(np.concatenate(drawn))])

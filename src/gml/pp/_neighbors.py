@@ -10,7 +10,7 @@ import numpy as np
 import scanpy as sc
 import scipy.sparse as sp
 
-from gml._anndata import DISTANCES_FIRST, Keys, check_anndata, get_distances, get_matrix, known_patients, write_all
+from gml._anndata import DISTANCES_FIRST, Keys, check_anndata, get_distances, get_matrix, measured_patients, write_all
 from gml._base import check_int, check_seed
 
 if TYPE_CHECKING:
@@ -78,39 +78,38 @@ def neighbors(
     keys = Keys(key)
     if keys.distances in patients.obsm and keys.distances not in patients.obsp:
         msg = (
-            f"patients.obsm[{keys.distances!r}] holds distances to a reference; a graph needs the distances of the "
-            "patients among themselves: `gml.tl.patient_distances` without `reference`."
+            f"patients.obsm[{keys.distances!r}] holds distances to a reference; a graph needs those among patients: "
+            "`gml.tl.patient_distances` without `reference`."
         )
         raise ValueError(msg)
     distances = patients.obsp.get(keys.distances)
     if not sp.issparse(distances):
         distances = get_distances(patients, key)
-        _check_known(patients, distances, keys.distances)
-    # left to scanpy, precomputed distances fail from 4,096 patients on, and a patient at distance 0 passes for oneself
-    known = _Known(distances, _n_neighbors(distances, n_neighbors))
+        _check_complete(patients, distances, keys.distances)
+    # scanpy's own code for precomputed distances fails from 4,096 patients on, and takes a duplicate for the patient
+    precomputed = _Precomputed(distances, _n_neighbors(distances, n_neighbors))
     rep = keys.means if sp.issparse(distances) else keys.mds
     coordinates = get_matrix(patients, "obsm", rep, hint=DISTANCES_FIRST)
     scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: coordinates})
-    sc.pp.neighbors(scratch, use_rep=rep, transformer=known, metric="precomputed", random_state=check_seed(rng))
+    sc.pp.neighbors(scratch, use_rep=rep, transformer=precomputed, metric="precomputed", random_state=check_seed(rng))
     matrices = {("obsp", name): scratch.obsp[name] for name in ("distances", "connectivities")}
     write_all(patients, {("uns", "neighbors"): scratch.uns["neighbors"]} | matrices)
 
 
-def _check_known(patients: AnnData, distances: NDArray[Any], slot: str) -> None:
-    """Whether every patient has distances, which takes cells of the group that was measured."""
-    missing = patients.obs_names[~known_patients(distances)]
+def _check_complete(patients: AnnData, distances: NDArray[Any], slot: str) -> None:
+    """Raise if a patient has no distances, having no cells of the group."""
+    missing = patients.obs_names[~measured_patients(distances)]
     if len(missing):
-        some = ", ".join(repr(str(name)) for name in missing[:5]) + (", …" if len(missing) > 5 else "")
+        names = ", ".join(repr(str(name)) for name in missing[:5]) + (", …" if len(missing) > 5 else "")
         msg = (
-            f"patients.obsp[{slot!r}] has no distances (NaN) of {len(missing)} of {patients.n_obs} patients, who have "
-            f"no cells of this group: {some}. Leave them out: "
-            f"`patients[patients.obsp[{slot!r}].diagonal() == 0].copy()`."
+            f"patients.obsp[{slot!r}] has no distances (NaN) of {len(missing)} of {patients.n_obs} patients, without "
+            f"cells of this group: {names}. Take `patients[patients.obsp[{slot!r}].diagonal() == 0].copy()`."
         )
         raise ValueError(msg)
 
 
 def _n_neighbors(distances: Distances, n_neighbors: int) -> int:
-    """Neighbours that there are, the patient included."""
+    """Number of neighbours, the patient included, at most as many as there are patients."""
     n_patients = distances.shape[0]
     if n_patients < 3:
         msg = f"A graph needs at least three patients, got {n_patients}."
@@ -119,18 +118,18 @@ def _n_neighbors(distances: Distances, n_neighbors: int) -> int:
         logger.info("n_neighbors=%d is more than there are other patients; using %d", n_neighbors, n_patients - 1)
         n_neighbors = n_patients - 1
     # rows of a part of the patients may have lost entries; those that are left are still the nearest
-    n_known = int(np.diff(distances.indptr).min()) if sp.issparse(distances) else n_patients - 1
-    if n_neighbors > n_known + 1:
+    n_stored = int(np.diff(distances.indptr).min()) if sp.issparse(distances) else n_patients - 1
+    if n_neighbors > n_stored + 1:
         msg = (
             f"n_neighbors={n_neighbors} (the patient included) needs {n_neighbors - 1} others, but the distances "
-            f"hold {n_known}: `gml.tl.patient_distances(..., neighbors_only={n_neighbors - 1})`."
+            f"hold {n_stored}: `gml.tl.patient_distances(..., neighbors_only={n_neighbors - 1})`."
         )
         raise ValueError(msg)
     return n_neighbors
 
 
-class _Known:
-    """Distances that are known already, in the form of scikit-learn's transformers that scanpy asks for neighbours."""
+class _Precomputed:
+    """Precomputed distances as one of scikit-learn's transformers, which scanpy asks for neighbours."""
 
     def __init__(self, distances: Distances, n_neighbors: int) -> None:
         self.distances, self.n_neighbors = distances, n_neighbors
@@ -139,17 +138,17 @@ class _Known:
         return {"n_neighbors": self.n_neighbors}
 
     def fit_transform(self, _: object) -> sp.csr_matrix:
-        """Nearest others, by distance, then number, shape (p, p) with n_neighbors - 1 entries in each row."""
+        """Nearest patients, by distance, then number, shape (p, p) with n_neighbors - 1 entries in each row."""
         n, k = self.distances.shape[0], self.n_neighbors - 1
-        apart, numbers = np.empty((n, k)), np.empty((n, k), dtype=np.int32)
+        nearest, columns = np.empty((n, k)), np.empty((n, k), dtype=np.int32)
         for row in range(n):
-            number, values = self._others(row)
-            nearest = np.lexsort((number, values))[:k]
-            numbers[row], apart[row] = number[nearest], values[nearest]
-        return sp.csr_matrix((apart.ravel(), numbers.ravel(), k * np.arange(n + 1)), shape=(n, n))
+            numbers, values = self._row(row)
+            order = np.lexsort((numbers, values))[:k]
+            columns[row], nearest[row] = numbers[order], values[order]
+        return sp.csr_matrix((nearest.ravel(), columns.ravel(), k * np.arange(n + 1)), shape=(n, n))
 
-    def _others(self, row: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        """Numbers of the other patients, and how far they are."""
+    def _row(self, row: int) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
+        """Numbers of the other patients, and their distances."""
         if isinstance(self.distances, np.ndarray):
             return np.delete(np.arange(len(self.distances)), row), np.delete(self.distances[row], row)
         entries = slice(*self.distances.indptr[row : row + 2])

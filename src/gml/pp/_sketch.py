@@ -24,7 +24,6 @@ from gml._anndata import (
     get_var,
     in_memory,
     named_like,
-    numeric_matrix,
 )
 from gml._base import check_int, check_memory, check_n_jobs, check_seed
 from gml._cohort import Cohort, constant_columns
@@ -47,11 +46,11 @@ def sketch(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> AnnData:
-    """Replace the cells of each patient by few weighted points that stand for all of them.
+    """Replace the cells of each patient by few weighted points.
 
-    Every function of gml represents patients like this unless told otherwise; here the points come out as an AnnData,
-    which is small, can be stored, and takes the place of the cells in :mod:`gml.tl`: with the same `n_points` and
-    `rng`, metrics, distances and scores are those of the cells. It pays where cells lie on disk or are used often.
+    The functions of :mod:`gml.tl` do this by default; here the points are an AnnData, which is small, can be stored,
+    and takes the place of the cells: with the same `n_points` and `rng`, metrics, distances and scores are those of the
+    cells. It saves time where cells lie on disk or are used often.
 
     The points are the centres of k-means clusters of the patient's cells. Of a patient with more than 20,000 cells, the
     centres are found among so many, drawn at random, before all cells are assigned to them.
@@ -69,7 +68,7 @@ def sketch(
     rng
         Seed, or a generator from which one is drawn. Points of a patient do not depend on other patients.
     n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
+        As in :func:`gml.tl.learn_metric`.
 
     Returns
     -------
@@ -85,12 +84,11 @@ def sketch(
     `.var`, ``.varm["PCs"]``
         As in `adata`.
     ``.uns["gml_sketch"]``
-        The mark by which gml knows a sketch: its weights are used, and it is not sketched again unless a smaller
-        `n_points` is asked for. `params` hold the call. It survives the disk and ``sketch[rows]``; weights of a patient
-        of whom some points were dropped are scaled to sum 1 where they are used.
+        Marks a sketch, which is sketched again only for a smaller `n_points`; `params` hold the call. It is kept in
+        files and in ``sketch[rows]``, where weights are scaled to sum 1 in each patient.
 
-    What needs the cells themselves is not known for a sketch: `noise_floor` and `sketch_error` of
-    :func:`gml.tl.patient_distances` are NaN, and columns that vary within patients, such as cell types, are left out.
+    For a sketch, `noise_floor` and `sketch_error` of :func:`gml.tl.patient_distances` are NaN, and columns that vary
+    within patients, such as cell types, are left out.
 
     Raises
     ------
@@ -119,7 +117,9 @@ def sketch(
     features = find_features(adata, use_rep=use_rep, layer=layer)
     cohort = Cohort.from_anndata(adata, features, Columns(patient_key, None))
     if adata.X is not None:
-        _check_means_fit(int(np.minimum(cohort.sizes, n_points).sum()), adata.n_vars)
+        n = int(np.minimum(cohort.sizes, n_points).sum())
+        advice = "Lower `n_points`, or keep fewer genes: adata[:, adata.var['highly_variable']]."
+        check_memory(8 * n * adata.n_vars, what=f"The means of {adata.n_vars} genes in {n} points", advice=advice)
     points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
     obs = _describe(adata, cohort, points)
     sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
@@ -135,17 +135,8 @@ def sketch(
     return sketched
 
 
-def _check_means_fit(n: int, n_genes: int) -> None:
-    """Raise before the work if the means of genes cannot be held, dense as they are."""
-    check_memory(
-        8 * n * n_genes,
-        what=f"The means of {n_genes} genes in {n} points",
-        advice="Lower `n_points`, or keep fewer genes: adata[:, adata.var['highly_variable']].",
-    )
-
-
 def _describe(adata: AnnData, cohort: Cohort, points: Points) -> pd.DataFrame:
-    """What is known of each point."""
+    """Annotations of each point."""
     n_points = np.diff(points.start)
     number = np.arange(len(points.x)) - np.repeat(points.start[:-1], n_points)
     width = len(str(n_points.max() - 1))  # so that names sort as the points do
@@ -160,5 +151,4 @@ def _means(adata: AnnData, points: Points, *, layer: str | None) -> NDArray[np.f
     """Mean of each gene over the cells of each point."""
     if layer is None and adata.X is None:
         return None
-    genes = numeric_matrix(gene_matrix(adata, layer), name="genes")
-    return average(points.averaging(adata.n_obs), genes)
+    return average(points.averaging(adata.n_obs), gene_matrix(adata, layer))

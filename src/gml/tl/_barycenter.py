@@ -28,7 +28,6 @@ from gml._anndata import (
     get_var,
     in_memory,
     named_like,
-    numeric_matrix,
 )
 from gml._cohort import Work
 from gml._measure import Steps, check_diseases, measure_cells, params_of, resolve_metric, store_metric, typical_patients
@@ -68,13 +67,10 @@ def barycenter(
     .. math:: \min_{z_1, \dots, z_m} \frac{1}{P} \sum_{p=1}^{P} W_2^2 \Bigl( \frac{1}{m} \sum_i \delta_{z_i}, \; p
         \Bigr),
 
-    where every patient weighs the same, whatever the number of their cells. With plans from the points to every
-    patient, each point moves to the mean over patients of what it is transported to, until points move no more
-    :cite:p:`AlvarezEsteban2016`. Since the metric is linear, what a point is in features and in genes is the same mean:
-    the typical patient has genes, features and learned coordinates that belong together. Its cells vary less than those
-    of a patient, as they are means of cells that play the same part in several patients.
-
-    The minimum is a local one: other starts can end in other points, at nearly the same objective.
+    with the same weight for every patient, whatever the number of their cells. Given plans from the points to every
+    patient, each point moves to the mean over patients of its images, until convergence :cite:p:`AlvarezEsteban2016`.
+    Since the metric is linear, genes and features of a point are the same mean. Its cells vary less than those of a
+    patient, as they are means over several patients. The minimum is a local one.
 
     Parameters
     ----------
@@ -83,10 +79,8 @@ def barycenter(
         modified. Patients without a disease (NaN) have no part.
     metric
         As in :func:`gml.tl.patient_distances`, but Euclidean or learned. Its `power` plays no part here.
-    patient_key
-        Column of ``adata.obs`` that names the patient of each cell.
-    disease_key
-        Column of ``adata.obs`` with the disease, constant within a patient.
+    patient_key, disease_key, n_jobs
+        As in :func:`gml.tl.patient_distances`.
     solver
         ``"exact"``, or :class:`gml.solvers.Exact` with settings.
     n_points
@@ -98,8 +92,6 @@ def barycenter(
         Steps end when points move by at most this, root mean square, relative to the spread of the patients' points.
     rng
         Seed of the k-means clusters from which points start, or a generator from which one is drawn.
-    n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
 
     Returns
     -------
@@ -154,16 +146,16 @@ def barycenter(
     check_diseases(adata, resolved, columns)
     measured = measure_cells(adata, resolved, columns=columns, work=work)
     typical = typical_patients(measured, steps, seed=work.seed)
-    own = resolved.columns(adata, columns)
-    params = params_of(own, measured.cohort.features, work, metric=resolved) | {"max_iter": max_iter, "tol": tol}
+    columns, features = resolved.columns(adata, columns), measured.cohort.features
+    params = params_of(columns, features, work, metric=resolved) | {"max_iter": max_iter, "tol": tol}
     return _as_sketch(adata, measured, typical, params=params)
 
 
 def _check_means(metric: ResolvedMetric) -> None:
-    """Whether the mean of points is what lies nearest to them."""
+    """Raise unless the mean of points minimises the squared distances to them."""
     if metric.learned is None and metric.name != "euclidean":
         msg = (
-            f"A typical patient is made of means of cells, which needs a learned metric or metric=None for the "
+            "A typical patient is made of means of cells, which needs a learned metric or metric=None for the "
             f"Euclidean one, got the metric {metric.name!r}."
         )
         raise ValueError(msg)
@@ -176,7 +168,7 @@ def _as_sketch(adata: AnnData, measured: Measured, typical: list[Barycenter], *,
     of_cells = shares @ points.averaging(adata.n_obs)
 
     def means(layer: str | None) -> NDArray[np.floating[Any]]:
-        return average(of_cells, numeric_matrix(gene_matrix(adata, layer), name="genes"))
+        return average(of_cells, gene_matrix(adata, layer))
 
     obs = _describe(adata, measured, typical, params=params)
     sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
@@ -202,7 +194,7 @@ def _as_sketch(adata: AnnData, measured: Measured, typical: list[Barycenter], *,
 
 
 def _describe(adata: AnnData, measured: Measured, typical: list[Barycenter], *, params: dict[str, Any]) -> pd.DataFrame:
-    """What is known of each point."""
+    """Annotations of each point."""
     cohort = measured.cohort
     sizes = np.array([len(center.z) for center in typical])
     names = [str(name) for name in cohort.classes]

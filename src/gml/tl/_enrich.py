@@ -1,4 +1,4 @@
-"""Which gene sets the genes at the top of a ranking belong to."""
+"""Gene sets that are enriched at either end of a ranking of genes."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def enrich(
     score: str = "importance",
     min_genes: int = 5,
 ) -> pd.DataFrame:
-    r"""Gene sets whose genes lie at one end of a ranking, on sets that are passed; nothing is fetched.
+    r"""Gene sets whose genes lie at one end of a ranking; the sets are passed, nothing is fetched.
 
     Genes are ranked by a column of `table`, and their ranks turned into normal scores (the value that a normal
-    distribution has at this rank; ties share their mean rank), so that no single gene of great importance makes a set
-    by itself. The score of a set is the t value of the slope when these are regressed on membership in the set, over
-    all genes of the table: the univariate linear model of decoupler :cite:p:`BadiaiMompel2022`. It must be installed:
+    distribution has at this rank; ties share their mean rank), so that no single gene dominates a set. The score of a
+    set is the t value of the slope when these are regressed on membership in the set, over all genes of the table: the
+    univariate linear model of decoupler :cite:p:`BadiaiMompel2022`. It must be installed:
     ``pip install "scgml[enrichment]"``.
 
     The p-values ask whether a random set of as many genes would do as well. They take genes as independent; genes of a
@@ -50,7 +50,7 @@ def enrich(
         modified.
     gene_sets
         Path of a GMT file, a dictionary of names of sets to names of genes, or a DataFrame with the columns `source`
-        (the set), `target` (the gene) and, if it likes, `weight` (the sign or strength of the gene in the set), as
+        (the set), `target` (the gene) and optionally `weight` (the sign or strength of the gene in the set), as
         decoupler has them. Genes are matched by name, upper and lower case being different.
     score
         Column of `table` to rank by, such as ``"importance"``, ``"loading_1"``, or ``"direction_…"``, by which sets
@@ -98,9 +98,9 @@ def enrich(
     check_int(min_genes, name="min_genes", low=2)
     z = _normal_scores(table, score)
     net = read_sets(gene_sets)
-    found = net[net[TARGET].isin(z.index)]
-    _check_matches(net, found, z.index)
-    by_set = found.groupby(SOURCE, sort=False)[WEIGHT]
+    matched = net[net[TARGET].isin(z.index)]
+    _check_matches(net, matched, z.index)
+    by_set = matched.groupby(SOURCE, sort=False)[WEIGHT]
     n_genes, differs = by_set.size(), by_set.max() > by_set.min()
     # a set of all genes with one weight has nothing to compare with
     tested = n_genes.index[(n_genes >= min_genes) & ((n_genes < len(z)) | differs)]
@@ -110,12 +110,12 @@ def enrich(
             f"largest has {n_genes.max()} of {len(z)}. Lower `min_genes`, or pass other sets."
         )
         raise ValueError(msg)
-    found = found[found[SOURCE].isin(tested)]
-    result = _fit(z, found, tested)
+    matched = matched[matched[SOURCE].isin(tested)]
+    result = _fit(z, matched, tested)
     result = result.assign(
         p_adjusted=stats.false_discovery_control(result["p_value"]),
         n_genes=n_genes[tested],
-        leading=_leading(z, found, result["score"]),
+        leading=_leading(z, matched, result["score"]),
     ).rename_axis("gene_set")
     return result.sort_index().sort_values("score", ascending=False, kind="stable")
 
@@ -149,24 +149,21 @@ def _normal_scores(table: pd.DataFrame, score: str) -> pd.Series[float]:
     return pd.Series(stats.norm.ppf((stats.rankdata(values) - 0.5) / len(values)), index=genes)
 
 
-def _check_matches(net: pd.DataFrame, found: pd.DataFrame, genes: pd.Index[Any]) -> None:
-    """Whether the genes of the sets are named as those of the table are."""
-    known, matching = pd.unique(net[TARGET]), found[TARGET].nunique()
-    if matching >= FEW * min(len(known), len(genes)) and matching:
+def _check_matches(net: pd.DataFrame, matched: pd.DataFrame, genes: pd.Index[Any]) -> None:
+    """Warn if few genes of the sets are in the table; raise if none is."""
+    targets, n_matched = pd.unique(net[TARGET]), matched[TARGET].nunique()
+    if n_matched and n_matched >= FEW * min(len(targets), len(genes)):
         return
+    in_table, in_sets = (", ".join(map(repr, names[:3])) for names in (genes.tolist(), targets.tolist()))
     msg = (
-        f"{matching} of {len(known)} genes in the sets are among the {len(genes)} of the table, which are named like "
-        f"{_some(genes)}, those of the sets like {_some(known)}."
+        f"{n_matched} of {len(targets)} genes in the sets are among the {len(genes)} of the table, which are named "
+        f"like {in_table}, those of the sets like {in_sets}."
     )
-    if (alike := len(set(genes.str.upper()) & {name.upper() for name in known})) > matching:
-        msg += f" But for upper and lower case {alike} would match."
-    if matching == 0:
+    if (n_alike := len(set(genes.str.upper()) & {name.upper() for name in targets})) > n_matched:
+        msg += f" But for upper and lower case {n_alike} would match."
+    if n_matched == 0:
         raise ValueError(msg)
     warn(msg)
-
-
-def _some(names: Iterable[str]) -> str:
-    return ", ".join(repr(str(name)) for name, _ in zip(names, range(3), strict=False))
 
 
 def _fit(z: pd.Series[float], net: pd.DataFrame, names: pd.Index[Any]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._measure import Metric, ResolvedMetric
+    from gml._measure import Compared, Metric, ResolvedMetric
     from gml._ot import By, Parts
     from gml.solvers import Exact, ExactName
 
@@ -58,22 +58,20 @@ def explain_distance(
 
     .. math:: \sum_c L_{cg} \sum_{ij} w_{ij} \delta_c (x_{ig} - y_{jg})
 
-    are negative for a gene that moves against the others. Edges that join two cell types are a change of composition,
-    those within a type a change of expression; which of the two is the cheaper account of a difference is the choice of
-    the plan. In a learned space of few components cell types lie on top of each other, and a plan joins cells of any
-    type at the same cost: then the two cannot be told apart, and a warning says so. A point of a sketch that holds
-    cells of several types moves no more of them to another type than its shares force; ``n_points=None`` leaves no such
-    points.
+    are negative for a gene that moves against the others. Edges between two cell types are a change of composition,
+    those within a type a change of expression; the plan takes the cheaper of both. Where cell types overlap, as in a
+    learned space of few components, the two cannot be told apart, and a warning says so. A point of a sketch that holds
+    cells of several types moves no more of them to another type than its shares force.
 
     The parts describe these patients and are no test. A metric that was learned from their diseases makes the distances
-    between diseases large, and cells are a sample, so that a distance is above 0 where nothing differs: `excess` takes
-    off what patients of one group differ by.
+    between diseases large, and distances between samples of cells are above 0 without any difference: `excess`
+    subtracts the distances within groups.
 
     Parameters
     ----------
     adata
         Cells × genes, or a :doc:`MuData </multimodal>`, in memory or on disk, or a sketch of :func:`gml.pp.sketch`,
-        which knows no cell types. Not modified. Only cells of the patients in question are read.
+        which has no cell types. Not modified. Only cells of these patients are read.
     p, q
         Names of two patients; with `groupby`, of two groups. With the same group twice, the pairs within it.
     by
@@ -83,25 +81,17 @@ def explain_distance(
         Column of ``adata.obs`` that is constant within patients, such as the disease. The distance is then the mean
         over pairs of a patient of p and another one of q.
     cell_type_key
-        Column of ``adata.obs`` with the cell types. Not used by gene or component
-        if it is absent, or if cells have none and it is not named here.
+        Column of ``adata.obs`` with the cell types. By gene or component it is optional: the default column is ignored
+        if it is absent or incomplete.
     cell_type
         Take only the mass that stays within this cell type. The whole is then its part of the distance.
     excess
-        Of the mean between the groups, take off half the mean within p and half the mean within q, over pairs of
+        Subtract from the mean between the groups half the mean within p and half the mean within q, over pairs of
         different patients. The whole and its parts can then be negative.
-    metric
+    metric, patient_key, n_points, rng, n_jobs
         As in :func:`gml.tl.patient_distances`, with the metric's own power.
-    patient_key
-        Column of ``adata.obs`` that names the patient of each cell.
     solver
         ``"exact"``, or :class:`gml.solvers.Exact` with settings.
-    n_points
-        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
-    rng
-        Seed, or a generator from which one is drawn.
-    n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
 
     Returns
     -------
@@ -120,9 +110,8 @@ def explain_distance(
     `.attrs`
         `distance`, the whole; `p`, `q`, `by`, `excess`. If cell types are known, `expression` and `composition`, the
         sums within and between them, and (without `cell_type`) `mass_between`, the mass that moves between cell types,
-        beside `mass_forced`, what of it must because patients have the types in other proportions. If much more
-        moves than must, cells of a type have nearer counterparts in other types, and `composition` is no change of
-        proportions.
+        and `mass_forced`, the part of it that differences of proportions force. If `mass_between` is much larger,
+        `composition` is no change of proportions.
 
     Raises
     ------
@@ -153,49 +142,63 @@ def explain_distance(
     check_choice(by, name="by", choices=["cell_type", "gene", "component"])
     names = str(p), str(q)
     _check_excess(names, groupby, excess=excess)
-    exact = resolve_exact(solver)
-    work = Work.checked(solver=exact, n_points=n_points, rng=rng, n_jobs=n_jobs)
+    work = Work.checked(solver=resolve_exact(solver), n_points=n_points, rng=rng, n_jobs=n_jobs)
     resolved = resolve_metric(metric, holders=(adata,))
     _check_squares(resolved, by)
     way = GeneWay.find(adata, resolved) if by == "gene" else None
-    asked = by == "cell_type" or cell_type is not None or cell_type_key != CELL_TYPE
-    asked = asked or (CELL_TYPE in adata.obs and bool(get_column(adata, CELL_TYPE).notna().all()))
-    one_type = None if cell_type is None else str(cell_type)
-    codes = read_types(adata, cell_type_key, one_type) if asked else None
+    single = None if cell_type is None else str(cell_type)
+    codes = _read_codes(adata, cell_type_key, single, by=by)
     compared = compare_two(adata, resolved, names, patient_key=patient_key, work=work, groupby=groupby, excess=excess)
     types = None
     if codes is not None:
-        warn_of_ties(compared, codes, solver=exact)
-        types = TypeShares.of(compared.measured.points, *codes).only(one_type)
-    add_up = partial(
-        parts_of,
-        by="component" if way is not None and way.loadings is None else by,
-        z=compared.measured.clouds.z,
-        power=resolved.power,
-        shares=None if types is None else types.shares,
-        only_within=one_type is not None,
-    )
-    parts = reduce(add, (add_up(*block) for block in compared.solve(solver=exact, n_jobs=work.n_jobs)))
+        warn_of_ties(compared, codes, solver=resolve_exact(solver))
+        types = TypeShares.of(compared.measured.points, *codes).only(single)
+    summed_by: By = "component" if way is not None and way.loadings is None else by
+    parts = _sum_parts(compared, work, types, by=summed_by, only_within=single is not None)
     if way is not None:
         of_genes = way.parts(adata, compared.measured, parts)
-        table = _of_genes(of_genes, adata.var_names, known=asked, split=way.loadings is not None)
+        table = _of_genes(of_genes, adata.var_names, has_types=types is not None, split=way.loadings is not None)
     elif types is not None and by == "cell_type":
         table = _of_types(parts, types.names)
     else:
-        table = _of_components(parts, known=asked)
+        table = _of_components(parts, has_types=types is not None)
     table.attrs = {"distance": parts.whole, "p": names[0], "q": names[1], "by": by, "excess": bool(excess)}
-    if asked:
-        table.attrs |= {"expression": parts.within, "composition": parts.whole - parts.within}
-    if types is not None and one_type is None:
-        table.attrs |= {"mass_between": parts.between, "mass_forced": types.forced(compared)}
+    if types is not None:
+        table.attrs.update(_totals(parts, types, compared, has_between=single is None))
     return table
 
 
+def _totals(parts: Parts, types: TypeShares, compared: Compared, *, has_between: bool) -> dict[str, float]:
+    """Sums over cell types, and unless a single one is taken the mass that moves between them."""
+    totals = {"expression": parts.within, "composition": parts.whole - parts.within}
+    return totals | ({"mass_between": parts.between, "mass_forced": types.forced(compared)} if has_between else {})
+
+
+def _read_codes(
+    adata: AnnData, key: str, single: str | None, *, by: By
+) -> tuple[NDArray[np.intp], NDArray[np.str_]] | None:
+    """Types of cells and their names; `None` for an incomplete default column that nothing needs."""
+    is_needed = by == "cell_type" or single is not None or key != CELL_TYPE
+    if is_needed or (CELL_TYPE in adata.obs and get_column(adata, CELL_TYPE).notna().all()):
+        return read_types(adata, key, single)
+    return None
+
+
+def _sum_parts(compared: Compared, work: Work, types: TypeShares | None, *, by: By, only_within: bool) -> Parts:
+    """Parts of all pairs, a block of pairs at a time."""
+    measured, shares = compared.measured, None if types is None else types.shares
+    add_up = partial(
+        parts_of, by=by, z=measured.clouds.z, power=measured.metric.power, shares=shares, only_within=only_within
+    )
+    blocks = compared.solve(solver=resolve_exact(work.solver), n_jobs=work.n_jobs)
+    return reduce(add, (add_up(*block) for block in blocks))
+
+
 def _check_excess(names: tuple[str, str], groupby: str | None, *, excess: bool) -> None:
-    """Whether there are two groups to compare."""
+    """Raise unless there are two groups to compare."""
     check_choice(excess, name="excess", choices=[False, True])
     if excess and groupby is None:
-        msg = "excess=True takes off what patients of one group differ by; name the column of groups as `groupby`."
+        msg = "excess=True subtracts the distances within groups; name the column of groups as `groupby`."
         raise ValueError(msg)
     if excess and names[0] == names[1]:
         msg = f"excess=True compares two groups, but `p` and `q` are both {names[0]!r}; name another one."
@@ -203,12 +206,9 @@ def _check_excess(names: tuple[str, str], groupby: str | None, *, excess: bool) 
 
 
 def _check_squares(metric: ResolvedMetric, by: By) -> None:
-    """Whether squares of the ground cost are sums over components."""
+    """Raise unless squares of the ground cost are sums over components."""
     if by != "cell_type" and metric.ground().metric != "euclidean":
-        msg = (
-            f"by={by!r} needs a learned or the Euclidean metric, got {metric.name!r}, whose squares are no sums over "
-            "features; pass by='cell_type'."
-        )
+        msg = f"by={by!r} needs a learned or the Euclidean metric, got {metric.name!r}; pass by='cell_type'."
         raise ValueError(msg)
 
 
@@ -221,23 +221,25 @@ def _of_types(parts: Parts, names: NDArray[np.str_]) -> pd.DataFrame:
     return table.sort_values("part", ascending=False, kind="stable", ignore_index=True)
 
 
-def _of_components(parts: Parts, *, known: bool) -> pd.DataFrame:
+def _of_components(parts: Parts, *, has_types: bool) -> pd.DataFrame:
     """One row per component."""
     part, within = parts.components
     index = [f"component_{c}" for c in range(1, len(part) + 1)]
-    return pd.DataFrame({"part": part} | _split(part, within, known=known), index=index)
+    return pd.DataFrame({"part": part} | _split(part, within, has_types=has_types), index=index)
 
 
-def _of_genes(of_genes: NDArray[np.float64], names: pd.Index[str], *, known: bool, split: bool) -> pd.DataFrame:
+def _of_genes(of_genes: NDArray[np.float64], names: pd.Index[str], *, has_types: bool, split: bool) -> pd.DataFrame:
     """One row per gene, `split` into a column per component."""
     part, within = of_genes.sum(axis=2)
-    columns = {"part": part} | _split(part, within, known=known)
+    columns = {"part": part} | _split(part, within, has_types=has_types)
     if split:
         columns |= {f"component_{c}": column for c, column in enumerate(of_genes[0].T, start=1)}
     table = pd.DataFrame(columns, index=names.rename(None)).sort_index(kind="stable")
     return table.sort_values("part", ascending=False, kind="stable")
 
 
-def _split(part: NDArray[np.float64], within: NDArray[np.float64], *, known: bool) -> dict[str, NDArray[np.float64]]:
-    """What moves within cell types and between them, if these are `known`."""
-    return {"expression": within, "composition": part - within} if known else {}
+def _split(
+    part: NDArray[np.float64], within: NDArray[np.float64], *, has_types: bool
+) -> dict[str, NDArray[np.float64]]:
+    """Parts within cell types and between them, if there are types."""
+    return {"expression": within, "composition": part - within} if has_types else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,10 +24,12 @@ from gml._mudata import takes_mudata
 from gml.methods import Fixed, method_name, resolve_method, settings_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
-    from gml._anndata import UseRep
+    from gml._anndata import GeneMap, UseRep
     from gml._cohort import Cohort
+    from gml._metric import Fit
     from gml.methods import AnyMethod, MethodName
     from gml.solvers import Solver, SolverName
 
@@ -56,9 +58,8 @@ def learn_metric(
     The metric is a linear map :math:`L`, the ground distance of two cells :math:`\lVert L (x - x') \rVert_2`
     :cite:p:`Kuehn2025`.
 
-    The default chooses between the Euclidean metric and learned ones on patients that it holds out; the table of the
-    choice is in ``uns[key_added]["choice"]``. How good the metric is on new patients,
-    :func:`gml.tl.cross_validate` tells.
+    The default chooses between the Euclidean metric and learned ones on held-out patients; the table of the choice is
+    in ``uns[key_added]["choice"]``. To evaluate the metric on new patients use :func:`gml.tl.cross_validate`.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def learn_metric(
     patient_key
         Column of ``adata.obs`` that names the patient of each cell.
     disease_key
-        Column of ``adata.obs`` with the disease, constant within a patient. Patients without one (NaN) teach nothing.
+        Column of ``adata.obs`` with the disease, constant within a patient. Patients without one (NaN) are not used.
         Numbers and ordered categories are taken as classes unless the method has ``target="ordered"``.
     donor_key
         Column of ``adata.obs`` that names the donor, where one donor gave several patients (samples). Patients of
@@ -162,21 +163,20 @@ def learn_metric(
     gene_map = find_gene_map(adata, features)
     points = measure(cohort, ResolvedMetric(), work).points
     fit, learned, choice = learn_any(points, cohort.design, method_settings, n_components=n_components, work=work)
-    params = params_of(columns, features, work) | {
-        "donor_key": donor_key,
-        "batch_key": batch_key,
-        "method": method_name(method_settings),
-        "method_settings": settings_of(method_settings),
-        "learned_by": method_name(learned),
-        "learned_settings": settings_of(learned),
-        "n_components": n_components,
-        "power": learned.power,
-        "transformed": False,
-    }
+    params = params_of(columns, features, work)
+    params |= _params(columns, method_settings, learned) | {"n_components": n_components, "power": learned.power}
+    metric = _as_metric(fit, cohort, gene_map, params=params, choice=choice)
+    store_metric(adata, metric, embed_cells(features, metric, adata.n_obs), key_added=key_added)
+
+
+def _as_metric(
+    fit: Fit, cohort: Cohort, gene_map: GeneMap | None, *, params: dict[str, Any], choice: pd.DataFrame | None
+) -> GroundMetric:
+    """The learned map, with signs by which the largest loading of each component is positive."""
     loadings = fit.components.T if gene_map is None else gene_map.loadings(fit.components)
-    metric = GroundMetric(
+    return GroundMetric(
         components=with_signs(fit.components, loadings),
-        feature_names=features.names,
+        feature_names=cohort.features.names,
         classes=cohort.classes,
         params=params,
         loss=fit.loss,
@@ -185,29 +185,38 @@ def learn_metric(
         choice=choice,
         gene_map=gene_map,
     )
-    store_metric(adata, metric, embed_cells(features, metric, adata.n_obs), key_added=key_added)
+
+
+def _params(columns: Columns, method: AnyMethod, learned: AnyMethod) -> dict[str, Any]:
+    """Parameters of learning: the method that was given, and the one that learned."""
+    return {
+        "donor_key": columns.donor,
+        "batch_key": columns.batch,
+        "method": method_name(method),
+        "method_settings": settings_of(method),
+        "learned_by": method_name(learned),
+        "learned_settings": settings_of(learned),
+        "transformed": False,
+    }
 
 
 def _warn_of_batches(cohort: Cohort) -> None:
-    """Warn of patients whose batch has no other disease, so that it cannot be told from the disease."""
+    """Warn of batches with one disease only, which cannot be distinguished from the disease."""
     batches, labels = cohort.design.batches, cohort.labels
     if batches is None:
         return
-    alone = [len(np.unique(labels[batches == batch])) < 2 for batch in batches]
-    if any(alone):
+    if n_alone := sum(len(np.unique(labels[batches == batch])) < 2 for batch in batches):
         warn(
-            f"{sum(alone)} of {len(labels)} patients are in a batch with one disease only. They are compared across "
-            "batches, so what tells these batches apart may be learned as disease."
+            f"{n_alone} of {len(labels)} patients are in a batch with one disease only. They are compared across "
+            "batches, so differences between these batches may be learned as disease."
         )
 
 
 def _check_method(method: AnyMethod, n_components: int | None, *, n_features: int) -> None:
-    """Whether the method makes a map, of so many rows."""
+    """Raise unless the method makes a map, of so many rows."""
     if isinstance(method, Fixed) and method.name != "euclidean":
-        msg = (
-            f"`method` must learn a map or be the Euclidean metric, got {method!r}, which is no map of features. "
-            "Distances under it: gml.tl.patient_distances(adata, metric=gml.methods.Fixed(...))."
-        )
+        call = "gml.tl.patient_distances(adata, metric=gml.methods.Fixed(...))"
+        msg = f"`method` must learn a map or be the Euclidean metric, got {method!r}. Distances under it: {call}."
         raise ValueError(msg)
     if n_components is None:
         return

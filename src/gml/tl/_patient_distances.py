@@ -9,11 +9,10 @@ from gml._base import check_choice, check_int, metric_name
 from gml._cohort import Work
 from gml._measure import (
     check_distances_fit,
+    describe_patients,
     measure_both,
     measure_groups,
-    patients_from,
     read_groups,
-    record_call,
     resolve_metric,
     store_distances,
 )
@@ -76,12 +75,9 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     cell_type_key
         Column of ``adata.obs`` with cell types (or clusters): besides the distances over all cells also those over the
         cells of each type alone, under the same metric, each patient being the distribution of their cells of this
-        type. How many cells of a type a patient has does not count then, only what they are like. Cells without a
-        type (NaN) count in the distances over all cells only.
-    patient_key
-        Column of ``adata.obs`` that names the patient of each cell.
-    disease_key
-        Column of ``adata.obs`` with the disease, constant within a patient. May be absent.
+        type, whatever their number. Cells without a type (NaN) count in the distances over all cells only.
+    patient_key, disease_key
+        As in :func:`gml.tl.learn_metric`. The disease may be absent.
     use_rep, layer
         Features, as in :func:`gml.tl.learn_metric`, for a metric that was not learned.
     gene_symbols
@@ -91,20 +87,12 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
         How patients are compared, as in :func:`gml.tl.learn_metric`; :mod:`gml.solvers` says what each one costs.
     power
         Exponent q of the ground cost, 1 or 2; `None` is the metric's own, 1 if it was not learned.
-    n_points
-        Each patient is represented by at most this many weighted k-means points; `None` takes every cell. Gaussian,
-        sliced and centroid solvers read every cell, which is recorded as `None`.
     neighbors_only
-        Only the distances to so many nearest patients, which is far cheaper for thousands of patients: lower bounds
-        tell who cannot be among them, the others are solved, so that neighbours and distances are exact. For power 1
-        and a learned metric, the Euclidean one, or one that is Euclidean after features are scaled (``"seuclidean"``,
-        ``"mahalanobis"``), without `reference` and `cell_type_key`.
-    key_added
-        Name of the result.
-    rng
-        Seed, or a generator from which one is drawn; the seed is stored.
-    n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
+        Only the exact distances to so many nearest patients, far cheaper for thousands of patients, since lower bounds
+        exclude most pairs. For power 1 and a learned metric, the Euclidean one, or one that is Euclidean after features
+        are scaled (``"seuclidean"``, ``"mahalanobis"``), without `reference` and `cell_type_key`.
+    key_added, n_points, rng, n_jobs
+        As in :func:`gml.tl.learn_metric`.
 
     Returns
     -------
@@ -171,51 +159,46 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     (6, 6)
     """
     check_anndata(adata)
-    if reference is not None:
-        check_anndata(reference, name="reference")
-    if power is not None:
-        check_choice(power, name="power", choices=[1, 2])
+    holders = [adata] if reference is None else [check_anndata(reference, name="reference"), adata]
+    check_choice(power, name="power", choices=[1, 2, None])
     check_key_added(key_added)
     columns = Columns(patient_key, disease_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
-    holders = (adata,) if reference is None else (reference, adata)
     resolved = resolve_metric(metric, holders=holders, estimated=True)
     ground = resolved.ground(power)
     _check_neighbors_only(neighbors_only, ground, reference, cell_type_key=cell_type_key, solver=work.solver)
     check_ground(work.solver, ground)
-    if cell_type_key is not None:
-        check_types_apart(work.solver)
     if neighbors_only is None:
         check_distances_fit(adata, reference, resolved, columns=columns)
-    groups = None if cell_type_key is None else read_groups(adata, reference, cell_type_key, key_added=key_added)
+    groups = None
+    if cell_type_key is not None:
+        check_types_apart(work.solver)
+        groups = read_groups(adata, reference, cell_type_key, key_added=key_added)
 
-    query, known = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)
-    patients = patients_from(adata, query.cohort)
+    query, source = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)
+    more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "cell_type_key": cell_type_key}
+    patients = describe_patients(adata, query, columns, key_added=key_added, ground=ground, work=work, more=more)
     if groups is not None:
         groups.check(patients, query.cohort)
-    own = resolved.columns(adata, columns)
-    more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "cell_type_key": cell_type_key}
-    record_call(patients, query, own, key_added=key_added, ground=ground, work=work, more=more)
-    if neighbors_only is None:
-        store_distances(patients, query, known, key_added=key_added, ground=ground, work=work)
-    else:
+    if neighbors_only is not None:
         _store_nearest(patients, query, neighbors_only, key_added=key_added, work=work)
+        return patients
+    store_distances(patients, query, source, key_added=key_added, ground=ground, work=work)
     if groups is not None:
-        params = patients.uns[key_added]["params"]
-        measure_groups(patients, query, known, groups=groups, params=params, ground=ground, work=work)
+        measure_groups(patients, query, source, groups=groups, key_added=key_added, ground=ground, work=work)
     return patients
 
 
 def _check_neighbors_only(
     neighbors_only: int | None, ground: Ground, reference: AnnData | None, *, cell_type_key: str | None, solver: Solver
 ) -> None:
-    """Whether the nearest patients can be found by lower bounds."""
+    """Raise unless lower bounds can find the nearest patients."""
     if neighbors_only is None:
         return
     check_int(neighbors_only, name="neighbors_only")
     if reference is not None or cell_type_key is not None:
-        asked = "cell_type_key" if reference is None else "reference"
-        msg = f"`neighbors_only` must be None with `{asked}`, got {neighbors_only}: all those distances are taken."
+        argument = "cell_type_key" if reference is None else "reference"
+        msg = f"`neighbors_only` must be None with `{argument}`, got {neighbors_only}: all those distances are taken."
         raise ValueError(msg)
     if not isinstance(solver, Exact):
         msg = f"neighbors_only={neighbors_only} needs solver='exact', got {solver!r}; leave it out for all distances."

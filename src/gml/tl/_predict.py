@@ -1,4 +1,4 @@
-"""Classes of unseen patients, from the nearest known ones."""
+"""Classes of unseen patients, from the nearest reference patients."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from gml._evaluate import (
 )
 from gml._measure import (
     check_distances_fit,
+    describe_patients,
     distances_between,
     distances_within,
     measure_both,
-    patients_from,
-    record_call,
     resolve_metric,
     store_distances,
 )
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._anndata import UseRep
-    from gml._evaluate import Calibration
     from gml._measure import Measured, Metric, ResolvedMetric
     from gml.solvers import Solver, SolverName
 
@@ -67,10 +65,10 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
 ) -> AnnData:
     """Predict the disease of unseen patients from their nearest reference patients.
 
-    The nearest patients vote, each with a weight of one over its distance :cite:p:`Kuehn2025`. How far the votes are to
-    be trusted, and how far from all reference patients a new one may be, is found on reference patients that are held
-    out, five times a fifth of them, each time with a metric that was learned again without them. A metric that no
-    patient of `reference` has taught needs no learning again.
+    The nearest patients vote, each with a weight of one over its distance :cite:p:`Kuehn2025`. The calibration of the
+    votes, and the limit of the distance from all reference patients, are estimated on reference patients that are held
+    out, five times a fifth of them, each time with a metric that was learned again without them. A metric that was
+    learned on other patients than those of `reference` is not learned again.
 
     Parameters
     ----------
@@ -78,7 +76,7 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
         Cells × genes of the unseen patients, or a :doc:`MuData </multimodal>`; needs no disease. Not modified.
     reference
         Cells × genes of known patients, or a MuData, with the metric that was learned on them. Not modified.
-    metric, use_rep, layer, gene_symbols, solver, n_points, rng, n_jobs
+    metric, use_rep, layer, gene_symbols, solver, n_points, key_added, rng, n_jobs
         As in :func:`gml.tl.patient_distances`.
     patient_key
         Column of patients in both; `query` may also name it as the metric does.
@@ -91,8 +89,6 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
         them, with ``method="triplet"`` five times as long as learning. The metric is learned again with the settings
         that were chosen, with its donors and batches; where `solver` cannot learn (sliced), by exact transport of 64
         points per patient.
-    key_added
-        Name of the result.
 
     Returns
     -------
@@ -108,19 +104,19 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
         flatter or sharper; the class with most votes stays the most probable. Without `calibrate`, the mere shares of
         the votes.
     ``.obs[key_added + "_rejected"]``
-        Whether the patient is unlike all reference patients, so that the predicted class means little: further from
-        the nearest one than held-out patients were, or further in the features themselves, under the Euclidean metric,
-        which see what the learned metric is blind to. The limit is the largest distance of a reference patient from
-        its nearest other one, and a standard deviation of these distances. The second test takes once more the
-        distances among all patients, and is the only one without `calibrate`. A metric that was not learned has only
-        the first.
+        Whether the patient is unlike all reference patients, so that the predicted class is unreliable: further from
+        the nearest one than held-out patients were, or further in the features under the Euclidean metric, which
+        include directions that the learned metric ignores. The limit is the largest distance of a reference patient
+        from its nearest other one plus a standard deviation of these distances. Without `calibrate` only the second
+        test is made, which takes the distances among all patients again; a metric that was not learned has only the
+        first.
     ``.uns[key_added]["params"]``
         Also `n_neighbors` and `calibrate`.
     ``.uns[key_added]["calibration"]``
-        `temperature` (above 1 if the votes promised too much), `n_held_out` patients, their `log_loss` with this
+        `temperature` (above 1 if the votes were overconfident), `n_held_out` patients, their `log_loss` with this
         temperature, `log_loss_chance` of giving all of them the shares of their classes, and `reject_distance`, the
-        limit under the metric. A `log_loss` that is not below chance says that diseases are not recognised. Absent
-        without calibration.
+        limit under the metric. A `log_loss` not below chance means that diseases are not recognised. Absent without
+        calibration.
 
     Raises
     ------
@@ -158,95 +154,92 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     check_ground(work.solver, ground)
     check_distances_fit(query, reference, resolved, columns=columns)
 
-    new, measured = measure_both(
+    unseen, measured = measure_both(
         query, reference, resolved, columns=columns, work=work, labelled=False, design=True, gene_symbols=gene_symbols
     )
-    known = cast("Measured", measured)  # there is a reference
-    labels, classes = known.cohort.labels, known.cohort.classes
-    if (labels < 0).all():
-        column = resolved.columns(reference, columns).disease or disease_key
-        msg = f"No patient of `reference` has a disease in reference.obs[{column!r}]."
-        raise ValueError(msg)
-    patients = patients_from(query, new.cohort)
+    source = cast("Measured", measured)  # there is a reference
+    _check_labelled(source, resolved.columns(reference, columns).disease or disease_key)
     more = {"gene_symbols": gene_symbols, "n_neighbors": n_neighbors, "calibrate": calibrate}
-    own = resolved.columns(query, columns)
-    record_call(patients, new, own, key_added=key_added, ground=ground, work=work, more=more)
-    store_distances(patients, new, known, key_added=key_added, ground=ground, work=work)
-    keys = Keys(key_added)
-    run, distances = patients.uns[keys.run], patients.obsm[keys.distances]
-    n_votes, with_disease = min(n_neighbors, int((labels >= 0).sum())), labels >= 0
-    probabilities = knn_probabilities(
-        distances[:, with_disease], labels[with_disease], n_classes=len(classes), n_neighbors=n_neighbors
-    )
-    predicted = classes[probabilities.argmax(axis=1)]
-    rejected = np.zeros(len(patients), dtype=bool)
-    held_out = None
+    patients = describe_patients(query, unseen, columns, key_added=key_added, ground=ground, work=work, more=more)
+    store_distances(patients, unseen, source, key_added=key_added, ground=ground, work=work)
+    held_out, keys = None, Keys(key_added)
     if calibrate or resolved.learned is None:
-        held_out = _held_out(known, at_home=resolved.holder is reference, work=work)
-    if held_out is not None:
-        rejected |= distances.min(axis=1) > reject_distance(held_out)
-    if calibrate:
-        calibration = _calibrate(known, held_out, n_neighbors=n_neighbors)
-        probabilities = smooth_votes(probabilities, n_votes)
-        if calibration is not None:
-            probabilities = temper(probabilities, calibration.temperature)
-            run["calibration"] = asdict(calibration)
-    if resolved.learned is not None:
-        rejected |= _is_odd(new, known, work=work)
-    patients.obs[keys.predicted] = pd.Categorical(predicted, categories=classes)
-    patients.obs[keys.rejected] = rejected
-    patients.obsm[keys.probabilities] = pd.DataFrame(
-        probabilities, index=patients.obs_names, columns=pd.Index(flat_names(classes))
-    )
+        held_out = _held_out(source, is_home=resolved.holder is reference, work=work)
+    _store_classes(patients, source, held_out, keys=keys, n_neighbors=n_neighbors, calibrate=calibrate)
+    _store_rejected(patients, unseen, source, keys=keys, held_out=held_out, work=work)
     return patients
 
 
-def _calibrate(known: Measured, held_out: NDArray[np.float64] | None, *, n_neighbors: int) -> Calibration | None:
-    """What held-out patients say of the votes; a warning and `None` where none can be held out."""
-    calibration = None
-    if held_out is not None:
-        n_classes = len(known.cohort.classes)
-        calibration = fit_calibration(held_out, known.cohort.labels, n_classes=n_classes, n_neighbors=n_neighbors)
-    if calibration is None:
-        warn(f"Probabilities are not calibrated but smoothed shares of the votes: {_why_not(known.metric)}.")
-    return calibration
+def _check_labelled(source: Measured, column: str) -> None:
+    if (source.cohort.labels < 0).all():
+        msg = f"No patient of `reference` has a disease in reference.obs[{column!r}]."
+        raise ValueError(msg)
 
 
-def _held_out(known: Measured, *, at_home: bool, work: Work) -> NDArray[np.float64] | None:
-    """Distances of each reference patient as if they were new, shape (p, p); `None` if that is not possible.
+def _store_classes(
+    patients: AnnData,
+    source: Measured,
+    held_out: NDArray[np.float64] | None,
+    *,
+    keys: Keys,
+    n_neighbors: int,
+    calibrate: bool,
+) -> None:
+    """Store the class with most votes, and the shares of the votes, calibrated if that is possible."""
+    labels, classes = source.cohort.labels, source.cohort.classes
+    labelled = labels >= 0
+    distances, n_classes = patients.obsm[keys.distances][:, labelled], len(classes)
+    probabilities = knn_probabilities(distances, labels[labelled], n_classes=n_classes, n_neighbors=n_neighbors)
+    patients.obs[keys.predicted] = pd.Categorical(classes[probabilities.argmax(axis=1)], categories=classes)
+    if calibrate:
+        calibration = None
+        if held_out is not None:
+            calibration = fit_calibration(held_out, labels, n_classes=n_classes, n_neighbors=n_neighbors)
+        probabilities = smooth_votes(probabilities, min(n_neighbors, int(labelled.sum())))
+        if calibration is None:
+            warn(f"Probabilities are not calibrated but smoothed shares of the votes: {_why_not(source.metric)}.")
+        else:
+            probabilities = temper(probabilities, calibration.temperature)
+            patients.uns[keys.run]["calibration"] = asdict(calibration)
+    columns = pd.Index(flat_names(classes))
+    patients.obsm[keys.probabilities] = pd.DataFrame(probabilities, index=patients.obs_names, columns=columns)
 
-    `at_home`: the metric lies in the reference.
+
+def _held_out(source: Measured, *, is_home: bool, work: Work) -> NDArray[np.float64] | None:
+    """Distances of each reference patient as if they were unseen, shape (p, p); `None` if that is not possible.
+
+    `is_home`: the reference holds the metric.
     """
-    metric = known.metric
-    teachers = _teachers(known, at_home=at_home)
-    if metric.learned is None or not teachers.any():
-        return without_self(distances_within(known, ground=metric.ground(), work=work).distances)
+    metric = source.metric
+    training = _training_patients(source, is_home=is_home)
+    if metric.learned is None or not training.any():
+        return without_self(distances_within(source, ground=metric.ground(), work=work).distances)
     params = metric.learned.params
     learner = LEARNERS.get(params.get("learned_by", ""))
     if learner is None:
         return None
     return cross_fit(
-        known.points,
-        known.cohort.design,
+        source.points,
+        source.cohort.design,
         learner(**params["learned_settings"]),
-        train=teachers,
+        train=training,
         n_components=params["n_components"],
         work=replace(work, seed=params["rng"]),
     )
 
 
-def _teachers(known: Measured, *, at_home: bool) -> NDArray[np.bool_]:
+def _training_patients(source: Measured, *, is_home: bool) -> NDArray[np.bool_]:
     """The reference patients that the metric was learned from, by name, shape (p,)."""
-    labelled, learned = known.cohort.labels >= 0, known.metric.learned
+    labelled, learned = source.cohort.labels >= 0, source.metric.learned
     if learned is None or learned.params.get("learned_by") == "euclidean":
         return np.zeros_like(labelled)
-    named = labelled & np.isin(known.cohort.patients, learned.patients)
-    was_here = at_home and not learned.params.get("transformed", False)
-    return labelled if was_here and not named.any() else named
+    named = labelled & np.isin(source.cohort.patients, learned.patients)
+    was_learned_here = is_home and not learned.params.get("transformed", False)
+    return labelled if was_learned_here and not named.any() else named
 
 
 def _why_not(metric: ResolvedMetric) -> str:
-    """Why there is no calibration."""
+    """The reason for which there is no calibration."""
     params = None if metric.learned is None else metric.learned.params
     if params is not None and params.get("learned_by") not in {*LEARNERS, "euclidean"}:
         return "the metric does not say how it was learned, so it cannot be learned again without some patients"
@@ -255,9 +248,21 @@ def _why_not(metric: ResolvedMetric) -> str:
     return "too few patients of `reference` have a disease to hold some of them out"
 
 
-def _is_odd(new: Measured, known: Measured, *, work: Work) -> NDArray[np.bool_]:
-    """Which new patients lie further from the reference patients than those from each other, before any map."""
-    new, known = (replace(measured, clouds=Clouds.of(measured.points)) for measured in (new, known))
-    limit = reject_distance(without_self(distances_within(known, ground=Ground(), work=work).distances))
-    between = distances_between(new, known, ground=Ground(), work=work).distances
-    return np.asarray(between.min(axis=1) > limit)
+def _store_rejected(
+    patients: AnnData,
+    unseen: Measured,
+    source: Measured,
+    *,
+    keys: Keys,
+    held_out: NDArray[np.float64] | None,
+    work: Work,
+) -> None:
+    """Mark patients that are too far from the reference, under the metric or in the features."""
+    rejected = np.zeros(len(patients), dtype=bool)
+    if held_out is not None:
+        rejected |= patients.obsm[keys.distances].min(axis=1) > reject_distance(held_out)
+    if source.metric.learned is not None:
+        unseen, source = (replace(measured, clouds=Clouds.of(measured.points)) for measured in (unseen, source))
+        limit = reject_distance(without_self(distances_within(source, ground=Ground(), work=work).distances))
+        rejected |= distances_between(unseen, source, ground=Ground(), work=work).distances.min(axis=1) > limit
+    patients.obs[keys.rejected] = rejected

@@ -1,4 +1,4 @@
-"""Which genes make patients of different diseases differ."""
+"""Genes by their part in the difference between diseases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import numpy as np
 import pandas as pd
 
-from gml._anndata import check_anndata, gene_matrix, multiply, numeric_matrix
+from gml._anndata import check_anndata, gene_matrix, multiply
 from gml._base import check_choice, check_int, check_n_jobs, check_seed, check_str
 from gml._genes import (
     assess,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort
-    from gml._metric import GroundMetric
+    from gml._measure import Measured, ResolvedMetric
+    from gml._metric import GroundMetric, Reading
 
 By: TypeAlias = Literal["parts", "correlation"]
 
@@ -47,28 +48,24 @@ def rank_genes(
 ) -> pd.DataFrame:
     r"""Genes in the order of their part in the difference between diseases.
 
-    Patients are transported onto each other by Euclidean plans with squared cost, as the closed form learns from, which
-    know nothing of diseases. The squared learned distance over which mass is moved is a sum over genes; the importance
-    of a gene is its part of the mean over pairs of patients with different diseases, less its part of the mean over
-    pairs with the same disease,
+    Patients are transported onto each other by Euclidean plans with squared cost, as in the closed form, which do not
+    depend on diseases. The squared learned distance over which mass is moved is a sum over genes; the importance of a
+    gene is its part of the mean over pairs of patients with different diseases, less its part of the mean over pairs
+    with the same disease,
 
     .. math:: \bigl[ L^\top L (S_b - S_w) \bigr]_{gg},
 
     with :math:`L` as the map from genes :cite:p:`Kuehn2025` and :math:`S_b, S_w` the second moments of the
-    displacements of genes.
-    The parts add up to the whole; a negative part belongs to a gene that differs more within diseases than between.
-    With known donors or batches, patients are compared within and between them as in :func:`gml.tl.learn_metric`.
+    displacements of genes. A negative part belongs to a gene that differs more within diseases than between. With known
+    donors or batches, patients are compared within and between them as in :func:`gml.tl.learn_metric`.
 
-    The metric was learned from these patients, which flatters its genes. So it is learned again, by the closed form on
-    the same plans and with the settings that learned it. *Bootstraps* draw other patients of the same diseases, with
-    replacement and donors as a whole, and show how far the order depends on who was there. They cannot see that a
-    difference of these patients is chance. *Permutations* can: they exchange the diseases of patients as
-    :func:`gml.tl.permutation_test` does and show what learning makes of nothing. Only both together make a gene
-    `stable`.
-
-    For the triplet learner the closed form :class:`gml.methods.Discriminant` stands in, with its own settings; the
-    Euclidean metric is the same for all. An estimated shrinkage, further rounds of plans and the choice of ``"auto"``
-    are not repeated.
+    The metric was learned from these patients, so the importance of its genes is optimistic. It is therefore learned
+    again, by the closed form on the same plans and with the same settings. *Bootstraps* draw patients of the same
+    diseases with replacement, donors as a whole, and show how the order depends on the sample of patients.
+    *Permutations* exchange the diseases of patients as in :func:`gml.tl.permutation_test` and show the importance that
+    arises by chance. A gene is `stable` only by both. For the triplet learner, the closed form
+    :class:`gml.methods.Discriminant` is used with its own settings; the Euclidean metric is the same for all. An
+    estimated shrinkage, further rounds of plans and the choice of ``"auto"`` are not repeated.
 
     Parameters
     ----------
@@ -92,7 +89,7 @@ def rank_genes(
     rng
         Seed or generator for bootstraps and permutations, and for the pairs of patients if there are more than 20,000.
     n_jobs
-        Threads; `None` takes all cores. The result does not depend on it.
+        As in :func:`gml.tl.learn_metric`.
 
     Returns
     -------
@@ -124,15 +121,14 @@ def rank_genes(
         the mean of their cells, in units of the genes. With an ordered target instead `direction`: the slope of the
         patients' means on the disease.
 
-    With few patients there are fewer than 50 different permutations, and no gene can be stable, or fewer than 20
-    different bootstraps, and intervals are too narrow; a logged warning says so. In memory are the genes of the metric
-    in all points of patients (with ``n_points=None`` all cells), or without bootstraps and permutations a block of
-    cells.
+    With fewer than 50 different permutations no gene can be stable, and with fewer than 20 different bootstraps
+    intervals are too narrow; a logged warning says so. In memory are the genes of the metric in all points of patients
+    (with ``n_points=None`` all cells), or without bootstraps and permutations a block of cells.
 
     Raises
     ------
     KeyError
-        If there is no metric under `key`.
+        If there is no such metric.
     ValueError
         If the metric has no map to genes, or the genes have changed since it was learned.
 
@@ -147,57 +143,62 @@ def rank_genes(
     """
     resolved = resolve_metric(check_str(metric, name="metric"), holders=(check_anndata(adata),))
     learned = cast("GroundMetric", resolved.learned)  # which a key stands for
+    _check_settings(resolved, by, n_bootstrap=n_bootstrap, n_permutations=n_permutations, n_top=n_top)
+    for_pairs, *generators = np.random.default_rng(check_seed(rng)).spawn(3)
+    measured, work = labelled_patients(adata, resolved, n_jobs=check_n_jobs(n_jobs))
+    displacements = unlabelled_plans(measured, work, rng=for_pairs)
+    axes = np.vstack([displacements.basis, learned.components])
+    reading, columns = _read(adata, measured, learned, by=by, axes=axes, in_memory=n_bootstrap + n_permutations > 0)
+    resampling = resampling_of(learned, measured, displacements=displacements, reading=reading)
+    design = measured.cohort.design
+    results = assess(
+        resampling,
+        design,
+        name="loading" if by == "parts" else "correlation",
+        n_bootstrap=n_bootstrap,
+        n_permutations=n_permutations,
+        n_top=n_top,
+        generators=(generators[0], generators[1]),
+        n_jobs=n_jobs,
+    )
+    if by == "parts":
+        within, between = resampling.squared_distances(Replicate.of(design), resampling.learned)
+        rest = abs(results["importance"].sum() - (between - within))
+        check_rest(rest, between + within, instead="by='correlation'")
+    return _table(adata, results, _directions(adata, measured.cohort, learned), columns=columns)
+
+
+def _check_settings(
+    metric: ResolvedMetric, by: By, *, n_bootstrap: int, n_permutations: int, n_top: int | None
+) -> None:
     check_choice(by, name="by", choices=["parts", "correlation"])
     check_int(n_bootstrap, name="n_bootstrap", low=0)
     check_int(n_permutations, name="n_permutations", low=0)
     if n_top is not None:
         check_int(n_top, name="n_top")
-    if by == "parts" and learned.gene_map is None:
+    if by == "parts" and metric.learned is not None and metric.learned.gene_map is None:
         msg = (
-            f"The metric {metric!r} was learned on {learned.params['use_rep']!r} and has no map to genes. "
-            "Learn it on genes (use_rep='X'), or on a representation that adata.X times its loadings in adata.varm "
-            "gives, such as `X_pca` with 'PCs'; or rank genes by how they go along with it: by='correlation'."
+            f"The metric {metric.name!r} was learned on {metric.learned.params['use_rep']!r} and has no map to genes. "
+            "Learn it on genes (use_rep='X') or on a representation with loadings in adata.varm, such as `X_pca` with "
+            "'PCs'; or rank genes by='correlation'."
         )
         raise ValueError(msg)
-    for_pairs, for_bootstrap, for_permutations = np.random.default_rng(check_seed(rng)).spawn(3)
-    measured, work = labelled_patients(adata, resolved, n_jobs=check_n_jobs(n_jobs))
-    cohort, points = measured.cohort, measured.points
-    displacements = unlabelled_plans(measured, work, rng=for_pairs)
-    axes = np.vstack([displacements.basis, learned.components])
-    reading, columns = (
-        read_correlations(adata, cohort, points, axes=axes)
-        if by == "correlation" or learned.gene_map is None
-        else read_parts(
-            adata,
-            points,
-            learned.gene_map,
-            axes=axes,
-            layer=learned.params["layer"],
-            gene_symbols=learned.params.get("gene_symbols"),
-            in_memory=n_bootstrap + n_permutations > 0,
-        )
-    )
-    resampling = resampling_of(learned, measured, displacements=displacements, reading=reading)
-    found = assess(
-        resampling,
-        cohort.design,
-        name="loading" if by == "parts" else "correlation",
-        n_bootstrap=n_bootstrap,
-        n_permutations=n_permutations,
-        n_top=n_top,
-        generators=(for_bootstrap, for_permutations),
-        n_jobs=n_jobs,
-    )
-    if by == "parts":
-        within, between = resampling.squared_distances(Replicate.of(cohort.design), resampling.learned)
-        rest = abs(found["importance"].sum() - (between - within))
-        check_rest(rest, between + within, instead="by='correlation'")
-    return _table(adata, found, _directions(adata, cohort, learned), columns=columns)
+
+
+def _read(
+    adata: AnnData, measured: Measured, metric: GroundMetric, *, by: By, axes: NDArray[np.float64], in_memory: bool
+) -> tuple[Reading, NDArray[np.intp]]:
+    """How genes are read from maps of features, and their positions in `adata`."""
+    gene_map, params = metric.gene_map, metric.params
+    if by == "correlation" or gene_map is None:
+        return read_correlations(adata, measured.cohort, measured.points, axes=axes)
+    names = {"layer": params["layer"], "gene_symbols": params.get("gene_symbols")}
+    return read_parts(adata, measured.points, gene_map, axes=axes, in_memory=in_memory, **names)
 
 
 def _directions(adata: AnnData, cohort: Cohort, metric: GroundMetric) -> dict[str, NDArray[np.float64]]:
     """Columns with the direction of every gene in each disease, or along an ordered one."""
-    genes = numeric_matrix(gene_matrix(adata, metric.params["layer"]), name="genes")
+    genes = gene_matrix(adata, metric.params["layer"])
     contrasts = _contrasts(cohort) if target_of(metric.params) == "classes" else {"direction": _slope(cohort)}
     weights = cohort.averaging(adata.n_obs).T @ np.column_stack(list(contrasts.values()))
     return dict(zip(contrasts, multiply(weights.T, genes), strict=True))
@@ -205,15 +206,15 @@ def _directions(adata: AnnData, cohort: Cohort, metric: GroundMetric) -> dict[st
 
 def _table(
     adata: AnnData,
-    found: dict[str, NDArray[Any]],
+    results: dict[str, NDArray[Any]],
     directions: dict[str, NDArray[np.float64]],
     *,
     columns: NDArray[np.intp],
 ) -> pd.DataFrame:
-    """All genes in their order, from what was found of some."""
+    """All genes in their order, from the results of those in `columns`."""
     spread = {}
-    for name, values in found.items():
-        spread[name] = np.full(adata.n_vars, name.startswith("p_"), dtype=values.dtype)  # others are never important
+    for name, values in results.items():
+        spread[name] = np.full(adata.n_vars, name.startswith("p_"), dtype=values.dtype)  # unused genes have p-value 1
         spread[name][columns] = values
     table = pd.DataFrame(spread | directions, index=adata.var_names.rename(None))
     return table.iloc[np.lexsort([adata.var_names.to_numpy(dtype=str), -table["importance"].to_numpy()])]
@@ -223,8 +224,8 @@ def _contrasts(cohort: Cohort) -> dict[str, NDArray[np.float64]]:
     """Per disease, the weights of patients whose sum is the mean of its patients less the mean of the others."""
     contrasts = {}
     for code, name in enumerate(cohort.classes):
-        mine = cohort.labels == code
-        contrasts[f"direction_{name}"] = mine / mine.sum() - ~mine / (~mine).sum()
+        has = cohort.labels == code
+        contrasts[f"direction_{name}"] = has / has.sum() - ~has / (~has).sum()
     return contrasts
 
 

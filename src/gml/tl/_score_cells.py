@@ -1,4 +1,4 @@
-"""Which cells make their patient unlike those of other diseases."""
+"""Cells by which patients differ from those of other diseases."""
 
 from __future__ import annotations
 
@@ -47,17 +47,14 @@ def score_cells(
     .. math:: c_i(q) = \frac{1}{a_i} \sum_j \pi_{ij} \, d_L(x_i, x_j)^q
 
     with the power q of the metric. The score is the mean of :math:`c_i` over the patients of other diseases, less its
-    mean over the other patients of the same disease. Large scores mark cells that have no counterpart in other
-    diseases though they have one in their own; around 0 lie cells that are as unusual in either, so that a patient who
-    is unlike all others does not stand out. The mean score of the cells of a patient is the mean distance to patients
-    of other diseases less that to patients of the same disease.
+    mean over the other patients of the same disease. Large scores mark cells that have a counterpart in their own
+    disease and none in others; scores around 0 mark cells that are as unusual in either. The mean score of the cells of
+    a patient is the mean distance to patients of other diseases less that to patients of the same disease. If the
+    metric was learned with donors (`donor_key`), samples of one donor are not compared with each other.
 
-    If the metric knows donors (`donor_key`), samples of one donor are not compared with each other.
-
-    The metric was learned to make this mean large, so patients that taught it have positive scores even where labels
-    are random, about as large as with true ones; but then no cell type stands out. So compare cell types with each
-    other, and for proof score patients that the metric has not seen, after :func:`gml.tl.transform`: with random
-    labels their mean is around 0.
+    The metric was learned to make this mean large, so scores of its training patients are positive even with random
+    labels, but then of equal size in all cell types. So compare cell types with each other; for a test score unseen
+    patients after :func:`gml.tl.transform`: with random labels their mean is around 0.
 
     Parameters
     ----------
@@ -68,18 +65,16 @@ def score_cells(
     metric
         The `key_added` of :func:`gml.tl.learn_metric` or :func:`gml.tl.transform`, whose columns, features and power
         are used.
-    patient_key, disease_key, solver
+    patient_key, disease_key, solver, n_jobs
         As in :func:`gml.tl.barycenter`.
     n_points
-        Each patient is represented by at most this many weighted k-means points, and cells have the score of the point
-        that stands for them; `None` takes every cell, which is exact.
+        Each patient is represented by at most this many weighted k-means points, and cells have the score of their
+        point; `None` takes every cell, which is exact.
     max_pairs
-        Pairs of patients that are transported, `None` for all. If there are more, each patient is compared with
-        as many at random from its own disease as from the others, which count as much as in the whole.
+        Most pairs of patients that are transported, `None` for all. Of more pairs, each patient keeps as many at random
+        with its own disease as with the others, which are weighted as in the whole.
     rng
         Seed of points and pairs, or a generator from which one is drawn.
-    n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
 
     Returns
     -------
@@ -122,21 +117,20 @@ def score_cells(
 
 
 def _check_diseases(cohort: Cohort) -> None:
-    """Whether any patient has others of the same and of another disease."""
+    """Raise unless there are pairs of patients of the same and of different diseases."""
     labels = cohort.labels[cohort.known]
     if not can_teach(labels):
         counts = zip(cohort.classes, np.bincount(labels, minlength=len(cohort.classes)), strict=True)
-        found = ", ".join(f"{str(name)!r}: {count}" for name, count in counts)
-        msg = f"Scores need two diseases, one of them with two patients, got {found} (patients)."
+        numbers = ", ".join(f"{str(name)!r}: {count}" for name, count in counts)
+        msg = f"Scores need two diseases, one of them with two patients, got {numbers} (patients)."
         raise ValueError(msg)
 
 
 def _draw_pairs(cohort: Cohort, max_pairs: int | None, *, seed: int) -> NDArray[np.intp]:
     """Pairs of patients of different donors that have a disease, `max_pairs` at most, shape (n_pairs, 2)."""
-    known, donors = cohort.known, cohort.design.groups
-    everyone = Design(cohort.labels[known])
-    rng = np.random.default_rng(seed)
-    pairs = known[learning_pairs(everyone, target="classes", max_pairs=max_pairs, rng=rng)]
+    patients, donors = cohort.known, cohort.design.groups
+    design, rng = Design(cohort.labels[patients]), np.random.default_rng(seed)
+    pairs = patients[learning_pairs(design, target="classes", max_pairs=max_pairs, rng=rng)]
     of_two_donors: NDArray[np.intp] = pairs[donors[pairs[:, 0]] != donors[pairs[:, 1]]]
     return of_two_donors
 
@@ -160,10 +154,10 @@ def _score_points(
 
 
 def _weights(pairs: NDArray[np.intp], labels: NDArray[np.intp]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Weight of each pair in the score of its first and its second patient, (n_pairs, 2), and who has a score, (p,).
+    """Weight of each pair in the scores of both patients, (n_pairs, 2), and whether a patient has a score, (p,).
 
-    Those between diseases have sum 1 for each patient, those within a disease sum -1. Of the other diseases each counts
-    by its number of patients, however many of them were drawn.
+    For each patient, weights between diseases have sum 1, with shares of the other diseases by their numbers of
+    patients, and weights within the disease sum -1.
     """
     patient, partner = np.concatenate([pairs, pairs[:, ::-1]]).T
     n_classes = labels.max() + 1

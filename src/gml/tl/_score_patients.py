@@ -1,4 +1,4 @@
-"""Where patients lie between the typical patients of the diseases."""
+"""Positions of patients between the typical patients of the diseases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from gml._anndata import DISEASE, PATIENT, Columns, Keys, check_anndata, check_key_added, write_all
-from gml._base import parallel, warn
+from gml._base import parallel
 from gml._cohort import Work
 from gml._measure import Steps, check_diseases, measure_both, resolve_metric, typical_patients
 from gml._mudata import takes_mudata
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MISSING = -1
 
-# points of a typical patient without the samples of a donor, by patient and disease; `None` if nobody is left
+# points of a typical patient without the samples of a donor, by patient and disease; `None` without other samples
 LeftOut: TypeAlias = "dict[tuple[int, int], NDArray[np.float64] | None]"
 
 
@@ -46,7 +46,7 @@ def score_patients(
     rng: int | np.random.Generator | None = 0,
     n_jobs: int | None = None,
 ) -> None:
-    r"""Where each patient lies between the typical patients of the diseases.
+    r"""Position of each patient between the typical patients of the diseases.
 
     With the typical patient :math:`B_y` of each disease (:func:`gml.tl.barycenter`) and the transport distance
     :math:`W` under the learned metric, the score of patient p for disease y is
@@ -58,10 +58,9 @@ def score_patients(
     :math:`W` is the distance of :func:`gml.tl.patient_distances` (for power 2 its root).
 
     A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease; if the
-    metric knows donors (`donor_key`), with typical patients that lack all samples of the same donor. The metric has
-    seen the patient all the same: patients that taught it score high for their own disease even where labels are
-    random. For honest scores, which are around 0 then, learn the metric on other patients and pass their cells as
-    `reference`; for a diagnosis see :func:`gml.tl.predict`.
+    metric was learned with donors (`donor_key`), with typical patients without the samples of the same donor. Training
+    patients of the metric still score high for their own disease, even with random labels. For unbiased scores learn
+    the metric on other patients and pass their cells as `reference`; for a diagnosis see :func:`gml.tl.predict`.
 
     Parameters
     ----------
@@ -74,12 +73,10 @@ def score_patients(
     metric
         The `key_added` of :func:`gml.tl.learn_metric`, whose columns, features and power are used.
     reference
-        Other cells, with the metric that was learned on them: typical patients are theirs, patients of `adata` count
-        as new, and need no disease.
-    patient_key, disease_key, solver, n_points, max_iter, tol, rng
+        Other cells, with the metric that was learned on them, of which typical patients are made. Patients of `adata`
+        then need no disease.
+    patient_key, disease_key, solver, n_points, max_iter, tol, rng, n_jobs
         As in :func:`gml.tl.barycenter`.
-    n_jobs
-        Threads (or workers of the joblib backend in use); `None` takes all cores. The result does not depend on it.
 
     Returns
     -------
@@ -87,8 +84,8 @@ def score_patients(
     shape (p,), float64. NaN where there is no such typical patient: for the only patient of a disease in the column
     of that disease (and in the other one, if there are two), and where two typical patients are the same.
 
-    The typical patient without each one starts from that with all, and takes some 8 steps of one transport problem per
-    patient of the disease: time grows with the square of their number.
+    Leaving a patient out takes some 8 transport problems per patient of the disease: time grows with the square of
+    their number.
 
     Raises
     ------
@@ -122,33 +119,30 @@ def score_patients(
     columns = Columns(patient_key, disease_key)
     check_diseases(adata if reference is None else reference, resolved, columns)
     alone = reference is None
-    query, other = measure_both(adata, reference, resolved, columns=columns, work=work, labelled=alone, design=alone)
-    asked = _find(patients, query.cohort)
-    known = query if other is None else other
-    classes = known.cohort.classes
+    query, source = measure_both(adata, reference, resolved, columns=columns, work=work, labelled=alone, design=alone)
+    numbers, source = _find(patients, query.cohort), source or query
+    classes = source.cohort.classes
     if len(classes) < 2:
-        msg = f"A score lies between two diseases, and there is only {str(classes[0])!r}."
+        msg = f"Scores need two diseases, and there is only {str(classes[0])!r}."
         raise ValueError(msg)
-    typical = typical_patients(known, steps, seed=work.seed)
-    scored = np.unique(asked)
+    typical = typical_patients(source, steps, seed=work.seed)
+    scored = np.unique(numbers)
     left_out = _left_out(query, scored, typical=typical, steps=steps) if alone else {}
     to, apart = _distances(query, scored, typical=typical, left_out=left_out, steps=steps)
-    scores = _positions(to, apart)[np.searchsorted(scored, asked)]
+    scores = _positions(to, apart)[np.searchsorted(scored, numbers)]
     names = Keys(metric).scores(classes.tolist())
     write_all(patients, {("obs", name): column for name, column in zip(names, scores.T, strict=True)})
 
 
 def _check_roles(adata: AnnData, patients: AnnData, *, key: str) -> None:
-    """Whether cells come first and patients second."""
+    """Raise unless cells come first and patients second."""
     check_anndata(adata)
     check_anndata(patients, name="patients")
-    slot = Keys(key).distances
-    for where in ("obsp", "obsm"):
-        if slot in getattr(adata, where):
-            msg = (
-                f"`adata` holds patients, not cells: it has {where}[{slot!r}]. Pass the cells first and the patients "
-                "second: score_patients(cells, patients)."
-            )
+    key = Keys(key).distances
+    for slot in ("obsp", "obsm"):
+        if key in getattr(adata, slot):
+            call = "score_patients(cells, patients)"
+            msg = f"`adata` holds patients, not cells: it has {slot}[{key!r}]. Pass the cells first: {call}."
             raise ValueError(msg)
 
 
@@ -157,21 +151,17 @@ def _find(patients: AnnData, cohort: Cohort) -> NDArray[np.intp]:
     names = patients.obs_names.to_numpy(dtype=str)
     number: NDArray[np.intp] = np.minimum(np.searchsorted(cohort.patients, names), len(cohort) - 1)
     if (missing := names[cohort.patients[number] != names]).size:
-        named = ", ".join(repr(str(name)) for name in cohort.patients[:3])
+        listed = ", ".join(map(repr, cohort.patients[:3].tolist())) + (", …" if len(cohort) > 3 else "")
         msg = (
             f"{missing.size} of the {len(names)} rows of `patients` are not patients of adata, e.g. "
-            f"{str(missing[0])!r}; its patients are {named}{', …' if len(cohort) > 3 else ''}. Pass what "
-            "`gml.tl.patient_distances` returned for these cells."
+            f"{str(missing[0])!r}; it has {listed}. Pass what `gml.tl.patient_distances` returned for these cells."
         )
         raise ValueError(msg)
     return number
 
 
 def _left_out(measured: Measured, scored: NDArray[np.intp], *, typical: list[Barycenter], steps: Steps) -> LeftOut:
-    """Points of the typical patient of others, by patient and disease, for the diseases in which they have samples.
-
-    Others are those of other donors; `None` if there are none.
-    """
+    """Points of the typical patient of other donors, by patient and disease, for the diseases of the own donor."""
     labels, donors = measured.cohort.labels, measured.cohort.design.groups
     points: LeftOut = {}
     tasks = []
@@ -190,11 +180,7 @@ def _left_out(measured: Measured, scored: NDArray[np.intp], *, typical: list[Bar
         if not center.converged:
             moving.append(center.change)
     if moving:
-        warn(
-            f"Without them, {len(moving)} of {len(tasks)} patients leave a typical patient that still moves after "
-            f"max_iter={steps.max_iter} steps, by up to {max(moving):.2g} of the spread of its cells, where "
-            f"tol={steps.tol:g} is asked for. Raise `max_iter`, or `tol` if that is close enough."
-        )
+        steps.warn(f"The typical patients without {len(moving)} of {len(tasks)} patients", "one", max(moving))
     return points
 
 
@@ -205,40 +191,35 @@ def _without(
     typical: list[Barycenter],
     steps: Steps,
 ) -> Barycenter:
-    """The typical patient of the others of a disease, from that with a donor's own samples; runs on one worker."""
-    _, disease, others, own = task
-    return steps.find(clouds, others, typical[disease].without(clouds, own), n_jobs=1)
+    """The typical patient of a disease without the samples of a donor, started from that with them; on one worker."""
+    _, disease, kept, own = task
+    return steps.find(clouds, kept, typical[disease].without(clouds, own), n_jobs=1)
 
 
 def _distances(
-    measured: Measured,
-    scored: NDArray[np.intp],
-    *,
-    typical: list[Barycenter],
-    left_out: LeftOut,
-    steps: Steps,
+    measured: Measured, scored: NDArray[np.intp], *, typical: list[Barycenter], left_out: LeftOut, steps: Steps
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Distances of each patient to the typical patients, (p, c), and of these from each other, (p, c, c).
 
-    Those of `left_out` take the place of the others; NaN where there is none.
+    Those of `left_out` replace the typical patients of all; NaN where there is none.
     """
     clouds, ground = measured.clouds, measured.metric.ground()
     p, c, first = len(scored), len(typical), len(clouds.start) - 1
-    known = {which: z for which, z in left_out.items() if z is not None}
-    supports = [center.z for center in typical] + list(known.values())
-    everything = join([clouds, *(Clouds(z, np.full(len(z), 1 / len(z)), np.array([0, len(z)])) for z in supports)])
+    present = {key: z for key, z in left_out.items() if z is not None}
+    supports = [center.z for center in typical] + list(present.values())
+    joined = join([clouds, *(Clouds(z, np.full(len(z), 1 / len(z)), np.array([0, len(z)])) for z in supports)])
     number = np.tile(first + np.arange(c), (p, 1))  # of the typical patients of each patient
-    place = {which: first + c + i for i, which in enumerate(known)}
+    place = {key: first + c + i for i, key in enumerate(present)}
     for patient, disease in left_out:
         number[np.searchsorted(scored, patient), disease] = place.get((patient, disease), MISSING)
     to = np.stack([np.broadcast_to(scored[:, None], (p, c)), number], axis=-1)
     apart = np.stack(np.broadcast_arrays(number[:, :, None], number[:, None, :]), axis=-1)
-    asked = np.sort(np.concatenate([to.reshape(-1, 2), apart.reshape(-1, 2)]), axis=1)
-    is_there = (asked[:, 0] != MISSING) & (asked[:, 0] < asked[:, 1])
-    pairs, which = np.unique(asked[is_there], axis=0, return_inverse=True)
-    solved = transport(everything, pairs, ground=ground, solver=steps.solver, plans=False, n_jobs=steps.n_jobs)
-    distances = np.where((asked == MISSING).any(axis=1), np.nan, 0.0)
-    distances[is_there] = solved.distances[which.reshape(-1)] ** (1 / ground.power)
+    ends = np.sort(np.concatenate([to.reshape(-1, 2), apart.reshape(-1, 2)]), axis=1)
+    differ = (ends[:, 0] != MISSING) & (ends[:, 0] < ends[:, 1])
+    pairs, number = np.unique(ends[differ], axis=0, return_inverse=True)
+    solved = transport(joined, pairs, ground=ground, solver=steps.solver, plans=False, n_jobs=steps.n_jobs)
+    distances = np.where((ends == MISSING).any(axis=1), np.nan, 0.0)
+    distances[differ] = solved.distances[number.reshape(-1)] ** (1 / ground.power)
     return distances[: p * c].reshape(p, c), distances[p * c :].reshape(p, c, c)
 
 
@@ -247,10 +228,10 @@ def _positions(to: NDArray[np.float64], apart: NDArray[np.float64]) -> NDArray[n
     scores = np.full_like(to, np.nan)
     rows = np.arange(len(to))
     for code in range(to.shape[1]):
-        others = np.where(np.isnan(to), np.inf, to)
-        others[:, code] = np.inf
-        nearest = others.argmin(axis=1)
-        gain, gap = others[rows, nearest] - to[:, code], apart[rows, code, nearest]
+        to_others = np.where(np.isnan(to), np.inf, to)
+        to_others[:, code] = np.inf
+        nearest = to_others.argmin(axis=1)
+        gain, gap = to_others[rows, nearest] - to[:, code], apart[rows, code, nearest]
         is_known = np.isfinite(gain) & (gap > 0)
         scores[is_known, code] = gain[is_known] / gap[is_known]
     return scores

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 @takes_mudata
 def transform(adata: AnnData, metric: GroundMetric, *, gene_symbols: str | None = None, key_added: str = "gml") -> None:
-    """Map cells that the metric has not seen into the learned space.
+    """Map other cells into the learned space.
 
-    One linear map serves all cells :cite:p:`Kuehn2025`. Genes are matched by name and go through the PCs of the cells
-    that the metric was learned on, with their centre; the ``X_pca`` of `adata` is never used where that is possible.
-    Genes must be normalised as those were, which is checked on a sample of cells.
+    One linear map serves all cells :cite:p:`Kuehn2025`. Genes are matched by name and projected on the PCs of the
+    training cells, with their centre; the ``X_pca`` of `adata` is used only if the metric has no map to genes. Genes
+    must be normalised as in training, which is checked on a sample of cells.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which cells of one patient stand against which cells of another."""
+"""The transport plan between the cells of two patients."""
 
 from __future__ import annotations
 
@@ -50,18 +50,10 @@ def transport_plan(
         whose points then take the place of the cells. Not modified. Only cells of the two patients are read.
     p, q
         Names of two patients.
-    metric
+    metric, patient_key, n_points, rng, n_jobs
         As in :func:`gml.tl.patient_distances`, with the metric's own power.
-    patient_key
-        Column of ``adata.obs`` that names the patient of each cell.
     solver
         ``"exact"``, or :class:`gml.solvers.Exact` with settings.
-    n_points
-        Each patient is represented by at most this many weighted k-means points; `None` takes every cell.
-    rng
-        Seed, or a generator from which one is drawn.
-    n_jobs
-        Threads, of which sketches make use; `None` takes all cores. The result does not depend on it.
 
     Returns
     -------
@@ -109,14 +101,13 @@ def transport_plan(
 
 
 def _check_size(points: Points, source: NDArray[np.intp], target: NDArray[np.intp]) -> None:
-    """Whether the plan between cells fits, told before it is made."""
+    """Raise before a plan between cells is made that has too many entries."""
     n_cells = np.bincount(points.point_of_row)
     n_entries = int((n_cells[source] * n_cells[target]).sum())
     if n_entries > MOST_ENTRIES:
         msg = (
             f"The plan between {len(points.rows)} cells through {len(points.x)} points would have {n_entries:,} "
-            f"entries, more than {MOST_ENTRIES:,}. Pass more points, which hold fewer cells each, or n_points=None for "
-            "a plan of single cells."
+            f"entries, more than {MOST_ENTRIES:,}. Pass more points, or n_points=None for a plan of single cells."
         )
         raise ValueError(msg)
 
