@@ -800,7 +800,9 @@ BAD: dict[str, Row] = {
     "distances of cells": (nothing, apply(gml.get.distances), KeyError, ["gml.tl.patient_distances"]),
     "distances of nothing": (nothing, alone(gml.get.distances, None), TypeError, ["`patients`", "NoneType"]),
     "loadings of no metric": (nothing, apply(gml.get.loadings, metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
-    "key is a list": (nothing, apply(gml.get.loadings, metric=["gml"]), TypeError, ["adata.varm", "strings", "['gml']"]),
+    "key is a list": (
+        nothing, apply(gml.get.loadings, metric=["gml"]), TypeError, ["adata.varm", "strings", "['gml']"],
+    ),
     "metric of a list": (nothing, read(key=["gml"]), TypeError, ["adata.uns", "strings", "['gml']"]),
     "metric of nothing": (nothing, alone(gml.get.metric, None), TypeError, ["`adata`", "NoneType"]),
     # scores between typical patients
@@ -943,7 +945,9 @@ BAD: dict[str, Row] = {
     "cells against nothing": (nothing, apply(gml.pl.metric, components=(1, 9)), ValueError, ["`components`", "got 9"]),
     "cells by no column": (nothing, apply(gml.pl.metric, color="x"), KeyError, ["'x'", "'disease'"]),
     "loadings of no genes": (nothing, apply(gml.pl.loadings, n_genes=0), ValueError, ["`n_genes`", "got 0"]),
-    "loadings of a blind metric": (nothing, apply(gml.pl.loadings, metric="blind"), KeyError, ["'blind'", "correlation"]),
+    "loadings of a blind metric": (
+        nothing, apply(gml.pl.loadings, metric="blind"), KeyError, ["'blind'", "correlation"],
+    ),
     "loss of no metric": (nothing, apply(gml.pl.loss, metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
     "loss on a number": (nothing, apply(gml.pl.loss, ax=3), TypeError, ["`ax`", "int"]),
     "spectrum of no metric": (nothing, apply(gml.pl.spectrum, metric="x"), KeyError, ["'x'", "gml.tl.learn_metric"]),
