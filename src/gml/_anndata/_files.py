@@ -70,7 +70,7 @@ def _digest(file: BufferedIOBase) -> bytes:
 
 
 def _check_contents(file: h5py.File, n_bytes: int) -> None:
-    """Whether all elements lie in the file itself, each once, in no less space than they will take in memory."""
+    """Raise unless all elements lie in the file itself, each once, and take no more memory than the file has bytes."""
     links: list[object] = []
     items: list[h5py.Group | h5py.Dataset] = []
     file.visititems_links(lambda _, link: links.append(link))
