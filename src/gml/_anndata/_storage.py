@@ -41,7 +41,7 @@ def numeric_matrix(matrix: Any, *, name: str) -> Any:
     check_real(matrix, name=name)
     if form == "csc" and not in_memory:
         msg = (
-            f"{name} lies on disk by columns (CSC), so cells cannot be read alone. Load it, convert it with "
+            f"{name} lies on disk gene by gene (CSC), so cells cannot be read alone. Load it, convert it with "
             "`.tocsr()`, and write it again."
         )
         raise ValueError(msg)

@@ -136,7 +136,7 @@ def _responsibilities(
     """Probability of each cell to be of each component, shape (n, k), and whether the iterations converged."""
     centred = cells - cells.mean(axis=0)
     centred /= np.sqrt((centred**2).mean())  # so that the unit of the features plays no part
-    sample = centred[draw_rows(np.arange(len(cells)), LARGE, seed=seed)]
+    sample = centred if len(cells) <= LARGE else centred[draw_rows(np.arange(len(cells)), LARGE, seed=seed)]
     fixed = solver.n_components != "bic"
     # one thread: the order in which threads add up would show in the last digits
     with thread_pools().limit(limits=1, user_api="openmp"):

@@ -103,7 +103,7 @@ def _check_complete(patients: AnnData, distances: NDArray[Any], slot: str) -> No
         names = ", ".join(repr(str(name)) for name in missing[:5]) + (", …" if len(missing) > 5 else "")
         msg = (
             f"patients.obsp[{slot!r}] has no distances (NaN) of {len(missing)} of {patients.n_obs} patients, without "
-            f"cells of this group: {names}. Take `patients[patients.obsp[{slot!r}].diagonal() == 0].copy()`."
+            f"cells of this group: {names}. Leave them out: `patients[patients.obsp[{slot!r}].diagonal() == 0].copy()`."
         )
         raise ValueError(msg)
 
