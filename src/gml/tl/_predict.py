@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -142,14 +142,13 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     >>> patients.obsm["gml_probabilities"].shape
     (3, 3)
     """
-    check_anndata(query, name="query")
-    check_anndata(reference, name="reference")
+    holders = [check_anndata(cells, name=name) for cells, name in ((reference, "reference"), (query, "query"))]
     check_int(n_neighbors, name="n_neighbors")
     check_choice(calibrate, name="calibrate", choices=[True, False])
     check_key_added(key_added)
     columns = Columns(patient_key, disease_key, use_rep=use_rep, layer=layer)
     work = Work.checked(solver=solver, n_points=n_points, rng=rng, n_jobs=n_jobs)
-    resolved = resolve_metric(metric, holders=(reference, query), estimated=True)
+    resolved = resolve_metric(metric, holders=holders, estimated=True)
     ground = resolved.ground()
     check_ground(work.solver, ground)
     check_distances_fit(query, reference, resolved, columns=columns)
@@ -157,23 +156,23 @@ def predict(  # noqa: PLR0913 (what all distances share, and how patients vote)
     unseen, measured = measure_both(
         query, reference, resolved, columns=columns, work=work, labelled=False, design=True, gene_symbols=gene_symbols
     )
-    source = cast("Measured", measured)  # there is a reference
-    _check_labelled(source, resolved.columns(reference, columns).disease or disease_key)
+    source = _labelled(measured, resolved.columns(reference, columns).disease or disease_key)
     more = {"gene_symbols": gene_symbols, "n_neighbors": n_neighbors, "calibrate": calibrate}
     patients = describe_patients(query, unseen, columns, key_added=key_added, ground=ground, work=work, more=more)
     store_distances(patients, unseen, source, key_added=key_added, ground=ground, work=work)
-    held_out, keys = None, Keys(key_added)
-    if calibrate or resolved.learned is None:
-        held_out = _held_out(source, is_home=resolved.holder is reference, work=work)
+    keys, is_held_out = Keys(key_added), calibrate or resolved.learned is None
+    held_out = _held_out(source, is_home=resolved.holder is reference, work=work) if is_held_out else None
     _store_classes(patients, source, held_out, keys=keys, n_neighbors=n_neighbors, calibrate=calibrate)
     _store_rejected(patients, unseen, source, keys=keys, held_out=held_out, work=work)
     return patients
 
 
-def _check_labelled(source: Measured, column: str) -> None:
-    if (source.cohort.labels < 0).all():
+def _labelled(source: Measured | None, column: str) -> Measured:
+    """The reference patients, if some of them have a disease."""
+    if source is None or (source.cohort.labels < 0).all():
         msg = f"No patient of `reference` has a disease in reference.obs[{column!r}]."
         raise ValueError(msg)
+    return source
 
 
 def _store_classes(

@@ -121,11 +121,11 @@ def tune(
     table, predictions = tabulate(folds, results, cohort)
     table["chosen"] = [chosen[split].name for split in table["split"]]
     compared, best = search.choose(points, cohort)
-    params = arguments_of(columns, cohort.features, work) | {"grid": grid, "n_inner_splits": n_inner_splits}
+    params = arguments_of(columns, cohort.features, work) | {"splits": splits_of(splits, folds, cohort)}
     return Tuning(
         table=table,
         predictions=predictions,
-        params=params | {"splits": splits_of(splits, folds, cohort)},
+        params=params | {"grid": grid, "n_inner_splits": n_inner_splits},
         best={name: getattr(best, name) for name in ("method", "n_components", "n_points")},
         search=compared,
     )
