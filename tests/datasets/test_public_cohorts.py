@@ -2,12 +2,12 @@
 
 import errno
 import hashlib
-import io
 import shutil
 import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +24,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import gml
-from gml.datasets import _cellxgene, _download
+from gml.datasets import _cellxgene
 
 VERSION = "01234567-89ab-cdef-0123-456789abcdef"
 N_PATIENTS, N_CELLS, N_GENES = 6, 20, 40
@@ -35,43 +35,24 @@ class Server:
     """What it sends, how it fails, and what it was asked."""
 
     body: bytes = b""
-    etag: str | None = '"1"'
-    ranges: bool = True
-    status: int | None = None
+    status: int = 200
     drop_after: list[int] = field(default_factory=list)
     """Bytes after which the next answers break off, one after the other."""
-    always_drop_after: int | None = None
     without_length: bool = False
+    location: str | None = None
     asked: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         self.asked.append({"path": request.path, **request.headers})
-        wanted = request.headers.get("Range")
-        same = request.headers.get("If-Range") in {None, self.etag}
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.ranges and same else None
-        body = self.body[start or 0 :]
-        if self.status is not None:
-            request.send_response(self.status)
-            body = b"no"
-        elif start is not None and start >= len(self.body):
-            request.send_response(416)
-            request.send_header("Content-Range", f"bytes */{len(self.body)}")
-        elif start is not None:
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(self.body) - 1}/{len(self.body)}")
-        else:
-            request.send_response(200)
-        if self.etag is not None:
-            request.send_header("ETag", self.etag)
+        request.send_response(self.status)
+        if self.location is not None:
+            request.send_header("Location", self.location)
+        body = self.body if self.status == 200 else b"no"
         if not self.without_length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
-        end = self.drop_after.pop(0) if self.drop_after else self.always_drop_after
-        request.wfile.write(body[:end])
-
-    def expect_ranges(self, starts: list[int | None]) -> None:
-        assert [asked.get("Range") for asked in self.asked] == [s if s is None else f"bytes={s}-" for s in starts]
+        request.wfile.write(body[: self.drop_after.pop(0) if self.drop_after else None])
 
 
 @pytest.fixture
@@ -91,8 +72,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     state.url = f"http://127.0.0.1:{httpd.server_port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(_cellxgene, "BASE_URL", state.url)
-    monkeypatch.setattr(_download, "WAIT", 0.0)
-    monkeypatch.setattr(_download, "_BLOCK", 1000)
     yield state
     httpd.shutdown()
     thread.join()
@@ -291,80 +270,19 @@ def test_downloaded_once(server: Server, body: bytes, cache: Path) -> None:
     assert (cache / f"{VERSION}.h5ad.sha256").read_text() == f"{sha(body)}  {VERSION}.h5ad\n"
 
 
-def test_bar(server: Server, body: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server.body, server.drop_after = body, [5000]
-    bars, made = [], _download.tqdm
-
-    class Bar(made):  # type: ignore[misc, valid-type]
-        def __init__(self, **kwargs: Any) -> None:
-            super().__init__(**(kwargs | {"delay": 0}))
-            bars.append(self)
-
-    monkeypatch.setattr(_download, "tqdm", Bar)
-    load(cache)
-    assert [(bar.initial, bar.n, bar.total) for bar in bars] == [(0, 5000, len(body)), (5000, len(body), len(body))]
-
-
-def test_a_broken_connection_is_taken_up_at_once(server: Server, body: bytes, cache: Path) -> None:
-    server.body, server.drop_after = body, [10_000, 7000, 1000]
-    load(cache)
-    server.expect_ranges([None, 10_000, 17_000, 18_000])
-    assert {asked.get("If-Range") for asked in server.asked[1:]} == {'"1"'}
-    assert file_of(cache).read_bytes() == body
-
-
-def test_a_truncated_file_is_taken_up_by_the_next_call(server: Server, body: bytes, cache: Path) -> None:
-    server.body, server.drop_after, server.always_drop_after = body, [10_000], 0
-    with pytest.raises(ConnectionError, match=r"broke 4 times.* 10.0kB stay in .*\.h5ad\.part, from where the next"):
-        load(cache)
-    assert not file_of(cache).exists()
-    server.asked.clear()
-    server.always_drop_after = None
-    load(cache)
-    server.expect_ranges([10_000])
-    assert file_of(cache).read_bytes() == body
-    assert not list(cache.glob("*.part*"))
-
-
-@pytest.mark.parametrize("etag", [None, 'W/"1"'])
-def test_without_a_version_of_the_file_it_starts_anew(
-    server: Server, body: bytes, cache: Path, etag: str | None
-) -> None:
-    server.body, server.drop_after, server.etag = body, [10_000], etag
-    load(cache)
-    server.expect_ranges([None, None])
-    assert file_of(cache).read_bytes() == body
-
-
-def test_another_version_of_the_file_is_not_mixed_in(server: Server, body: bytes, cache: Path) -> None:
-    server.body, server.drop_after, server.always_drop_after = b"x" * len(body), [10_000], 0
-    with pytest.raises(ConnectionError):
-        load(cache)
-    server.body, server.etag, server.always_drop_after = body, '"2"', None
-    load(cache)
-    assert file_of(cache).read_bytes() == body
-
-
-def test_a_server_that_cannot_resume(server: Server, body: bytes, cache: Path) -> None:
-    """It sends all again; that it breaks at the same place for ever is noticed."""
-    server.body, server.ranges, server.always_drop_after = body, False, 10_000
-    with pytest.raises(ConnectionError, match="broke 4 times without bringing anything new"):
-        load(cache)
-    server.always_drop_after = None
-    load(cache)
-    assert file_of(cache).read_bytes() == body
-
-
-@pytest.mark.parametrize("extra", [0, 7])
-def test_a_part_that_is_complete_or_too_long(server: Server, body: bytes, cache: Path, extra: int) -> None:
+def test_bar(server: Server, body: bytes, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     server.body = body
-    cache.mkdir(parents=True)
-    part = cache / f"{VERSION}.h5ad.part"
-    part.write_bytes(body + b"x" * extra)
-    part.with_name(f"{part.name}.etag").write_text('"1"')
+    load(cache)
+    assert "100%" in capsys.readouterr().err
+
+
+def test_a_broken_connection(server: Server, body: bytes, cache: Path) -> None:
+    server.body, server.drop_after = body, [10_000]
+    with pytest.raises(ConnectionError, match=rf"the connection broke: .*put it at {file_of(cache)}"):
+        load(cache)
+    assert [path.suffix for path in cache.iterdir()] in ([], [".lock"])
     load(cache)
     assert file_of(cache).read_bytes() == body
-    server.expect_ranges([len(body) + extra, None][: 2 if extra else 1])
 
 
 def test_without_length(server: Server, body: bytes, cache: Path) -> None:
@@ -421,25 +339,11 @@ def test_server_in_trouble(server: Server, cache: Path) -> None:
         load(cache)
 
 
-def test_a_range_that_was_not_asked_for(server: Server, body: bytes, cache: Path) -> None:
-    server.body, server.drop_after = body, [10_000]
-    answer = server.answer
-
-    def shifted(request: BaseHTTPRequestHandler) -> None:
-        if "Range" in request.headers:
-            request.headers.replace_header("Range", "bytes=9000-")
-        answer(request)
-
-    server.answer = shifted  # type: ignore[method-assign]
-    with pytest.raises(ConnectionError, match="asked for bytes from 10000 on and sent 9000-"):
-        load(cache)
-
-
 def test_wrong_hash_of_a_download(server: Server, body: bytes, cache: Path) -> None:
     server.body = body
     with pytest.raises(ValueError, match=rf"{'0' * 64} but got {sha(body)}. Deleted"):
         load(cache, sha256="0" * 64)
-    assert not list(cache.glob("*.h5ad")) + list(cache.glob("*.part*"))
+    assert [path.suffix for path in cache.iterdir()] in ([], [".lock"])
 
 
 def test_wrong_hash_of_a_file_that_is_there(server: Server, body: bytes, cache: Path) -> None:
@@ -468,7 +372,7 @@ def test_no_h5ad_file_is_sent(server: Server, cache: Path) -> None:
     server.body = b"<html>Please log in</html>"
     with pytest.raises(ValueError, match="no h5ad file and was deleted; it begins with b'<html>Please"):
         load(cache)
-    assert not list(cache.glob("*.h5ad")) + list(cache.glob("*.part"))
+    assert [path.suffix for path in cache.iterdir()] in ([], [".lock"])
 
 
 def test_no_h5ad_file_is_there(cache: Path) -> None:
@@ -487,46 +391,23 @@ def test_full_disk_is_noticed_beforehand(
 ) -> None:
     server.body = body
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2000))
-        with pytest.raises(
-            OSError, match=r"has 2.00kB left, but \d+\.?\d*kB are needed.*Make room, or name another"
-        ) as e:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=len(body) - 1))
+        with pytest.raises(OSError, match=rf"{cache} cannot be written to \(No space.*\). Make room, or name") as e:
             load(cache)
     assert e.value.errno == errno.ENOSPC
     load(cache)
-
-
-def test_a_disk_that_runs_full(server: Server, body: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has arrived stays, and once there is room the rest is downloaded."""
-    server.body = body
-    opened = Path.open
-
-    class LittleRoom(io.FileIO):
-        def write(self, block: bytes) -> int:
-            if self.tell() + len(block) > 3000:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            return super().write(block)
-
-    def open_path(path: Path, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
-        return LittleRoom(path, mode) if mode in {"ab", "wb"} else opened(path, mode, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", open_path)
-        with pytest.raises(OSError, match=r"ran full. \d+\.?\d*kB more are needed. 3.00kB stay in .*\.part, from"):
-            load(cache)
-    load(cache)
-    server.expect_ranges([None, 3000])
-    assert file_of(cache).read_bytes() == body
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_device_that_is_full(server: Server, body: bytes, cache: Path) -> None:
+def test_a_disk_that_runs_full(server: Server, body: bytes, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.body = body
-    cache.mkdir(parents=True)
-    (cache / f"{VERSION}.h5ad.part").symlink_to("/dev/full")
-    with pytest.raises(OSError, match=f"The disk of {cache} ran full") as e:
-        load(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr("pooch.core.temporary_file", lambda path: nullcontext("/dev/full"))  # noqa: ARG005
+        with pytest.raises(OSError, match=rf"{cache} cannot be written to \(No space.*\). Make room, or name") as e:
+            load(cache)
     assert e.value.errno == errno.ENOSPC
+    load(cache)
+    assert file_of(cache).read_bytes() == body
 
 
 def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
@@ -635,6 +516,13 @@ def test_folder_of_the_system(server: Server, body: bytes, tmp_path: Path, monke
 def test_https_alone(cache: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setattr(_cellxgene, "BASE_URL", url)
     with pytest.raises(ValueError, match="over https alone, got"):
+        load(cache)
+
+
+@pytest.mark.parametrize("url", ["http://datasets.example.org/x.h5ad", "ftp://127.0.0.1/x.h5ad"])
+def test_redirects_over_https_alone(server: Server, cache: Path, url: str) -> None:
+    server.status, server.location = 302, url
+    with pytest.raises(ValueError, match=f"over https alone, got '{url}'"):
         load(cache)
 
 

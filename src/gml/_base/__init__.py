@@ -12,12 +12,11 @@ from ._checks import (
 )
 from ._ground import BOOLEAN, ESTIMATED, NAMES, Distance, check_function, check_metric, metric_name
 from ._memory import check_memory
-from ._parallel import BAR_AFTER, TASKS_PER_WORKER, n_workers, parallel, progress, thread_pools
+from ._parallel import TASKS_PER_WORKER, n_workers, parallel, progress, thread_pools
 from ._penalty import PENALTIES, Penalty, PenaltyName, resolve_penalty
 from ._warn import inside_parallel, warn
 
 __all__ = [
-    "BAR_AFTER",
     "BOOLEAN",
     "ESTIMATED",
     "NAMES",

@@ -5,23 +5,28 @@ A file that is there is never overwritten: somebody may have put it there by han
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
-from functools import partial
+import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin, urlsplit
 from uuid import uuid4
-
-from ._download import by_hand, receive
 
 if TYPE_CHECKING:
     from os import PathLike
+
+    import pooch
 
 logger = logging.getLogger(__name__)
 
 _FOLDER = "GML_CACHE_DIR"
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_UNKNOWN = {403, 404, 410}  # the store behind CELLxGENE answers 403 for what it does not have
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 
 def fetch(url: str, *, sha256: str | None, cache_dir: str | PathLike[str] | None) -> tuple[Path, str]:
@@ -33,16 +38,15 @@ def fetch(url: str, *, sha256: str | None, cache_dir: str | PathLike[str] | None
         msg = f"`sha256` must be a string of 64 hexadecimal digits or None, got {sha256!r}."
         raise ValueError(msg) if isinstance(sha256, str) else TypeError(msg)
     sha256 = None if sha256 is None else sha256.lower()
-    base, _, name = url.rpartition("/")
-    path = _folder(cache_dir) / name
+    path = _folder(cache_dir) / url.rpartition("/")[2]
     if not path.exists():
-        _download(f"{base}/", path, sha256)
+        _download(url, path, sha256)
     return path, _check_hash(path, sha256)
 
 
 def remember(path: Path, sha256: str) -> None:
     """Write down the hash of a file that proved good, in the format of the command ``sha256sum``."""
-    record = _record(path)
+    record = path.with_name(f"{path.name}.sha256")
     if record.exists():
         return
     unfinished = record.with_name(f"{record.name}.{uuid4().hex}.tmp")
@@ -65,39 +69,68 @@ def _folder(cache_dir: str | PathLike[str] | None) -> Path:
     return Path(pooch.os_cache("gml"))
 
 
-def _download(base_url: str, path: Path, sha256: str | None) -> None:
+def _download(url: str, path: Path, sha256: str | None) -> None:
     """Download once, however many ask for it at the same time."""
     import pooch
     from filelock import FileLock
 
-    lock = FileLock(path.with_name(f"{path.name}.lock"))
+    _check_secure(url)
+    base_url, _, name = url.rpartition("/")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        with FileLock(path.with_name(f"{name}.lock")):
+            if not path.exists():  # nobody else was faster
+                pooch.create(path.parent, f"{base_url}/", registry={name: sha256}).fetch(name, downloader=_receive)
     except OSError as error:
-        msg = (
-            f"{path.parent} cannot be written to ({error.strerror}). Name another folder by `cache_dir` or the "
-            f"environment variable {_FOLDER}. {by_hand(base_url + path.name, path)}"
-        )
-        raise OSError(error.errno, msg) from error
-    try:
-        if not path.exists():  # nobody else was faster
-            files = pooch.create(path.parent, base_url, registry={path.name: sha256})
-            files.fetch(path.name, downloader=partial(_deliver, path=path))
-    finally:
-        lock.release()
+        raise _explained(error, url, path) from error
 
 
-def _deliver(url: str, output_file: str, _pooch: object, *, path: Path) -> None:
-    """Downloader for pooch, which checks the hash of `output_file` and moves it to `path`."""
-    part = receive(url, path)
-    with part.open("rb") as file:
+def _receive(url: str, output_file: str, files: pooch.Pooch) -> None:
+    """Downloader for pooch, which checks the hash of `output_file` before it moves it to its place."""
+    import pooch
+
+    def check(response: Any, **_: object) -> None:
+        """Each answer, before its body is read or its redirect followed."""
+        _check_secure(urljoin(response.url, response.headers.get("Location", "")))
+        if int(response.headers.get("Content-Length", 0)) > shutil.disk_usage(files.abspath).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    download = pooch.HTTPDownloader(progressbar=True, chunk_size=1 << 20, timeout=60, hooks={"response": check})
+    download(url, output_file, files)
+    with Path(output_file).open("rb") as file:
         start = file.read(64)
     if not start.startswith(_SIGNATURE):
-        part.unlink()
         msg = f"{url} sent something that is no h5ad file and was deleted; it begins with {start!r}. Try again later."
         raise ValueError(msg)
-    part.replace(output_file)
+
+
+def _explained(error: OSError, url: str, path: Path) -> Exception:
+    """What went wrong, and what to do; errors of requests are those of the system that have no number."""
+    by_hand = (
+        f"Without internet here, download {url} elsewhere and put it at {path}; `cache_dir` or the environment "
+        f"variable {_FOLDER} names another folder."
+    )
+    if error.errno is not None:
+        remedy = "Make room, or name" if error.errno in _NO_SPACE else "Name"
+        msg = f"{path.parent} cannot be written to ({error.strerror}). {remedy} another folder by `cache_dir` or the "
+        return OSError(error.errno, f"{msg}environment variable {_FOLDER}. {by_hand}")
+    host, response = urlsplit(url).hostname, getattr(error, "response", None)
+    if response is None:
+        return ConnectionError(f"{host} cannot be reached, or the connection broke: {error}. {by_hand}")
+    answer = f"HTTP {response.status_code}"
+    if response.status_code in _UNKNOWN:
+        return ValueError(
+            f"There is no file {url} ({answer}). It takes the id of the *version* of a dataset, which has another one "
+            "itself: that in the link which CELLxGENE Discover offers for the download of the .h5ad file."
+        )
+    return ConnectionError(f"{host} answered {answer} ({response.reason}). Try again later. {by_hand}")
+
+
+def _check_secure(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+        msg = f"Files are downloaded over https alone, got {url!r}."
+        raise ValueError(msg)
 
 
 def _check_hash(path: Path, sha256: str | None) -> str:
@@ -107,7 +140,7 @@ def _check_hash(path: Path, sha256: str | None) -> str:
     if sha256 not in {None, found}:
         msg = f"{path} has the SHA-256 {found}, but `sha256={sha256!r}` was expected. Delete it to download it again."
         raise ValueError(msg)
-    record = _record(path)
+    record = path.with_name(f"{path.name}.sha256")
     known = record.read_text(encoding="utf-8").split()[:1] if record.exists() else [found]
     if known != [found]:
         msg = (
@@ -116,7 +149,3 @@ def _check_hash(path: Path, sha256: str | None) -> str:
         )
         raise ValueError(msg)
     return found
-
-
-def _record(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")

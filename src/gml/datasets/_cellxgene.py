@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gml._anndata import SOURCE
-from gml._base import check_int, check_seed
+from gml._base import check_int, check_seed, check_str
 
 from ._cache import fetch, remember
 from ._h5ad import read_cohort
@@ -62,12 +62,13 @@ def cellxgene(
 ) -> AnnData:
     """Download a dataset of CELLxGENE Discover, and name its columns as gml expects them.
 
-    The file is downloaded when it is first asked for, with a progress bar; a download that was broken off goes on where
-    it stopped, with the next call. On a machine without internet, the error says where to put the file by hand.
+    The file is downloaded when it is first asked for, with a progress bar; a download that breaks off starts anew with
+    the next call. On a machine without internet, the error says where to put the file by hand.
     Versions never change, so the SHA-256 of the first use is written beside the file, and every later use is checked
     against it. What has a wrong hash is not used: a download is deleted, a file that was there is left alone.
 
-    Of the two matrices in such files the counts are read; the normalised one is left out, and all else is kept.
+    Of the two matrices in such files the counts are read, to be normalised as any others; the normalised one is left
+    out, and all else is kept.
 
     Parameters
     ----------
@@ -113,21 +114,13 @@ def cellxgene(
         If an argument is of the wrong type or form, CELLxGENE has no such version, the hash is wrong, or the file is
         no h5ad file.
     OSError
-        If CELLxGENE cannot be reached, the connection keeps breaking, or the folder is full or cannot be written to.
+        If CELLxGENE cannot be reached, the connection breaks, or the folder is full or cannot be written to.
 
     Examples
     --------
     >>> import gml
     >>> kidney = "1c360b0b-eb2f-45a3-aba9-056026b39fa5"
     >>> adata = gml.datasets.cellxgene(kidney, n_cells=500)  # doctest: +SKIP
-
-    From here on as with any counts:
-
-    >>> import scanpy as sc
-    >>> sc.pp.normalize_total(adata)  # doctest: +SKIP
-    >>> sc.pp.log1p(adata)  # doctest: +SKIP
-    >>> sc.pp.pca(adata)  # doctest: +SKIP
-    >>> gml.tl.learn_metric(adata)  # doctest: +SKIP
     """
     columns = {"patient": patient_key, "disease": disease_key}
     published = Published(version=dataset_version_id, columns=columns, sha256=sha256)
@@ -143,8 +136,7 @@ def kumar23(
     """Load cells of the adult human breast :cite:p:`Kumar2023`, downloaded from CELLxGENE Discover.
 
     126 donors by the diseases that they reported. With `n_cells`, the cells fit into the memory of a laptop.
-    The file is downloaded and kept as :func:`gml.datasets.cellxgene` says. Its hash is not known beforehand: 714,331
-    cells × 33,145 genes and the columns are what is checked.
+    What is checked are 714,331 cells × 33,145 genes and the columns, as the hash is not known beforehand.
 
     Parameters
     ----------
@@ -153,7 +145,7 @@ def kumar23(
 
     Returns
     -------
-    Cells × genes, counts, as from :func:`gml.datasets.cellxgene`, with
+    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with
 
     `.obs['patient']`, `.obs['disease']` : categorical
         The columns `donor_id` and `reported_diseases` of the file; the disease by its own ontology is
@@ -184,8 +176,7 @@ def kuppe22(
 
     29 samples of three groups: fibrotic, ischaemic and myogenic. A sample is what is called a patient here, as some
     donors gave several, of different zones of the heart; pass ``donor_key="donor"`` to keep donors together.
-    The file is downloaded and kept as :func:`gml.datasets.cellxgene` says. Its hash is not known beforehand: 191,795
-    cells × 28,975 genes and the columns are what is checked.
+    What is checked are 191,795 cells × 28,975 genes and the columns, as the hash is not known beforehand.
 
     Parameters
     ----------
@@ -194,7 +185,7 @@ def kuppe22(
 
     Returns
     -------
-    Cells × genes, counts, as from :func:`gml.datasets.cellxgene`, with
+    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with
 
     `.obs['patient']`, `.obs['disease']`, `.obs['donor']` : categorical
         The columns `sample`, `patient_group` and `donor_id` of the file; the disease by its own ontology is
@@ -223,35 +214,23 @@ def _load(
     rng: int | np.random.Generator | None,
 ) -> AnnData:
     """Cells × genes of one file, checked against what is known of it."""
-    _check_published(published)
+    version, columns = check_str(published.version, name="dataset_version_id").lower(), published.columns
+    if not _UUID.fullmatch(version):
+        msg = (
+            "`dataset_version_id` must look like 'c1f6034b-7973-45e1-85e7-16933d0550bc', the name of the file in the "
+            f"link to its .h5ad, without the suffix; got {published.version!r}."
+        )
+        raise ValueError(msg)
+    named = [check_str(column, name=f"{name}_key") for name, column in columns.items()]
+    if len(set(named)) < len(named):
+        msg = f"{' and '.join(columns)} must come from different columns, got {' and '.join(named)}."
+        raise ValueError(msg)
     if n_cells is not None:
         n_cells = check_int(n_cells, name="n_cells")
-    seed, version = check_seed(rng), published.version.lower()
-    url = f"{BASE_URL}/{version}.h5ad"
+    seed, url = check_seed(rng), f"{BASE_URL}/{version}.h5ad"
     path, sha256 = fetch(url, sha256=published.sha256, cache_dir=cache_dir)
-    adata = read_cohort(path, columns=published.columns, shape=published.shape, n_cells=n_cells, seed=seed)
+    adata = read_cohort(path, columns=columns, shape=published.shape, n_cells=n_cells, seed=seed)
     remember(path, sha256)
     citation = str(adata.uns.get("citation", ""))
     adata.uns[SOURCE] = {"dataset_version_id": version, "url": url, "sha256": sha256, "citation": citation}
     return adata
-
-
-def _check_published(published: Published) -> None:
-    """Whether the arguments that name a file and its columns make sense."""
-    version, columns = published.version, published.columns
-    if not isinstance(version, str):
-        msg = f"`dataset_version_id` must be a string, got {version!r}."
-        raise TypeError(msg)
-    if not _UUID.fullmatch(version.lower()):
-        msg = (
-            "`dataset_version_id` must look like 'c1f6034b-7973-45e1-85e7-16933d0550bc', the name of the file in the "
-            f"link to its .h5ad, without the suffix; got {version!r}."
-        )
-        raise ValueError(msg)
-    for name, column in columns.items():
-        if not isinstance(column, str):
-            msg = f"`{name}_key` must be a string, got {column!r}."
-            raise TypeError(msg)
-    if len(set(columns.values())) < len(columns):
-        msg = f"{' and '.join(columns)} must come from different columns, got {' and '.join(columns.values())}."
-        raise ValueError(msg)

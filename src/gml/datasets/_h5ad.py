@@ -6,6 +6,7 @@ Only what is asked for is read: one of the two matrices that such files hold, an
 from __future__ import annotations
 
 import logging
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -17,7 +18,7 @@ from gml._base import warn
 from gml._cohort import patients_of_cells, rows_of_patients
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -31,12 +32,7 @@ _SOME = 100_000  # values that tell whether a matrix holds counts
 
 
 def read_cohort(
-    path: Path,
-    *,
-    columns: Mapping[str, str],
-    shape: tuple[int, int] | None,
-    n_cells: int | None,
-    seed: int,
+    path: Path, *, columns: Mapping[str, str], shape: tuple[int, int] | None, n_cells: int | None, seed: int
 ) -> AnnData:
     """Read cells × genes with the `columns` of the file (values) under the names of gml (keys).
 
@@ -47,46 +43,40 @@ def read_cohort(
     ValueError
         If the file cannot be read, has another `shape` than the published one, or different genes in ``raw``.
     """
+    with _opened(path) as file:
+        matrix = "raw/X" if "raw/X" in file else "X"
+        if missing := [slot for slot in ("obs", "var", matrix) if slot not in file]:
+            msg = f"{path} is no h5ad file: it has no {missing[0]!r}. Delete it to download it again."
+            raise ValueError(msg)
+        adata = AnnData(**{slot: read_elem(file[slot]) for slot in _FRAMES if slot in file})
+        if shape not in {None, adata.shape}:
+            expected, found = (f"{n:,} cells × {d:,} genes" for n, d in (shape, adata.shape))
+            msg = f"{path} holds {found}, but {expected} were published. Delete it to download it again."
+            raise ValueError(msg)
+        if matrix == "raw/X" and not read_elem(file["raw/var"]).index.equals(adata.var_names):
+            msg = f"{path} has other genes in `raw` than in `X`, which CELLxGENE does not allow; read it with anndata."
+            raise ValueError(msg)
+        adata.obs = _rename(adata.obs, columns, path)
+        adata.var = _with_symbols(adata.var)
+        rows = None if n_cells is None else _draw(adata, n_cells, seed)
+        if rows is not None:
+            adata = adata[rows].copy()
+        adata.X = _matrix(file[matrix], rows)
+        for name in file.get("layers", ()):
+            adata.layers[name] = _matrix(file["layers"][name], rows)
+        if not _are_counts(file[matrix]):
+            warn(f"{path.name} holds no counts: {matrix} is normalised already, so do not normalise it again.")
+        return adata
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path) as file:
-            return _read(file, path, columns=columns, shape=shape, n_cells=n_cells, seed=seed)
+            yield file
     except OSError as error:
         msg = f"{path} is damaged, or no h5ad file ({error}). Delete it to download it again."
         raise ValueError(msg) from error
-
-
-def _read(
-    file: h5py.File,
-    path: Path,
-    *,
-    columns: Mapping[str, str],
-    shape: tuple[int, int] | None,
-    n_cells: int | None,
-    seed: int,
-) -> AnnData:
-    matrix = "raw/X" if "raw/X" in file else "X"
-    if missing := [slot for slot in ("obs", "var", matrix) if slot not in file]:
-        msg = f"{path} is no h5ad file: it has no {missing[0]!r}. Delete it to download it again."
-        raise ValueError(msg)
-    adata = AnnData(**{slot: read_elem(file[slot]) for slot in _FRAMES if slot in file})
-    if shape not in {None, adata.shape}:
-        expected, found = (f"{n:,} cells × {d:,} genes" for n, d in (shape, adata.shape))
-        msg = f"{path} holds {found}, but {expected} were published. Delete it to download it again."
-        raise ValueError(msg)
-    if matrix == "raw/X" and not read_elem(file["raw/var"]).index.equals(adata.var_names):
-        msg = f"{path} has other genes in `raw` than in `X`, which CELLxGENE does not allow; read it with anndata."
-        raise ValueError(msg)
-    adata.obs = _rename(adata.obs, columns, path)
-    adata.var = _with_symbols(adata.var)
-    rows = None if n_cells is None else _draw(adata, n_cells, seed)
-    if rows is not None:
-        adata = adata[rows].copy()
-    adata.X = _matrix(file[matrix], rows)
-    for name in file.get("layers", ()):
-        adata.layers[name] = _matrix(file["layers"][name], rows)
-    if not _are_counts(file[matrix]):
-        warn(f"{path.name} holds no counts: {matrix} is normalised already, so do not normalise it again.")
-    return adata
 
 
 def _rename(obs: pd.DataFrame, columns: Mapping[str, str], path: Path) -> pd.DataFrame:

@@ -239,7 +239,6 @@ class _Design:
     paired: bool
 
     def __post_init__(self) -> None:
-        """Check every field once, so that nothing below has to."""
         for name in ("n_diseases", "n_cells", "n_genes", "n_disease_genes", "n_cell_types"):
             check_int(getattr(self, name), name=name)
         check_int(self.n_patients, name="n_patients", low=self.n_diseases)
@@ -266,9 +265,7 @@ def _patients(design: _Design) -> pd.DataFrame:
     """One row per patient; diseases take turns, batches change after each round of diseases."""
     rounds, disease = np.divmod(np.arange(design.n_patients), design.n_diseases)
     patient = pd.Categorical(padded("P", design.n_patients, width=2))
-    donor = patient
-    if design.paired:
-        donor = labelled(rounds, padded("D", rounds[-1] + 1, width=2))
+    donor = labelled(rounds, padded("D", rounds[-1] + 1, width=2)) if design.paired else patient
     return pd.DataFrame(
         {
             "patient": patient,

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.cm import ScalarMappable
     from matplotlib.legend import Legend
-    from matplotlib.text import Text
     from matplotlib.transforms import Transform
 
     from ._colors import Coloring
@@ -144,10 +143,15 @@ def _add_legend(ax: Axes, coloring: Coloring) -> Legend | None:
         # axes keep one legend of their own; an artist that is clipped gets no room in the layout
         ax.add_artist(earlier).set_clip_on(False)
     marks = [Line2D([], [], color=color, marker="s", ls="", ms=7) for _, color in coloring.classes]
+    return draw_legend(ax, marks, [name for name, _ in coloring.classes], title=coloring.name)
+
+
+def draw_legend(ax: Axes, marks: Sequence[Artist], names: Sequence[str], *, title: str) -> Legend:
+    """Marks and names below a title, without a frame."""
     legend = ax.legend(
         marks,
         [str(number) for number in range(len(marks))],
-        title=coloring.name,
+        title=title,
         loc="upper left",
         ncols=-(-len(marks) // _CLASSES_PER_COLUMN),
         alignment="left",
@@ -159,16 +163,10 @@ def _add_legend(ax: Axes, coloring: Coloring) -> Legend | None:
         borderaxespad=0.0,
         borderpad=0.0,
     )
-    for text, (name, _) in zip(legend.get_texts(), coloring.classes, strict=True):
-        write(text, name)
-    write(legend.get_title(), coloring.name)
+    for text, name in zip([legend.get_title(), *legend.get_texts()], [title, *names], strict=True):
+        text.set_text(textwrap.fill(name, _LONGEST_NAME, max_lines=3, placeholder="…"))
+        text.set_parse_math(False)  # a dollar in a name of the user's stays a dollar
     return legend
-
-
-def write(text: Text, name: str) -> None:
-    """Put a name of the user's into a text: broken into lines, and a dollar stays a dollar."""
-    text.set_text(textwrap.fill(name, _LONGEST_NAME, max_lines=3, placeholder="…"))
-    text.set_parse_math(False)
 
 
 def shorten(name: str, width: int = 40) -> str:

@@ -14,7 +14,7 @@ from scanpy.plotting import palettes
 
 from gml._anndata import dense, gene_matrix, get_column, get_params, in_memory, is_mudata, walk
 
-from ._tables import to_numbers
+from ._tables import numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,21 +55,23 @@ def find_coloring(
 
 
 def read_coloring(patients: AnnData, name: str, *, key: str, drawn: NDArray[np.intp] | None = None) -> Coloring:
-    """The colours of all patients, or of those in the positions `drawn`."""
-    coloring = _read(patients, name, key=key)
-    return coloring if drawn is None else replace(coloring, rgba=coloring.rgba[drawn])
+    """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number.
 
-
-def _read(patients: AnnData, name: str, *, key: str) -> Coloring:
-    """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number."""
+    They are those of all patients, or of those in the positions `drawn`.
+    """
     has_genes = not is_mudata(patients)  # whose modalities may have genes of the same name
     if has_genes and isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
-        return _continuous(name, _of_gene(patients, name))
-    column = get_column(patients, name, hint="A gene of patients.var_names can be given, too.")
-    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    if is_number and name != disease_column(patients, key):
-        return _continuous(name, to_numbers(column))
-    return _categorical(name, column, stored=in_memory(patients.uns.get(f"{name}_colors")))
+        column = np.flatnonzero(patients.var_names == name)[:1]
+        blocks = [dense(block[:, column]) for _, block in walk(gene_matrix(patients, None))]
+        coloring = _continuous(name, np.concatenate(blocks).ravel())
+    else:
+        values = get_column(patients, name, hint="A gene of patients.var_names can be given, too.")
+        is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        if is_number and name != disease_column(patients, key):
+            coloring = _continuous(name, numbers(values))
+        else:
+            coloring = _categorical(name, values, stored=in_memory(patients.uns.get(f"{name}_colors")))
+    return coloring if drawn is None else replace(coloring, rgba=coloring.rgba[drawn])
 
 
 def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Coloring:
@@ -95,12 +97,6 @@ def palette(n: int, stored: object = None) -> NDArray[np.float64]:
         if n <= len(colors):
             return to_rgba_array(list(colors[:n]))
     return mpl.colormaps["viridis"](np.linspace(0, 1, n))
-
-
-def _of_gene(patients: AnnData, name: str) -> NDArray[np.float64]:
-    """Values of a gene, from wherever X lies."""
-    column = np.flatnonzero(patients.var_names == name)[:1]
-    return np.concatenate([dense(block[:, column]) for _, block in walk(gene_matrix(patients, None))]).ravel()
 
 
 def _continuous(name: str, numbers: NDArray[np.float64]) -> Coloring:

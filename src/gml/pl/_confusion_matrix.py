@@ -12,7 +12,7 @@ from gml._base import check_choice
 from gml._evaluate import DIRECT
 
 from ._axes import add_colorbar, check_axes, drawing
-from ._rows import name_square, row_name
+from ._names import name_square, row_name
 from ._tables import check_result
 
 if TYPE_CHECKING:
@@ -92,8 +92,7 @@ def confusion_matrix(
         room = 72 * axes.get_window_extent().height / axes.figure.dpi / len(classes)  # points, of a cell
         name_square(axes, classes, room=room)
         _write_cells(axes, counts, shares if normalize else None, dark=shown > 0.55 * highest, room=room)
-        label = "share of the true disease" if normalize else "predictions"
-        add_colorbar(axes, image, label=label)
+        add_colorbar(axes, image, label="share of the true disease" if normalize else "predictions")
         if not normalize:
             axes.child_axes[0].yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set(xlabel="predicted disease", ylabel="true disease")
@@ -111,12 +110,7 @@ def _count(predictions: pd.DataFrame) -> tuple[NDArray[np.intp], list[str]]:
 
 
 def _write_cells(
-    ax: Axes,
-    counts: NDArray[np.intp],
-    shares: NDArray[np.float64] | None,
-    *,
-    dark: NDArray[np.bool_],
-    room: float,
+    ax: Axes, counts: NDArray[np.intp], shares: NDArray[np.float64] | None, *, dark: NDArray[np.bool_], room: float
 ) -> None:
     """Share, and below it the number of predictions in small print; no text that is too small, and no 0 in small."""
     size = min(_LARGEST, 0.3 * room)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -10,15 +11,15 @@ from matplotlib.lines import Line2D
 from gml._base import check_choice
 from gml._evaluate import BASELINES, DIRECT, CrossValidation
 
-from ._axes import GAP, beside, check_axes, drawing
-from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name, row_room
+from ._axes import GAP, beside, check_axes, draw_legend, drawing
+from ._names import BLUE, GREY, mark_chance, name_rows, row_height, row_name, row_room
 from ._tables import check_result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import pandas as pd
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
     from gml._evaluate import Score
 
@@ -102,41 +103,33 @@ def cross_validate(
         if 0 < n_baselines < len(rows):
             axes.axhline(len(rows) - n_baselines - 0.5, color="0.8", lw=0.8)
         mark_chance(axes, _chance(result, score))
-        for number, metric in enumerate(rows):
-            of_metric = marks[marks["metric"] == metric].to_dict("records")
-            for place, mark in enumerate(of_metric):
-                y = number + (place - (len(of_metric) - 1) / 2) * _FILLED / n_marks
-                splits = table.loc[(table["metric"] == metric) & (table["readout"] == mark["readout"]), score]
-                marker, color = styles[mark["readout"]]
-                color = GREY if metric in BASELINES else color
-                _draw_splits(axes, splits.to_numpy(dtype=np.float64), y, color=color, n_marks=n_marks)
-                axes.hlines(y, mark["low"], mark["high"], colors=color, lw=1.5)
-                _draw_mean(axes, mark["mean"], y, marker=marker, color=color, n_marks=n_marks)
+        for row, metric in enumerate(rows):
+            scores = table[table["metric"] == metric].set_index("readout")[score]
+            _draw_row(axes, row, marks[marks["metric"] == metric], scores=scores, styles=styles, n_marks=n_marks)
         axes.set_xlabel(f"{_MEANING[score]} of held-out patients (mean, 95 % interval)")
         if score in _FROM_0_TO_1:
             axes.set_xlim(0, 1)
         if readout is None:
-            _explain(axes, styles)
+            points = [Line2D([], [], color=c, marker=m, ls="", ms=7, mec="white") for m, c in styles.values()]
+            legend = draw_legend(axes, points, list(styles), title="readout")
+            legend.set_bbox_to_anchor((GAP, 0.0), transform=beside(axes))
     return axes
 
 
-def _draw_splits(ax: Axes, values: NDArray[np.float64], y: float, *, color: str, n_marks: int) -> None:
-    """One faint dot per split, from above `y` downwards."""
-    heights = (np.arange(len(values)) + 0.5) / len(values) - 0.5
-    ax.scatter(
-        values,
-        y + 0.85 * _FILLED / n_marks * heights,
-        s=14 if n_marks == 1 else 8,
-        color=color,
-        alpha=0.4,
-        linewidths=0,
-        clip_on=False,
-    )
-
-
-def _draw_mean(ax: Axes, mean: float, y: float, *, marker: str, color: str, n_marks: int) -> None:
-    size = float(np.clip(0.75 * _FILLED * row_room(ax) / n_marks, 4.5, 7))  # smaller where marks are close
-    ax.plot(mean, y, marker, color=color, ms=size, mec="white", mew=0.1 * size, clip_on=False, zorder=3)
+def _draw_row(
+    ax: Axes, row: int, marks: pd.DataFrame, *, scores: pd.Series[Any], styles: dict[str, tuple[str, str]], n_marks: int
+) -> None:
+    """Faint dots of the splits from the top of a mark downwards, a line for the interval, and the mean."""
+    for place, mark in enumerate(marks.to_dict("records")):
+        y = row + (place - (len(marks) - 1) / 2) * _FILLED / n_marks
+        marker, color = styles[mark["readout"]]
+        color = GREY if mark["metric"] in BASELINES else color
+        splits = scores[scores.index == mark["readout"]].to_numpy(dtype=np.float64)
+        heights = y + 0.85 * _FILLED / n_marks * ((np.arange(len(splits)) + 0.5) / len(splits) - 0.5)
+        ax.scatter(splits, heights, s=14 if n_marks == 1 else 8, color=color, alpha=0.4, linewidths=0, clip_on=False)
+        ax.hlines(y, mark["low"], mark["high"], colors=color, lw=1.5)
+        size = float(np.clip(0.75 * _FILLED * row_room(ax) / n_marks, 4.5, 7))  # smaller where marks are close
+        ax.plot(mark["mean"], y, marker, color=color, ms=size, mec="white", mew=0.1 * size, clip_on=False, zorder=3)
 
 
 def _chance(result: CrossValidation, score: str) -> float | None:
@@ -150,27 +143,5 @@ def _chance(result: CrossValidation, score: str) -> float | None:
 def _styles(readouts: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Marker and colour of each readout."""
     on_distances = [readout for readout in readouts if readout != DIRECT]
-    styles = {
-        readout: (_MARKERS[number % len(_MARKERS)], _COLORS[number % len(_COLORS)])
-        for number, readout in enumerate(on_distances)
-    }
+    styles = dict(zip(on_distances, cycle(zip(_MARKERS, _COLORS, strict=True)), strict=False))
     return styles | ({DIRECT: ("o", GREY)} if DIRECT in readouts else {})
-
-
-def _explain(ax: Axes, styles: dict[str, tuple[str, str]]) -> None:
-    """Legend of the readouts, to the right of the axes."""
-    ax.legend(
-        [Line2D([], [], color=color, marker=marker, ls="", ms=7, mec="white") for marker, color in styles.values()],
-        list(styles),
-        title="readout",
-        loc="upper left",
-        bbox_to_anchor=(GAP, 0.0),
-        bbox_transform=beside(ax),
-        alignment="left",
-        frameon=False,
-        fontsize="small",
-        title_fontsize="small",
-        handletextpad=0.2,
-        borderaxespad=0.0,
-        borderpad=0.0,
-    )

@@ -6,14 +6,14 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from gml._base import check_int
 
 from ._axes import LETTER, add_colorbar, check_axes, drawing, percent, shorten
-from ._colors import SIGNED
-from ._rows import name_square
+from ._colors import DOWN, SIGNED, UP
+from ._names import name_rows, name_square, row_room
 from ._tables import check_table, numbers, square
-from ._waterfall import draw_waterfall
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 
 _MADE_BY = "gml.tl.explain_distance"
 _PAIR = ["source", "target"]
-_ROUNDING = 1e-9  # of the largest part; nothing below it has a sign
+_ROUNDING, _ROUNDING_OF_SUM = 1e-9, 1e-6  # of the largest part; nothing below it has a sign, or is a rest
+_ROW = 0.19  # inches, in the waterfall
+_FOR_SHARES = 0.15  # room to the right of the bars, of what they span
 _LARGEST, _SMALLEST = 8.0, 5.0  # font sizes of shares
 _TEXT = 9.0
 _LONGEST, _LONGEST_PAIR, _SHORT = 22, 32, 8  # characters of a patient or group, of two on a line, of one beside words
+_LONGEST_PART, _BAR, _PALE = 24, 0.72, 0.45  # characters; part of the height of a row; opacity of the bar of all others
 _COMPONENT = re.compile(r"^component_(\d+)$")
 
 
@@ -72,14 +75,10 @@ def explain_distance(table: pd.DataFrame, *, n_top: int = 15, ax: Axes | None = 
     check_axes(ax)
     check_table(table, ["part"], made_by=_MADE_BY)
     check_int(n_top, name="n_top")
-    parts = numbers(table, "part")
+    parts = numbers(table["part"])
     whole = float(table.attrs.get("distance", parts.sum()))
     if "source" not in table.columns and "target" not in table.columns:
-        names = [_COMPONENT.sub(r"component \1", str(name)) for name in table.index]
-        p, q = _ends(table)
-        ends = [f"{p} →\n{q}" if len(p) + len(q) > _LONGEST_PAIR else f"{p} → {q}"] * bool(p and q)
-        title = "\n".join([*ends, *_summary(table, whole)])
-        return draw_waterfall(names, parts, whole=whole, n_top=n_top, title=title, what=_what(table), ax=ax)
+        return _draw_waterfall(table, parts, whole=whole, n_top=n_top, ax=ax)
     check_table(table, _PAIR, made_by=_MADE_BY)
     matrix, types = _merge(*square(table, parts), n_top)
     return _draw_heatmap(matrix, types, table, whole=whole, ax=ax)
@@ -126,6 +125,46 @@ def _write_shares(ax: Axes, shares: NDArray[np.float64], *, dark: NDArray[np.boo
         if abs(share) >= 0.005:
             color = "white" if dark[row, column] else "0.15"
             ax.text(column, row, percent(share), ha="center", va="center", fontsize=size, color=color)
+
+
+def _draw_waterfall(
+    table: pd.DataFrame, parts: NDArray[np.float64], *, whole: float, n_top: int, ax: Axes | None
+) -> Axes:
+    """Largest absolute parts in falling order, one bar for what is left of the whole, and the whole."""
+    n = n_top if len(parts) > n_top + 1 else len(parts)
+    top = np.argsort(-np.abs(parts), kind="stable")[:n]
+    top = top[np.argsort(-parts[top], kind="stable")]
+    labels = [shorten(_COMPONENT.sub(r"component \1", str(name)), _LONGEST_PART) for name in table.index[top]]
+    steps = parts[top]
+    rest = whole - float(steps.sum())
+    has_rest = n < len(parts) or abs(rest) > _ROUNDING_OF_SUM * np.abs(steps).max()
+    if has_rest:
+        labels.append(f"{len(parts) - n} others" if n < len(parts) else "others")
+        steps = np.append(steps, rest)
+    ends = np.cumsum(steps)  # (bars,)
+    starts = ends - steps
+    rows = np.arange(len(labels) + 1)
+    with drawing(ax, width=2.6, height=_ROW * (len(rows) + 0.5)) as axes:
+        axes.barh(rows[:-1], steps, left=starts, height=_BAR, color=np.where(steps < 0, DOWN, UP))
+        if has_rest:
+            axes.patches[-1].set_alpha(_PALE)
+        axes.barh(rows[-1], whole, height=_BAR, color="0.3")
+        axes.vlines(ends, rows[:-1], rows[1:], colors="0.5", lw=0.8, zorder=0)
+        axes.axvline(0, color="0.3", lw=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        name_rows(axes, [*labels, "whole"])
+        low, high = min(0.0, ends.min()), max(0.0, ends.max(), whole)
+        width = (high - low) or 1.0
+        axes.set_xlim(low - 0.03 * width * (low < 0), high + _FOR_SHARES * width)
+        size = min(7.0, 0.7 * row_room(axes))
+        for row, share in enumerate(steps / whole if whole > 0 else []):
+            at, text = (max(starts[row], ends[row]), row), percent(share) if abs(share) >= 0.01 else f"{share:.1%}"
+            axes.annotate(text, at, (2, 0), "data", "offset points", va="center_baseline", fontsize=size, color="0.35")
+        axes.set_xlabel(f"part of the {_what(table)}, added up")
+        p, q = _ends(table)
+        pair = [f"{p} →\n{q}" if len(p) + len(q) > _LONGEST_PAIR else f"{p} → {q}"] * bool(p and q)
+        axes.set_title("\n".join([*pair, *_summary(table, whole)]), fontsize=_TEXT, loc="left", parse_math=False)
+    return axes
 
 
 def _ends(table: pd.DataFrame) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from gml._base import check_int
 
 from ._axes import add_colorbar, check_axes, drawing, shorten
 from ._colors import SIGNED
-from ._rows import name_rows
+from ._names import name_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
@@ -12,8 +12,6 @@ from gml._anndata import LEARN_FIRST, Keys, check_holder, get_run
 from ._axes import check_axes, drawing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from anndata import AnnData
     from matplotlib.axes import Axes
 
@@ -68,14 +66,11 @@ def loss(adata: AnnData, *, metric: str = "gml", ax: Axes | None = None) -> Axes
             lowest = int(np.nanargmin(history))
             axes.plot(passes[lowest], history[lowest], "o", color="#E69F00", ms=8, label=f"lowest: pass {lowest + 1}")
             axes.legend(frameon=False)
-        axes.set(xlabel="pass", ylabel=_MEANING.get(_method(run.get("params", {})), "loss"))
+        params = run.get("params", {})  # distances keep the method in the parameters of their metric
+        learned = params if "method" in params else params.get("metric_params", {})
+        method = str(learned.get("learned_by", learned.get("method")))
+        axes.set(xlabel="pass", ylabel=_MEANING.get(method, "loss"))
         axes.set_xlim(0.5, len(history) + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.spines[["top", "right"]].set_visible(False)
     return axes
-
-
-def _method(params: Mapping[str, Any]) -> str:
-    """Name of the method; distances keep it in the parameters of their metric."""
-    learned = params if "method" in params else params.get("metric_params", {})
-    return str(learned.get("learned_by", learned.get("method")))

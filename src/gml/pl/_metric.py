@@ -12,7 +12,7 @@ from gml.get import loadings
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect, shorten
 from ._colors import find_coloring
-from ._names import WHITE_EDGE, name_points
+from ._names import BLUE, WHITE_EDGE, name_points
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,7 @@ def metric(
         The `key_added` of that call.
     color
         Column of ``adata.obs``, or gene of ``adata.var_names``. `None` takes the disease that the metric was learned
-        for, if it is there. Classes have the colours in ``adata.uns[color + "_colors"]``, or else those
-        that scanpy gives them; missing values are light grey.
+        for, if it is there. Colours as in :func:`gml.pl.patient_embedding`.
     components
         Two numbers of components, the first is 1.
     n_genes
@@ -89,19 +88,14 @@ def metric(
     check_int(n_genes, name="n_genes", low=0)
     points = embedding[:, chosen].astype(np.float64)
     coloring = find_coloring(adata, color, key=metric)
-    order = np.random.default_rng(0).permutation(len(points))
+    n = len(points)
+    order = np.random.default_rng(0).permutation(n)
     wide, high = np.ptp(points, axis=0)
     height = float(np.clip(_WIDTH * high / wide, 1.5, 3.4)) if wide > 0 else _WIDTH
     with drawing(ax, width=_WIDTH, height=height) as axes:
-        axes.scatter(
-            points[order, 0],
-            points[order, 1],
-            c="#0072B2" if coloring is None else coloring.rgba[order],
-            s=float(np.clip(4e4 / len(points), 0.8, 14)),
-            alpha=float(np.clip(40 / len(points) ** 0.5, 0.35, 0.8)),
-            linewidths=0,
-            rasterized=True,
-        )
+        color_of = BLUE if coloring is None else coloring.rgba[order]
+        size, alpha = float(np.clip(4e4 / n, 0.8, 14)), float(np.clip(40 / n**0.5, 0.35, 0.8))
+        axes.scatter(points[order, 0], points[order, 1], c=color_of, s=size, alpha=alpha, linewidths=0, rasterized=True)
         axes.set(xlabel=f"component {chosen[0] + 1}", ylabel=f"component {chosen[1] + 1}")
         equal_aspect(axes)
         axes.spines[["top", "right"]].set_visible(False)

@@ -11,16 +11,13 @@ from gml._base import check_choice
 
 from ._axes import add_legends, check_axes, drawing, equal_aspect
 from ._colors import find_coloring
-from ._names import name_points
+from ._names import BLUE, name_points
 from ._tables import drawn_patients
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
-
-_UMAP = "X_umap"
-_UMAP_FIRST = "Run `gml.pp.neighbors` and then `sc.tl.umap` on the patients first."
 
 
 def patient_embedding(
@@ -79,14 +76,8 @@ def patient_embedding(
     points, drawn = _read_points(patients, basis, key)
     coloring = find_coloring(patients, color, key=key, drawn=drawn)
     with drawing(ax, width=4.0, height=3.4) as axes:
-        axes.scatter(
-            points[:, 0],
-            points[:, 1],
-            c="#0072B2" if coloring is None else coloring.rgba,
-            s=np.clip(3000 / len(points), 12, 50),
-            edgecolors="white",
-            linewidths=0.4,
-        )
+        size, color_of = np.clip(3000 / len(points), 12, 50), BLUE if coloring is None else coloring.rgba
+        axes.scatter(points[:, 0], points[:, 1], c=color_of, s=size, edgecolors="white", linewidths=0.4)
         if basis == "mds":
             equal_aspect(axes)
         else:
@@ -102,7 +93,7 @@ def patient_embedding(
 
 def _read_points(patients: AnnData, basis: str, key: str) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Coordinates of the patients that can be drawn, shape (p, at least 2), and their positions."""
-    slot, hint = _UMAP, _UMAP_FIRST
+    slot, hint = "X_umap", "Run `gml.pp.neighbors` and then `sc.tl.umap` on the patients first."
     if basis == "mds":
         slot, hint = Keys(key).mds, DISTANCES_FIRST
         check_all_distances(patients, key, hint="For a UMAP of their graph draw with basis='umap'.")

@@ -54,8 +54,8 @@ def patient_heatmap(
         Result of :func:`gml.tl.patient_distances`. Not modified.
     color
         One or several columns of ``patients.obs`` (or genes of ``patients.var_names``), one strip each. `None` takes
-        the disease, if the distances know it. Classes have the colours in ``patients.uns[color + "_colors"]``, or
-        else those that scanpy gives them, and a legend if there are at most 40; missing values are light grey.
+        the disease, if the distances know it. Colours as in :func:`gml.pl.patient_embedding`; classes have a legend if
+        there are at most 40.
     key
         `key_added` of the distances, or ``f"{key_added}_{group}"`` for those of a group of cells.
     cmap
@@ -96,9 +96,11 @@ def patient_heatmap(
     columns = [color] if isinstance(color, str) else color
     colorings = [read_coloring(patients, column, key=key, drawn=drawn) for column in columns]
     color_map = plt.get_cmap(cmap)
-    tree = _cluster(distances)
-    order = leaves_list(tree) if len(tree) else np.arange(len(distances))
-    side = float(np.clip(2.2 + 0.06 * len(distances), 2.6, 4.8))  # inches
+    n = len(distances)
+    condensed = squareform(distances, checks=False)
+    tree = linkage(condensed, "average", optimal_ordering=n <= _MOST_OPTIMAL) if n > 1 else np.empty((0, 4))
+    order = leaves_list(tree) if len(tree) else np.arange(n)
+    side = float(np.clip(2.2 + 0.06 * n, 2.6, 4.8))  # inches
     with drawing(ax, width=side, height=side) as axes:
         image = axes.imshow(distances[np.ix_(order, order)], cmap=color_map, vmin=0, vmax=distances.max() or 1)
         _name_patients(axes, [str(name) for name in patients.obs_names[drawn[order]]], labels=labels)
@@ -110,14 +112,6 @@ def patient_heatmap(
         bar = add_colorbar(axes, image, label="OT distance", left=left, bottom=0.65, height=0.35)
         add_legends(axes, colorings, left=left, under=bar)
     return axes
-
-
-def _cluster(distances: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average linkage, shape (p - 1, 4)."""
-    if len(distances) == 1:
-        return np.empty((0, 4))
-    condensed = squareform(distances, checks=False)
-    return linkage(condensed, method="average", optimal_ordering=len(distances) <= _MOST_OPTIMAL)
 
 
 def _name_patients(ax: Axes, names: list[str], *, labels: bool | None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._axes import check_axes, drawing, shorten
-from ._rows import BLUE, GREY, mark_chance, name_rows, row_room
+from ._names import BLUE, GREY, mark_chance, name_rows, row_room
 from ._tables import check_table, numbers
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     is_whole = (table["cell_type"] == ALL_CELLS).to_numpy(dtype=bool)
     table = table.iloc[np.argsort(is_whole, kind="stable")]
     n_whole = int(is_whole.sum())
-    scores, low, high = (numbers(table, column) for column in _SCORE)
+    scores, low, high = (numbers(table[column]) for column in _SCORE)
     rows = np.arange(len(table))
     colors = [BLUE] * (len(rows) - n_whole) + [GREY] * n_whole
     with drawing(ax, width=2.8, height=_ROW * (len(rows) + 0.5)) as axes:
@@ -75,7 +75,9 @@ def rank_cell_types(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         axes.scatter(scores, rows, s=size, c=colors, edgecolors="white", linewidths=0.8, zorder=3, clip_on=False)
         axes.set_xlim(0, 1)
         axes.set_xlabel("balanced accuracy of held-out patients\n(mean, 95 % interval)")
-        _count_patients(axes, table["n_patients"].tolist())
+        size, place = min(8.0, 0.7 * row_room(axes)), axes.get_yaxis_transform()
+        for row, count in [(-0.8, "patients"), *enumerate(table["n_patients"])]:
+            axes.text(1.04, row, str(count), transform=place, va="center_baseline", fontsize=size, color="0.4")
     return axes
 
 
@@ -83,19 +85,10 @@ def _mark_chances(ax: Axes, table: pd.DataFrame) -> None:
     """Chance of each row, if it is known, as one line if that is all the same."""
     if "chance" not in table.columns:
         return
-    chances = numbers(table, "chance")
+    chances = numbers(table["chance"])
     rows = np.flatnonzero(np.isfinite(chances))
-    if not rows.size:
-        return
-    if np.ptp(chances[rows]) < 1e-6:
+    if rows.size and np.ptp(chances[rows]) < 1e-6:
         mark_chance(ax, float(chances[rows[0]]))
-        return
-    ax.vlines(chances[rows], rows - 0.5, rows + 0.5, colors="0.5", lw=1, ls="--", zorder=0)
-    ax.annotate("chance", (chances[rows[0]], rows[0] - 0.5), va="bottom", fontsize=7, color="0.4")
-
-
-def _count_patients(ax: Axes, counts: list[int]) -> None:
-    """Numbers of patients to the right of the rows, as large as the names at the left."""
-    size, place = min(8.0, 0.7 * row_room(ax)), ax.get_yaxis_transform()
-    for row, count in [(-0.8, "patients"), *enumerate(counts)]:
-        ax.text(1.04, row, str(count), transform=place, va="center_baseline", fontsize=size, color="0.4")
+    elif rows.size:
+        ax.vlines(chances[rows], rows - 0.5, rows + 0.5, colors="0.5", lw=1, ls="--", zorder=0)
+        ax.annotate("chance", (chances[rows[0]], rows[0] - 0.5), va="bottom", fontsize=7, color="0.4")

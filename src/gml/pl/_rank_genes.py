@@ -14,7 +14,7 @@ from gml._base import check_choice, check_int
 
 from ._axes import add_legends, check_axes, drawing, shorten
 from ._colors import DOWN, UP, Coloring, palette
-from ._rows import BLUE, name_rows, row_room
+from ._names import BLUE, name_rows, row_room
 from ._tables import check_table, numbers
 
 if TYPE_CHECKING:
@@ -77,19 +77,19 @@ def rank_genes(table: pd.DataFrame, *, n_genes: int = 15, by: str = "importance"
     components = filter(_PER_COMPONENT.fullmatch, columns)
     check_choice(by, name="by", choices=[_IMPORTANCE, *components, *directions])
 
-    order = numbers(table, _IMPORTANCE) if by.startswith(_DIRECTION) else numbers(table, by)
+    order = numbers(table[_IMPORTANCE]) if by.startswith(_DIRECTION) else numbers(table[by])
     order = np.abs(order) if _PER_COMPONENT.fullmatch(by) else order
-    is_finite = np.isfinite(order) & np.isfinite(numbers(table, by))
+    is_finite = np.isfinite(order) & np.isfinite(numbers(table[by]))
     if not is_finite.any():
         msg = f"`table` has no {by!r} to draw: it is missing (NaN) for all genes."
         raise ValueError(msg)
     top = table.iloc[np.argsort(np.where(is_finite, -order, np.inf), kind="stable")[: min(n_genes, is_finite.sum())]]
-    values, rows = numbers(top, by), np.arange(len(top))
+    values, rows = numbers(top[by]), np.arange(len(top))
     coloring = _color(top, diseases)
     with drawing(ax, width=2.6, height=_ROW * (len(top) + 0.5)) as axes:
         axes.barh(rows, values, height=0.72, color=BLUE if coloring is None else coloring.rgba)
         if f"{by}_low" in columns and f"{by}_high" in columns:
-            axes.hlines(rows, numbers(top, f"{by}_low"), numbers(top, f"{by}_high"), colors="0.2", lw=1.2)
+            axes.hlines(rows, numbers(top[f"{by}_low"]), numbers(top[f"{by}_high"]), colors="0.2", lw=1.2)
         if (values < 0).any():
             axes.axvline(0, color="0.3", lw=0.8)
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -108,11 +108,11 @@ def _color(top: pd.DataFrame, diseases: list[str]) -> Coloring | None:
     if _DIRECTION in top.columns:
         names, name = ["rises", "falls"], "with the disease"
         colors = to_rgba_array([UP, DOWN])
-        codes = (numbers(top, _DIRECTION) < 0).astype(np.intp)
+        codes = (numbers(top[_DIRECTION]) < 0).astype(np.intp)
     elif diseases:
         names, name = diseases, "highest in"
         colors = palette(len(diseases))
-        directions = np.column_stack([numbers(top, f"{_DIRECTION}_{disease}") for disease in diseases])
+        directions = np.column_stack([numbers(top[f"{_DIRECTION}_{disease}"]) for disease in diseases])
         codes = np.where(np.isnan(directions), -np.inf, directions).argmax(axis=1)  # (genes,)
     else:
         return None
@@ -121,9 +121,9 @@ def _color(top: pd.DataFrame, diseases: list[str]) -> Coloring | None:
 
 def _mark(ax: Axes, rows: NDArray[np.intp]) -> None:
     """Dots between names and bars."""
-    beside = ScaledTranslation(-_DOT / 72, 0, ax.figure.dpi_scale_trans)
     ax.tick_params(axis="y", pad=2 * _DOT)
-    place, size = ax.get_yaxis_transform() + beside, min(3.5, 0.5 * row_room(ax))
+    place = ax.get_yaxis_transform() + ScaledTranslation(-_DOT / 72, 0, ax.figure.dpi_scale_trans)
+    size = min(3.5, 0.5 * row_room(ax))
     ax.plot(np.zeros(len(rows)), rows, "o", color="0.15", ms=size, transform=place, clip_on=False)
 
 

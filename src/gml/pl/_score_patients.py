@@ -11,9 +11,8 @@ from gml._anndata import Keys, check_anndata, get_column
 
 from ._axes import add_legends, check_axes, drawing, shorten
 from ._colors import disease_column, find_coloring
-from ._names import WHITE_EDGE
-from ._rows import BLUE, name_rows
-from ._tables import to_numbers
+from ._names import BLUE, WHITE_EDGE, name_rows
+from ._tables import numbers
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -81,7 +80,7 @@ def score_patients(
     check_anndata(patients, name="patients")
     check_axes(ax)
     column, disease = _find(patients, disease, key)
-    scores = to_numbers(get_column(patients, column))
+    scores = numbers(get_column(patients, column))
     if np.isnan(scores).all():
         msg = f"patients.obs[{column!r}] has no scores to draw: they are missing (NaN) for all patients."
         raise ValueError(msg)

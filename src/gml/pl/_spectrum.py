@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from gml import get
 
 from ._axes import check_axes, drawing
-from ._rows import BLUE
+from ._names import BLUE
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.DataFrame:
-    """The table itself, if it is a DataFrame with rows and these columns."""
+def check_table(table: object, columns: Sequence[str], *, made_by: str) -> None:
+    """Raise unless it is a DataFrame with rows and these columns."""
     if not isinstance(table, pd.DataFrame):
         msg = f"`table` must be a DataFrame from {made_by}, got {type(table).__name__}."
         raise TypeError(msg)
@@ -31,7 +31,6 @@ def check_table(table: object, columns: Sequence[str], *, made_by: str) -> pd.Da
     if table.empty:
         msg = f"`table` has no rows to draw. Pass what {made_by} returned."
         raise ValueError(msg)
-    return table
 
 
 def check_result(result: object) -> CrossValidation:
@@ -45,17 +44,12 @@ def check_result(result: object) -> CrossValidation:
     return result
 
 
-def to_numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
-    """Values as float64, NaN where they are missing."""
+def numbers(values: pd.Series[Any]) -> NDArray[np.float64]:
+    """Values as float64, shape (rows,), NaN where they are missing."""
     if not pd.api.types.is_numeric_dtype(values):
         msg = f"The column {values.name!r} must hold numbers to be drawn, got {values.dtype}."
         raise ValueError(msg)
     return values.to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def numbers(table: pd.DataFrame, column: str) -> NDArray[np.float64]:
-    """A column as float64, shape (rows,), NaN where it is missing."""
-    return to_numbers(table[column])
 
 
 def square(table: pd.DataFrame, values: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[str]]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
+from scipy.optimize import isotonic_regression
 
 from gml._base import check_float
 
 from ._axes import check_axes, drawing, percent, shorten
 from ._colors import palette
-from ._names import spread
 from ._tables import check_table, numbers, square
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def transport_plan(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | N
     check_axes(ax)
     check_table(table, [*_PAIR, "mass"], made_by='gml.tl.explain_distance(…, by="cell_type")')
     check_float(min_share, name="min_share", high=1.0)
-    mass = numbers(table, "mass")
+    mass = numbers(table["mass"])
     if not np.isfinite(mass).all():
         msg = "`table` has NaN or infinite values in its column 'mass'. Pass what gml.tl.explain_distance returned."
         raise ValueError(msg)
@@ -148,13 +148,25 @@ def _name_bars(ax: Axes, types: Sequence[str], bars: _Bars, *, least: float) -> 
     size = min(_LARGEST, points / (_LINE * max(len(named), 1)))
     line = _LINE * size / points * bottom
     middles = bars.tops[named] + bars.sizes[named] / 2
-    places = spread(middles, gap=line, low=line / 2, high=bottom - line / 2)
+    places = _spread(middles, gap=line, low=line / 2, high=bottom - line / 2)
     outwards = 2 * bars.side - 1
     for number, middle, place in zip(named.tolist(), middles, places, strict=True):
         ends = [bars.side + outwards * _LINK * end for end in (0.15, 0.85)]
         ax.plot(ends, [middle, place], color="0.6", lw=0.6, clip_on=False)
         label = f"{shorten(types[number], _LONGEST)}  {percent(bars.sizes[number])}"
         _write(ax, label, (bars.side + outwards * _LINK, place), size=size)
+
+
+def _spread(places: NDArray[np.float64], *, gap: float, low: float, high: float) -> NDArray[np.float64]:
+    """Places nearest to the given ones that are at least `gap` apart, from `low` to `high`; closer if they must."""
+    n = len(places)
+    gap = min(gap, (high - low) / max(n - 1, 1))
+    order = np.argsort(places, kind="stable")
+    steps = gap * np.arange(n)
+    free = isotonic_regression(places[order] - steps).x if n else places
+    apart = np.empty(n)
+    apart[order] = np.clip(free, low, high - gap * max(n - 1, 0)) + steps
+    return apart
 
 
 def _write(ax: Axes, text: str, at: tuple[float, float], *, size: float) -> None:

@@ -11,7 +11,7 @@ from gml._evaluate import Tuning
 from gml.get import metric
 
 from ._axes import check_axes, drawing
-from ._rows import BLUE, GREY, mark_chance, name_rows, row_height, row_name
+from ._names import BLUE, GREY, mark_chance, name_rows, row_height, row_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,7 +57,7 @@ def tune(data: Tuning | AnnData, *, key: str = "gml", ax: Axes | None = None) ->
     ['euclidean', 'whitening']
     """
     check_axes(ax)
-    table = _of_result(data) if isinstance(data, Tuning) else _of_cells(data, key)
+    table = _search(data, key)
     auc, error = (table[column].to_numpy(dtype=np.float64) for column in ("auc", "gain_error"))  # (candidates,)
     names = [row_name(str(candidate)) for candidate in table["candidate"]]
     rows = np.arange(len(names))
@@ -72,22 +72,18 @@ def tune(data: Tuning | AnnData, *, key: str = "gml", ax: Axes | None = None) ->
     return axes
 
 
-def _of_result(result: Tuning) -> pd.DataFrame:
-    if result.search is None:
-        msg = "`data` has no search to draw: too few patients were there to hold some out, and nothing was compared."
-        raise ValueError(msg)
-    return result.search
-
-
-def _of_cells(adata: AnnData, key: str) -> pd.DataFrame:
-    if not isinstance(adata, AnnData):
-        msg = f"`data` must be an AnnData or what gml.tl.tune returned, got {type(adata).__name__}."
+def _search(data: Tuning | AnnData, key: str) -> pd.DataFrame:
+    """The candidates that were compared."""
+    too_few = "too few patients were there to hold some out"
+    if isinstance(data, Tuning):
+        table, reason = data.search, f"`data` has no search to draw: {too_few}, and"
+    elif isinstance(data, AnnData):
+        table = metric(data, key=key).choice
+        reason = f"The metric in adata.uns[{key!r}] was not chosen by method='auto', or {too_few};"
+    else:
+        msg = f"`data` must be an AnnData or what gml.tl.tune returned, got {type(data).__name__}."
         raise TypeError(msg)
-    choice = metric(adata, key=key).choice
-    if choice is None:
-        msg = (
-            f"The metric in adata.uns[{key!r}] was not chosen by method='auto', or too few patients were there to "
-            "hold some out; nothing was compared."
-        )
+    if table is None:
+        msg = f"{reason} nothing was compared."
         raise ValueError(msg)
-    return choice
+    return table
