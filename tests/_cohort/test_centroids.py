@@ -13,9 +13,8 @@ import gml
 from gml._anndata import Columns
 from gml._anndata._features import find_features
 from gml._cohort import Work
-from gml._cohort._centroids import fit_centroids, share_support
 from gml._cohort._cohort import Cohort
-from gml._cohort._sketch import Points
+from gml._cohort._sketch import Points, fit_centroids, share_support
 from gml._ot import Clouds, Ground, all_pairs, solve
 from gml.solvers import Centroids
 

@@ -15,8 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 import gml
 from gml._cohort._design import Design
-from gml._genes._gene_reading import read_parts
-from gml._genes._resampling import labelled_patients, resampling_of, unlabelled_plans
+from gml._genes._gene_stability import labelled_patients, read_parts, resampling_of, unlabelled_plans
 from gml._measure import ResolvedMetric
 from gml._metric import (
     Replicate,

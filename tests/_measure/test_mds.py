@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from gml._measure._mds import MAX_COMPONENTS, classical_mds
+from gml._measure._measure import MAX_COMPONENTS, classical_mds
 
 
 def check_signs(coordinates: np.ndarray) -> None:

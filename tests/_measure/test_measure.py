@@ -62,7 +62,7 @@ def test_patients_are_represented_once_by_all(name: str, monkeypatch: pytest.Mon
         seen.append(1)
         return represent(*args)
 
-    for module in (gml._measure._measure, gml.tl._cross_validate, gml.tl._tune):
+    for module in (gml._measure._measure, gml._measure._validation, gml._measure._tuning):
         if hasattr(module, "represent"):
             monkeypatch.setattr(module, "represent", watched)
     (WITHOUT_LEARNING | AFTER_LEARNING)[name](adata)

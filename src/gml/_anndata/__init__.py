@@ -1,9 +1,11 @@
 """The only rooms that know AnnData: storage, slots, features, genes, distances that are read back."""
 
-from ._columns import CELL_TYPE, DISEASE, PATIENT, Columns
-from ._distances import check_all_distances, get_distances, measured_patients
 from ._features import (
+    CELL_TYPE,
+    DISEASE,
     GENES,
+    PATIENT,
+    Columns,
     Features,
     UseRep,
     check_unique,
@@ -19,7 +21,7 @@ from ._features import (
 from ._files import read_elements, write_elements
 from ._gene_map import GeneMap, find_gene_map, likely_loadings, read_loadings
 from ._gene_names import better_names, gene_positions
-from ._gene_scale import GeneScale
+from ._gene_scale import GeneScale, find_features_through_genes
 from ._slots import (
     DISTANCES_FIRST,
     HIGHLY_VARIABLE,
@@ -38,6 +40,7 @@ from ._slots import (
     SOURCE,
     WEIGHT,
     Keys,
+    check_all_distances,
     check_anndata,
     check_holder,
     check_key_added,
@@ -45,6 +48,7 @@ from ._slots import (
     colors_of,
     flat_names,
     get_column,
+    get_distances,
     get_matrix,
     get_params,
     get_point_weights,
@@ -54,6 +58,7 @@ from ._slots import (
     is_mudata,
     is_sketch,
     load,
+    measured_patients,
     obs_columns,
     quiet_about_views,
     write_all,
@@ -76,7 +81,6 @@ from ._storage import (
     walk,
     walk_together,
 )
-from ._unseen import find_features_through_genes
 
 __all__ = [
     "BLOCK",

@@ -10,14 +10,13 @@ import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData, ImplicitModificationWarning
 
-from ._storage import check_on_cpu, check_real, in_memory, load_frame
+from ._storage import check_on_cpu, check_real, in_memory, is_sparse, load_frame
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Iterable, Iterator
@@ -43,66 +42,32 @@ JOINED = "X_joint"
 JOINED_MARK = "gml_joined"
 
 
-@dataclass(frozen=True, slots=True)
 class Keys:
     """Slot names that belong to one `key_added`."""
 
-    key_added: str = "gml"
-
-    @property
-    def run(self) -> str:
+    def __init__(self, key_added: str = "gml") -> None:
+        self.run = key_added
         """`uns` of cells or patients: parameters, history and learned map of the run."""
-        return self.key_added
-
-    @property
-    def embedding(self) -> str:
+        self.embedding = f"X_{key_added}"
         """`obsm` of cells: cells under the learned map, shape (n_cells, k)."""
-        return f"X_{self.key_added}"
-
-    @property
-    def loadings(self) -> str:
+        self.loadings = key_added
         """`varm` of cells: genes × components, shape (n_vars, k)."""
-        return self.key_added
-
-    @property
-    def distances(self) -> str:
+        self.distances = f"{key_added}_distances"
         """`obsp` of patients (p, p), or `obsm` of query patients (p, n_reference)."""
-        return f"{self.key_added}_distances"
-
-    @property
-    def mds(self) -> str:
+        self.mds = f"X_{key_added}_mds"
         """`obsm` of patients: classical multidimensional scaling of the distances."""
-        return f"X_{self.key_added}_mds"
-
-    @property
-    def means(self) -> str:
+        self.means = f"X_{key_added}_means"
         """`obsm` of patients without all distances: mean of their cells where the ground cost is taken, (p, k)."""
-        return f"X_{self.key_added}_means"
-
-    @property
-    def neighbors(self) -> str:
+        self.neighbors = f"{key_added}_neighbors"
         """`uns` of patients for patpy: their graph, whose matrices in `obsp` start with this name."""
-        return f"{self.key_added}_neighbors"
-
-    @property
-    def predicted(self) -> str:
+        self.predicted = f"{key_added}_predicted"
         """`obs` of query patients: the predicted class."""
-        return f"{self.key_added}_predicted"
-
-    @property
-    def rejected(self) -> str:
+        self.rejected = f"{key_added}_rejected"
         """`obs` of query patients: whether the patient is unlike every reference patient."""
-        return f"{self.key_added}_rejected"
-
-    @property
-    def probabilities(self) -> str:
+        self.probabilities = f"{key_added}_probabilities"
         """`obsm` of query patients: one column per class."""
-        return f"{self.key_added}_probabilities"
-
-    @property
-    def score(self) -> str:
+        self.score = f"{key_added}_score"
         """`obs` of cells: how far they set their patient apart from other diseases."""
-        return f"{self.key_added}_score"
 
     def scores(self, diseases: Iterable[str]) -> list[str]:
         """`obs` of patients: position between typical patients, one column per disease, a "/" in its name as "_"."""
@@ -341,3 +306,50 @@ def check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str = ""
         available = ", ".join(repr(k) for k in keys) or "nothing"
         msg = f"{slot} has no {key!r}; it holds {available}. {hint}"
         raise KeyError(msg.strip())
+
+
+ROUNDING = 1e-6  # of the largest distance, by which the two triangles may differ
+
+
+def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:
+    """Raise if only the distances of the nearest patients are stored."""
+    slot = Keys(key).distances
+    if is_sparse(patients.obsp.get(slot)):
+        msg = (
+            f"patients.obsp[{slot!r}] holds the distances of the nearest patients only, and all are needed: run "
+            f"`gml.tl.patient_distances` without `neighbors_only`. {hint}"
+        )
+        raise ValueError(msg.strip())
+
+
+def get_distances(patients: AnnData, key: str) -> NDArray[Any]:
+    """All distances of patients among themselves, shape (p, p); NaN for patients without cells of the group."""
+    check_all_distances(patients, key)
+    slot = Keys(key).distances
+    matrix = get_matrix(patients, "obsp", slot, hint=DISTANCES_FIRST)
+    measured = measured_patients(matrix)
+    if wrong := _violation(matrix[np.ix_(measured, measured)]):
+        msg = (
+            f"patients.obsp[{slot!r}] holds no distances of patients among themselves: {wrong}. It was changed since "
+            "`gml.tl.patient_distances` wrote it; run that again."
+        )
+        raise ValueError(msg)
+    return matrix
+
+
+def measured_patients(matrix: NDArray[Any]) -> NDArray[np.bool_]:
+    """Patients that have cells of the group that was measured, shape (p,); the rows of the others are NaN."""
+    return np.asarray(~np.isnan(matrix).all(axis=1))
+
+
+def _violation(distances: NDArray[Any]) -> str:
+    """The property of distances that does not hold; empty if all do."""
+    if not np.isfinite(distances).all():
+        return "some are NaN or infinite"
+    if (lowest := distances.min(initial=0)) < 0:
+        return f"some are negative, down to {lowest:.3g}"
+    if np.diagonal(distances).any():
+        return "some patients are not at distance 0 from themselves"
+    if np.abs(distances - distances.T).max(initial=0) > ROUNDING * distances.max(initial=0):
+        return "they are not symmetric"
+    return ""

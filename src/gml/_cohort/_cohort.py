@@ -154,9 +154,8 @@ class Cohort:
         weights, counts = get_point_weights(adata) or (None, None)
         if weights is not None:
             weights = weights / np.bincount(patient_of_cell, weights, minlength=len(patients))[patient_of_cell]
-        types, argument = None, "solver=Centroids(cell_type_key=…)"
-        if columns.cell_type is not None:
-            types = types_of_cells(adata, columns.cell_type, argument=argument)
+        argument, key = "solver=Centroids(cell_type_key=…)", columns.cell_type
+        types = None if key is None else types_of_cells(adata, key, argument=argument)
         design = Design(labels, values, donors, batches)
         cohort = cls(features, patients, rows, classes, design, weights, counts, types)
         if finite:
@@ -261,10 +260,8 @@ def _complete(codes: NDArray[np.intp], key: str, *, role: str, patients: NDArray
 def _values(column: pd.Series[Any]) -> NDArray[np.float64] | None:
     """The disease of each patient as a number, if it is one or an ordered category; NaN where it is missing."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        if not column.cat.ordered:
-            return None
         codes = column.cat.codes.to_numpy(dtype=np.float64)
-        return np.where(codes < 0, np.nan, codes)
+        return np.where(codes < 0, np.nan, codes) if column.cat.ordered else None
     if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return None

@@ -120,8 +120,7 @@ def _fit_patient(
     resp, converged = np.ones((n, 1)), True
     if most > 1:
         resp, converged = _responsibilities(cells, most, solver, seed=seed)
-    member = resp.argmax(axis=1)
-    used, member = np.unique(member, return_inverse=True)  # without Gaussians to which no cell belongs
+    used, member = np.unique(resp.argmax(axis=1), return_inverse=True)  # without Gaussians to which no cell belongs
     resp = resp[:, used] / resp[:, used].sum(axis=1, keepdims=True)
     mass = shares[:, None] * resp
     weights = mass.sum(axis=0)
@@ -140,13 +139,9 @@ def _responsibilities(
     fixed = solver.n_components != "bic"
     # one thread: the order in which threads add up would show in the last digits
     with thread_pools().limit(limits=1, user_api="openmp"):
-        mixtures = [
-            _Mixture(
-                k, covariance_type=solver.covariance, reg_covar=RIDGE, max_iter=MAX_ITER, n_init=N_STARTS,
-                random_state=seed,
-            ).fit(sample)
-            for k in range(most if fixed else 1, most + 1)
-        ]  # fmt: skip
+        mixture = partial(_Mixture, covariance_type=solver.covariance, reg_covar=RIDGE, max_iter=MAX_ITER)
+        sizes = range(most if fixed else 1, most + 1)
+        mixtures = [mixture(k, n_init=N_STARTS, random_state=seed).fit(sample) for k in sizes]
         best = mixtures[0] if fixed else min(mixtures, key=lambda mixture: float(mixture.bic(sample)))
         return np.asarray(best.predict_proba(centred)), best.settled
 

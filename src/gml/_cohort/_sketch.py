@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -94,17 +94,10 @@ class Points:
         point = where[self.point_of_row]
         start = np.cumsum(np.append(0, np.diff(self.start)[patients]))
         kept = point >= 0
-        return Points(
-            self.x[taken],
-            self.weights[taken],
-            start,
-            self.rows[kept],
-            point[kept],
-            shares=None if self.shares is None else self.shares[kept],
-            covariances=None if self.covariances is None else self.covariances[taken],
-            kinds=None if self.kinds is None else self.kinds[taken],
-            support=None if self.support is None else self.support[taken],
-        )
+        shares = None if self.shares is None else self.shares[kept]
+        parts: list[Any] = [self.covariances, self.kinds, self.support]
+        parts = [None if part is None else part[taken] for part in parts]
+        return Points(self.x[taken], self.weights[taken], start, self.rows[kept], point[kept], shares, *parts)
 
     def coarser(self, n_points: int, *, seed: int) -> Points:
         """At most `n_points` points per patient, by weighted k-means of these; Gaussians and cell types stay."""
@@ -133,19 +126,22 @@ def sketch(cohort: Cohort, n_points: int | None, *, seed: int, n_jobs: int | Non
 
     The points of a sketch are kept, with their weights, unless there are more than `n_points`.
     """
-    _check_points_fit(cohort, n_points)
+    most = np.inf if n_points is None or cohort.weights is not None else n_points
+    n, d = int(np.minimum(cohort.sizes, most).sum()), len(cohort.features.names)
+    advice = "Take fewer points (`n_points`, 64 by default) or fewer features, such as use_rep='X_pca'."
+    check_memory(8 * n * d, what=f"{n} points of {len(cohort)} patients in {d} features", advice=advice)
     if n_points is None or cohort.weights is not None:
         points = _all_cells(cohort)
         return points if n_points is None else points.coarser(n_points, seed=seed)
     fit = partial(_sketch_patient, n_points=n_points, seed=seed)
-    most = max(LARGE, n_points)
-    sample = replace(cohort, rows=tuple(draw_rows(rows, most, seed=seed) for rows in cohort.rows))
+    largest = max(LARGE, n_points)
+    sample = replace(cohort, rows=tuple(draw_rows(rows, largest, seed=seed) for rows in cohort.rows))
     in_threads = bool(sample.sizes.mean() >= THREADS_FROM)
     results = parallel(
         fit, sample.each(), n_jobs=n_jobs, description="sketching patients", total=len(cohort), in_threads=in_threads
     )
     parts = dict(results)
-    if (large := np.flatnonzero(cohort.sizes > most)).size:
+    if (large := np.flatnonzero(cohort.sizes > largest)).size:
         centres = {patient: parts[patient][0] for patient in large.tolist()}
         parts |= _assign(cohort, centres, n_jobs=n_jobs)
     return stack(parts, cohort)
@@ -167,14 +163,6 @@ def _concatenate(
     return np.concatenate(xs), np.concatenate(weights), start, points
 
 
-def _check_points_fit(cohort: Cohort, n_points: int | None) -> None:
-    """Raise before the work if the points cannot be held, dense as they are."""
-    most = np.inf if n_points is None or cohort.weights is not None else n_points
-    n, d = int(np.minimum(cohort.sizes, most).sum()), len(cohort.features.names)
-    advice = "Take fewer points (`n_points`, 64 by default) or fewer features, such as use_rep='X_pca'."
-    check_memory(8 * n * d, what=f"{n} points of {len(cohort)} patients in {d} features", advice=advice)
-
-
 def _all_cells(cohort: Cohort) -> Points:
     """Every row of a cohort as a point."""
     start = np.cumsum([0, *cohort.sizes])
@@ -192,8 +180,7 @@ def _sketch_patient(task: tuple[int, NDArray[np.float64]], *, n_points: int, see
     n = len(cells)
     if n <= n_points:
         return patient, (cells, np.full(n, 1.0 / n), np.arange(n))
-    member = _cluster(cells, n_points, seed)
-    used, member = np.unique(member, return_inverse=True)
+    used, member = np.unique(_cluster(cells, n_points, seed), return_inverse=True)
     count = np.bincount(member)
     return patient, (sum_cells(cells, member, len(used)) / count[:, None], count / n, member)
 
@@ -259,3 +246,39 @@ def _cluster(
         weighted = {} if weights is None else {"sample_weight": weights}
         labels: NDArray[np.intp] = kmeans.fit_predict(cells - cells.mean(axis=0), **weighted).astype(np.intp)
     return labels
+
+
+def fit_centroids(cohort: Cohort) -> Points:
+    """The mean cell of every type that a patient has, sorted by the name of the type; weights are proportions."""
+    if cohort.types is None:
+        msg = "Centroids need the cell types of the cohort."
+        raise ValueError(msg)
+    codes, names = cohort.types
+    parts: dict[int, Part] = {}
+    kinds: dict[int, NDArray[np.str_]] = {}
+    for patient, cells in cohort.each():
+        present, member = np.unique(codes[cohort.rows[patient]], return_inverse=True)
+        shares = cohort.shares(patient)
+        weights: NDArray[np.float64] = np.bincount(member, shares).astype(np.float64)
+        parts[patient] = sum_cells(shares[:, None] * cells, member, len(present)) / weights[:, None], weights, member
+        kinds[patient] = names[present]
+    return replace(stack(parts, cohort), kinds=np.concatenate([kinds[patient] for patient in range(len(cohort))]))
+
+
+def share_support(points: Points, source: Points) -> Points:
+    """All points of a cell type moved to its mean cell over the patients of `source`, equally weighted.
+
+    The points of `source` are centroids, whether they share their support or not. A type that no patient of `source`
+    has stays where each patient has it.
+    """
+    if points.kinds is None or source.kinds is None:
+        msg = "Only points of cell types have a support to share."
+        raise ValueError(msg)
+    names, of_source = np.unique(source.kinds, return_inverse=True)
+    mass = np.bincount(of_source, source.weights)
+    places = sum_cells(source.weights[:, None] * source.x, of_source, len(names)) / mass[:, None]
+    position = np.searchsorted(names, points.kinds)
+    in_source = names[np.minimum(position, len(names) - 1)] == points.kinds
+    x = points.x.copy()
+    x[in_source] = places[position[in_source]]
+    return replace(points, x=x, support=position if in_source.all() else None)

@@ -1,10 +1,16 @@
 """Reading a metric in genes."""
 
 from ._gene_parts import GeneWay, check_rest
-from ._gene_reading import read_correlations, read_parts
 from ._gene_sets import SOURCE, TARGET, WEIGHT, read_sets
-from ._gene_stability import assess
-from ._resampling import labelled_patients, resampling_of, target_of, unlabelled_plans
+from ._gene_stability import (
+    assess,
+    labelled_patients,
+    read_correlations,
+    read_parts,
+    resampling_of,
+    target_of,
+    unlabelled_plans,
+)
 
 __all__ = [
     "SOURCE",

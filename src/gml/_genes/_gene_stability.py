@@ -1,20 +1,48 @@
-"""Uncertainty of the order of genes: bootstraps of patients, and permutations of their diseases."""
+"""Genes in relation to a metric, and the uncertainty of their order: bootstraps of patients, permuted diseases.
+
+For these the metric is learned again, with the settings that it was learned with.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gml._anndata import Columns, gene_matrix, gene_positions, is_sparse, multiply, walk_together
+from gml._cohort import Work
 from gml._evaluate import permute
-from gml._metric import Replicate, draw_patients, read_replicates
+from gml._measure import features_of, measure, read_cohort
+from gml._metric import (
+    Correlations,
+    Displacements,
+    Parts,
+    Replicate,
+    Resampling,
+    check_design,
+    draw_patients,
+    leading_axes,
+    read_replicates,
+    unlabelled_pairs,
+)
+from gml._ot import engine_of
+from gml.methods import MAX_PAIRS, Discriminant
+from gml.solvers import NAMED, Exact, solver_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._cohort import Design
-    from gml._metric import Resampling
+    from gml._anndata import GeneMap
+    from gml._cohort import Cohort, Design, Points
+    from gml._measure import Measured, ResolvedMetric
+    from gml._metric import GroundMetric, Reading
+    from gml.methods import Target
 
 logger = logging.getLogger(__name__)
 
@@ -118,3 +146,119 @@ def _fingerprint(replicate: Replicate, resampling: Resampling) -> bytes:
     """Equal for assignments of diseases with the same comparisons of patients."""
     within, between = replicate.weights(resampling.displacements.pairs, resampling.target, balanced=False)
     return (np.round(between - within, 12) + 0.0).tobytes()
+
+
+N_POINTS = 64  # for exact plans, where the metric was learned with a solver that reads all cells
+
+
+def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | None) -> tuple[Measured, Work]:
+    """The patients that have a disease, as in learning, with the settings of learning, but exact transport."""
+    learned = {} if metric.learned is None else metric.learned.params
+    solver, n_points = Exact(), learned["n_points"]
+    if learned["solver"] == solver_name(solver):
+        solver = Exact(**learned["solver_settings"])
+    elif engine_of(NAMED[learned["solver"]]()).reads_all_cells:
+        n_points = N_POINTS
+    work = Work(solver, n_points, learned["rng"], n_jobs)
+    features = features_of(adata, metric, Columns())
+    cohort = read_cohort(adata, metric.columns(adata, Columns(), design=True), features, work=work)
+    cohort = cohort.of(cohort.known)
+    check_design(cohort.design, cohort.classes, method=Discriminant(target=target_of(learned)))
+    return measure(cohort, metric, work), work
+
+
+def target_of(params: Mapping[str, Any]) -> Target:
+    """The target of learning."""
+    return "ordered" if params["learned_settings"].get("target") == "ordered" else "classes"
+
+
+def unlabelled_plans(measured: Measured, work: Work, *, rng: np.random.Generator) -> Displacements:
+    """Displacements along plans that do not depend on diseases."""
+    pairs = unlabelled_pairs(measured.cohort.design, MAX_PAIRS, rng)
+    return Displacements.solve(measured.points, work=work, pairs=pairs)
+
+
+def resampling_of(
+    metric: GroundMetric, measured: Measured, *, displacements: Displacements, reading: Reading
+) -> Resampling:
+    """Settings to learn the metric again; its own map and points come after the axes of the displacements."""
+    params, points, design = metric.params, measured.points, measured.cohort.design
+    patients = np.arange(len(design))
+    settings, n_components = None, None
+    if params["learned_by"] == "discriminant":
+        settings, n_components = Discriminant(**params["learned_settings"]), params["n_components"]
+    elif params["learned_by"] == "triplet":
+        settings, n_components = Discriminant(target=target_of(params)), len(metric.components)
+    if settings is not None and settings.shrinkage == "auto":
+        settings = replace(settings, shrinkage=displacements.shrinkage(design, patients, settings))
+    z = (points.x - points.x.mean(axis=0)) @ metric.components.T
+    resampling = Resampling(
+        displacements=displacements,
+        y=np.hstack([displacements.x, z]),
+        to_learned=metric.components @ displacements.basis.T,
+        reading=reading,
+        target=target_of(params),
+        settings=settings,
+        leading=leading_axes(displacements, patients),
+        n_components=n_components,
+    )
+    return replace(resampling, unit=sum(resampling.squared_distances(Replicate.of(design), resampling.learned)))
+
+
+def read_parts(
+    adata: AnnData,
+    points: Points,
+    gene_map: GeneMap,
+    *,
+    axes: NDArray[np.float64],
+    layer: str | None,
+    gene_symbols: str | None,
+    in_memory: bool,
+) -> tuple[Parts, NDArray[np.intp]]:
+    """Genes of the metric, sorted by name, and their positions in `adata`; `axes` are maps of features, shape (a, d).
+
+    `in_memory` keeps the genes of all points for many readings; otherwise each reading reads all cells.
+    """
+    position = gene_positions(adata, gene_map.names, gene_symbols)
+    order = np.argsort(gene_map.names, kind="stable")
+    order = order[position[order] >= 0]
+    columns = position[order]
+    genes, averaging = gene_matrix(adata, layer), points.averaging(adata.n_obs)
+    add_up = partial(_add_up, averaging=averaging, genes=genes, columns=columns)
+    if in_memory:
+        add_up = partial(np.matmul, np.ascontiguousarray(multiply(averaging, genes, columns).T))
+    return Parts(gene_map.loadings(axes)[order], add_up), columns
+
+
+def read_correlations(
+    adata: AnnData, cohort: Cohort, points: Points, *, axes: NDArray[np.float64]
+) -> tuple[Correlations, NDArray[np.intp]]:
+    """All genes, sorted by name, and their positions; in one pass over the cells, patients weighted equally."""
+    genes = gene_matrix(adata, cohort.features.layer)
+    share = np.asarray(cohort.averaging(adata.n_obs).sum(axis=0)).ravel() / len(cohort)
+    centre = axes @ points.means().mean(axis=0)
+    n_axes, n_genes = len(axes), genes.shape[1]
+    of_axes, means = np.zeros((n_axes, n_axes)), np.zeros(n_axes)
+    with_genes, sums, squares = np.zeros((n_axes, n_genes)), np.zeros(n_genes), np.zeros(n_genes)
+    first = 0
+    for gene_block, feature_block in walk_together(genes, cohort.features.matrix):
+        y = cohort.features.project(feature_block, axes).astype(np.float64) - centre
+        weights = share[first : first + len(y)]
+        first += len(y)
+        weighted, block = weights[:, None] * y, gene_block.astype(np.float64)
+        of_axes += weighted.T @ y
+        means += weighted.sum(axis=0)
+        with_genes += (block.T @ weighted).T
+        sums += block.T @ weights
+        squares += (block.power(2) if is_sparse(block) else block**2).T @ weights
+    variance = squares - sums**2
+    varies = variance > np.finfo(np.float32).eps ** 2 * squares  # the variance of a constant is rounding
+    covariance = (with_genes - np.outer(means, sums)) / np.sqrt(np.where(varies, variance, np.inf))
+    order = np.argsort(adata.var_names.to_numpy(dtype=str), kind="stable")
+    return Correlations(covariance.T[order], of_axes - np.outer(means, means)), order
+
+
+def _add_up(
+    moved: NDArray[np.float64], *, averaging: Any, genes: Any, columns: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    return multiply((averaging.T @ moved).T, genes, columns).T

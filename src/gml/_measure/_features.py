@@ -34,12 +34,7 @@ CHECKED_CELLS = 100
 
 
 def features_of(
-    adata: AnnData,
-    metric: ResolvedMetric,
-    columns: Columns,
-    *,
-    gene_symbols: str | None = None,
-    alone: bool = True,
+    adata: AnnData, metric: ResolvedMetric, columns: Columns, *, gene_symbols: str | None = None, alone: bool = True
 ) -> Features:
     """The features of `adata` that the metric reads, `alone` or together with those of another AnnData.
 

@@ -15,8 +15,7 @@ import pandas as pd
 from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, check_no_sketch
 from gml._cohort import groups_of_cells
 
-from ._mds import classical_mds
-from ._measure import distances_between, distances_within, measure
+from ._measure import classical_mds, distances_between, distances_within, measure
 from ._noise import is_coarse, noise_floor, size_noise, sketch_error, warn_of_groups
 
 if TYPE_CHECKING:

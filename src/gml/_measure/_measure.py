@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.linalg import eigh
 
 from gml._cohort import Cohort
+from gml._evaluate import inner_products
 from gml._ot import (
     Distances,
     all_pairs,
@@ -27,12 +29,15 @@ from ._features import check_no_symbols, features_of, matched_features
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import NDArray
 
     from gml._anndata import Columns, Features
     from gml._cohort import Points, Work
     from gml._ot import Clouds, Ground
 
     from ._metric import ResolvedMetric
+
+MAX_COMPONENTS = 10  # of coordinates
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +104,7 @@ def measure_both(
         cohort = read_cohort(reference, metric.columns(reference, columns, design=design), of_reference, work=work)
         source = measure(cohort, metric, work)
     columns = metric.columns(query, columns, design=design and alone)
-    cohort = read_cohort(query, columns if labelled else columns.unlabelled(), features, work=work)
+    cohort = read_cohort(query, columns if labelled else replace(columns, disease=None), features, work=work)
     return measure(cohort, metric, work, source=source), source
 
 
@@ -117,3 +122,21 @@ def distances_between(query: Measured, reference: Measured, *, ground: Ground, w
     pairs = pairs_between(np.arange(n), np.arange(n, n + m))
     solved = pair_distances(join([query.clouds, reference.clouds]), pairs, ground=ground, work=work)
     return Distances(solved.distances.reshape(n, m), solved.convergence)
+
+
+def classical_mds(distances: NDArray[np.float64]) -> NDArray[np.float64]:
+    r"""Coordinates whose inner products are those of the doubly centred squared distances (Torgerson 1952).
+
+    Shape (p, k) with 2 ≤ k ≤ 10: axes of positive eigenvalue, the longest first, then zeros. The sign of an axis is
+    such that its largest coordinate is positive.
+    """
+    p = len(distances)
+    first = max(0, p - MAX_COMPONENTS)
+    values, vectors = eigh(inner_products(distances**2), subset_by_index=(first, p - 1))
+    values, vectors = values[::-1], vectors[:, ::-1]
+    kept = values > np.finfo(np.float64).eps * p * max(values[0], 0.0)
+    coordinates = vectors[:, kept] * np.sqrt(values[kept])
+    largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
+    coordinates *= np.where(largest < 0, -1.0, 1.0)
+    n_missing = max(0, 2 - coordinates.shape[1])
+    return np.concatenate([coordinates, np.zeros((p, n_missing))], axis=1)

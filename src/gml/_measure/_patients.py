@@ -12,10 +12,9 @@ from gml._anndata import N_CELLS, NOISE_FLOOR, Keys, average, colors_of, gene_ma
 from gml._base import check_memory
 from gml._cohort import constant_columns, patients_of_cells
 
-from ._mds import classical_mds
-from ._measure import distances_between, distances_within
+from ._measure import classical_mds, distances_between, distances_within
 from ._noise import noise_floor, sketch_error, warn_of_sizes, warn_of_sketch
-from ._params import params_of
+from ._store import params_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,21 +1,29 @@
-"""Store a metric, and the embedding of cells under it, in an AnnData."""
+"""What is stored in an AnnData: a metric, the embedding of cells under it, and the parameters that repeat a call."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gml._anndata import PCA_LOADINGS, Keys, gene_positions, is_lazy, walk, write_metric
+from gml._ot import engine_of
+from gml.solvers import solver_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._anndata import Features
+    from gml._anndata import Columns, Features
+    from gml._cohort import Cohort, Work
+    from gml._evaluate import Split
     from gml._metric import GroundMetric
+
+    from ._metric import ResolvedMetric
 
 
 def embed_cells(features: Features, metric: GroundMetric, n_cells: int) -> Any:
@@ -67,3 +75,35 @@ def store_metric(adata: AnnData, metric: GroundMetric, embedding: Any, *, key_ad
     """Write all slots of a metric; its `params` name the column by which genes are matched."""
     loadings = spread_loadings(adata, metric, gene_symbols=metric.params.get("gene_symbols"))
     write_metric(adata, key_added, run=metric.to_dict(), embedding=embedding, loadings=loadings)
+
+
+def params_of(
+    columns: Columns, features: Features, work: Work, *, metric: ResolvedMetric | None = None
+) -> dict[str, Any]:
+    """Arguments of a call as stored in ``uns``; `n_points` is `None` for a solver that reads all cells."""
+    params = columns.params(features) | {
+        "solver": solver_name(work.solver),
+        "solver_settings": asdict(work.solver),
+        "n_points": None if engine_of(work.solver).reads_all_cells else work.n_points,
+        "rng": work.seed,
+    }
+    return params if metric is None else params | {"metric": metric.name, "metric_kind": metric.kind}
+
+
+def arguments_of(columns: Columns, features: Features, work: Work) -> dict[str, Any]:
+    """Arguments that repeat a call as they are, with the settings themselves and not as ``uns`` holds them."""
+    return columns.params(features) | {
+        "donor_key": columns.donor,
+        "batch_key": columns.batch,
+        "solver": work.solver,
+        "rng": work.seed,
+    }
+
+
+def splits_of(
+    splits: int | Iterable[tuple[Iterable[str], Iterable[str]]], folds: Sequence[Split], cohort: Cohort
+) -> int | list[list[list[str]]]:
+    """The number of splits, or the names of their training and test patients, which an iterator gives only once."""
+    if isinstance(splits, int | np.integer):
+        return int(splits)
+    return [[cohort.patients[side].tolist() for side in (fold.train, fold.test)] for fold in folds]

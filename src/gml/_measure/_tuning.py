@@ -14,7 +14,7 @@ from gml._metric import Candidate
 from gml._ot import on_support_of, represent
 from gml.methods import Auto, Fixed, resolve_method
 
-from ._recompute import rescale
+from ._study import rescale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,9 +13,8 @@ from gml._metric import check_solver
 from gml._ot import Clouds, Ground, distances_among, engine_of, represent
 from gml.methods import AnyMethod, Fixed, resolve_method
 
-from ._params import arguments_of, splits_of
-from ._recompute import check_genes, recompute_pca, rescale
-from ._study import check_splits_fit, read_composition, read_splits, read_study
+from ._store import arguments_of, splits_of
+from ._study import check_genes, check_splits_fit, read_composition, read_splits, read_study, recompute_pca, rescale
 
 if TYPE_CHECKING:
     from collections.abc import Callable

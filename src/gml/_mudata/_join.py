@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-    from gml._anndata import Features
-
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -90,9 +88,12 @@ def _join_features(joined: AnnData, modalities: Sequence[tuple[Part, AnnData]]) 
     parts, matrices, names, loadings = [], [], [], []
     for part, cells in modalities:
         features = find_features(cells, use_rep=part.use_rep, layer=part.layer)
-        scaled = _scaled(part, features)
-        scale = float(scaled.scale or 1.0)
-        parts.append(scaled)
+        scale = part.scale
+        if scale is None:
+            rows, one_group = np.arange(features.matrix.shape[0]), np.zeros(len(features.names), dtype=np.intp)
+            scale = float(total_sd(features, rows, one_group)[0])
+        layer = part.layer if features.rep == GENES else None
+        parts.append(replace(part, use_rep=features.rep, layer=layer, scale=scale))
         names.append([f"{part.modality}:{name}" for name in features.names])
         matrix = features.matrix if features.columns is None else features.matrix[:, features.columns]
         matrices.append(matrix / features.dtype(scale))
@@ -169,15 +170,6 @@ def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _varm(mdata: MuData, genes: NDArray[np.intp]) -> dict[str, Any]:
     return {key: np.asarray(value)[genes] for key, value in mdata.varm.items() if key not in mdata.mod}
-
-
-def _scaled(part: Part, features: Features) -> Part:
-    """The part with its representation named and its scale estimated."""
-    scale = part.scale
-    if scale is None:
-        rows = np.arange(features.matrix.shape[0])
-        scale = float(total_sd(features, rows, np.zeros(len(features.names), dtype=np.intp))[0])
-    return replace(part, use_rep=features.rep, layer=part.layer if features.rep == GENES else None, scale=scale)
 
 
 def _beside(matrices: Sequence[Any]) -> Any:

@@ -1,23 +1,29 @@
-"""The modalities of a MuData that a call reads: those of its metric, or those that `use_rep` selects."""
+"""The modalities of a MuData that a call reads: those of its metric, or those that `use_rep` selects.
+
+A decorator for functions of `tl` makes them one AnnData, and copies results back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
-from gml._anndata import GENES, JOINED, JOINED_MARK, MODALITIES, walk
+from gml._anndata import GENES, JOINED, JOINED_MARK, MODALITIES, Keys, is_mudata, walk, write_all, write_metric
+from gml._evaluate import Report
 from gml._metric import GroundMetric, read_metric
 
-from ._join import Part, join, select
+from ._join import Part, genes_of, join, select
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from anndata import AnnData
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -61,14 +67,7 @@ class Taken:
         if len(rows) == 1:
             params = run["params"]
             rows = [Part(rows[0].modality, params["use_rep"], params["layer"], 1.0)]
-        table = pd.DataFrame(
-            {
-                "modality": [part.modality for part in rows],
-                "use_rep": [part.use_rep for part in rows],
-                "layer": [part.layer or "" for part in rows],
-                "scale": [part.scale for part in rows],
-            }
-        )
+        table = pd.DataFrame([asdict(replace(part, layer=part.layer or "")) for part in rows])
         if "components" in run:
             table["share"] = [1.0] if len(rows) == 1 else _shares(cells, run["components"])
         return {MODALITIES: table}
@@ -96,7 +95,8 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
             msg = f"The metric was learned on an AnnData, of no known modality; pass it, e.g. mdata[{modality!r}]."
             raise ValueError(msg)
         return Taken(_all(holders[0]), use_rep=use_rep, layer=layer, is_shared=True)
-    stored = _stored(metric.modalities)
+    columns = [metric.modalities[name].tolist() for name in ("modality", "use_rep", "layer", "scale")]
+    stored = [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
     if use_rep is not None or layer is not None:
         _check_same_features(stored, _selected(holders[0], use_rep, layer))
     if metric.params.get("transformed", False):
@@ -143,12 +143,6 @@ def _all(mdata: MuData) -> list[Part]:
     return [Part(modality) for modality in mdata.mod]
 
 
-def _stored(modalities: pd.DataFrame) -> list[Part]:
-    """The modalities of a metric."""
-    columns = [modalities[name].tolist() for name in ("modality", "use_rep", "layer", "scale")]
-    return [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
-
-
 def _check_same_features(stored: Sequence[Part], selected: Taken) -> None:
     """Raise unless the arguments select the features of the metric."""
     own = {part.modality: part for part in stored}
@@ -190,3 +184,69 @@ def _shares(cells: AnnData, components: NDArray[np.float64]) -> list[float]:
     together = np.einsum("nmk,nk->m", images, images.sum(axis=1))
     total = float(together.sum())
     return (together / total if total > 0 else np.full(n_modalities, np.nan)).tolist()
+
+
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+HOLDERS = ("adata", "query", "reference")  # arguments that hold cells
+
+
+def takes_mudata(function: Function) -> Function:
+    """Let a function take a MuData wherever it takes cells; `use_rep` may then select modalities."""
+    parameters = signature(function)
+
+    @wraps(function)
+    def with_modalities(*args: Any, **kwargs: Any) -> Any:
+        if not any(map(is_mudata, (*args, *kwargs.values()))):
+            return function(*args, **kwargs)
+        call = parameters.bind(*args, **kwargs)
+        call.apply_defaults()
+        given = call.arguments
+        asked = {name: given[name] for name in ("use_rep", "layer") if name in given}
+        holders = {name: given[name] for name in HOLDERS if given.get(name) is not None}
+        for name, holder in holders.items():
+            _check_mudata(holder, name=name)
+        taken = choose(given, list(holders.values()))
+        # modalities are scaled as in the reference, which is the last of the arguments
+        cells = {name: taken.of(holder) for name, holder in reversed(holders.items())}
+        given.update(cells)
+        given.update({name: getattr(taken, name) for name in asked})
+        result = function(*call.args, **call.kwargs)
+        first, key = next(iter(holders)), str(given.get("key_added") or given.get("metric"))
+        if result is None:
+            _write_back(holders[first], cells[first], taken, key=key)
+        elif isinstance(result, AnnData) and "key_added" in given:
+            result.uns[key] |= taken.entry(cells[first], {"params": result.uns[key]["params"]})
+        elif isinstance(result, Report):
+            result = replace(result, params=result.params | asked)
+        return result
+
+    return cast("Function", with_modalities)
+
+
+def _check_mudata(data: Any, *, name: str) -> None:
+    if not is_mudata(data):
+        msg = f"`{name}` must be a MuData, as the other cells are, got {type(data).__name__}."
+        raise TypeError(msg)
+    if data.n_obs == 0 or not data.mod:
+        msg = f"`{name}` is empty: it holds no cells."
+        raise ValueError(msg)
+    if data.axis != 0:
+        msg = f"The modalities of `{name}` must share cells (axis=0), got a MuData with axis={data.axis}."
+        raise ValueError(msg)
+
+
+def _write_back(mdata: MuData, cells: AnnData, taken: Taken, *, key: str) -> None:
+    """Copy what a function wrote to the same slots of the MuData; genes of other modalities have loadings 0."""
+    keys = Keys(key)
+    run = cells.uns.get(keys.run)
+    if run is not None and run is not mdata.uns.get(keys.run):
+        if MODALITIES not in run:
+            run |= taken.entry(cells, run)
+        loadings = None
+        if keys.loadings in cells.varm:
+            loadings = np.zeros((mdata.n_vars, cells.varm[keys.loadings].shape[1]))
+            loadings[genes_of(mdata, taken.modalities_of(mdata))] = cells.varm[keys.loadings]
+        write_metric(mdata, key, run=run, embedding=cells.obsm[keys.embedding], loadings=loadings)
+    if keys.score in cells.obs:
+        write_all(mdata, {("obs", keys.score): cells.obs[keys.score]})

@@ -25,11 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 def neighbors(
-    patients: AnnData,
-    *,
-    n_neighbors: int = 10,
-    key: str = "gml",
-    rng: int | np.random.Generator | None = 0,
+    patients: AnnData, *, n_neighbors: int = 10, key: str = "gml", rng: int | np.random.Generator | None = 0
 ) -> None:
     """Graph of the nearest patients, so that scanpy's UMAP, Leiden and diffusion maps run next.
 

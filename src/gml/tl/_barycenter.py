@@ -179,7 +179,7 @@ def _as_sketch(adata: AnnData, measured: Measured, typical: list[Barycenter], *,
     elif features.layer is not None:
         sketched.layers[features.layer] = means(features.layer)
     if metric.learned is not None:
-        key = metric.name if metric.kind == "key" else Keys().key_added
+        key = metric.name if metric.kind == "key" else Keys().run
         store_metric(sketched, metric.learned, np.concatenate([center.z for center in typical]), key_added=key)
     sketched.uns |= colors_of(adata, obs.columns)
     summary = {
