@@ -36,9 +36,9 @@ from gml._cohort import Work
 from gml._cohort._cohort import Cohort
 from gml._evaluate import learn_any, random_splits
 from gml._evaluate._fold import split_distances
-from gml._evaluate._intervals import corrected_error
 from gml._evaluate._readouts import READOUTS
 from gml._evaluate._scores import score
+from gml._evaluate._table import corrected_error
 from gml._ot import (
     Clouds,
     Ground,

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import compare
-from gml._metric._pairs import draw_triplets
+from gml._metric._comparison import draw_triplets
 from gml.methods import Triplet
 
 

@@ -115,12 +115,9 @@ class Triplet:
         check_float(self.margin, name="margin", low_allowed=False)
         check_float(self.reg, name="reg")
         resolve_penalty(self.penalty)
-        if self.n_triplets is not None:
-            check_int(self.n_triplets, name="n_triplets")
-        if self.batch_size is not None:
-            check_int(self.batch_size, name="batch_size", low=4)
-        if self.max_pairs is not None:
-            check_int(self.max_pairs, name="max_pairs", low=2)
+        for name, low in (("n_triplets", 1), ("batch_size", 4), ("max_pairs", 2)):
+            if (number := getattr(self, name)) is not None:
+                check_int(number, name=name, low=low)
         check_int(self.max_iter, name="max_iter")
         check_float(self.learning_rate, name="learning_rate", low_allowed=False)
         check_choice(self.init, name="init", choices=get_args(Init))

@@ -19,7 +19,7 @@ from gml._cohort._sketch import Points
 from gml._evaluate import BASELINES
 from gml._evaluate._baselines import Side, lda_components, logistic_scores
 from gml._evaluate._readouts import READOUTS, logistic_on_coordinates
-from gml._evaluate._structure import structure
+from gml._evaluate._scores import structure
 from gml._measure._study import read_composition, read_study, recompute_pca
 
 

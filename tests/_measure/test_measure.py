@@ -56,7 +56,7 @@ def test_patients_are_represented_once_by_all(name: str, monkeypatch: pytest.Mon
     adata, seen = cohort(), []
     if name in AFTER_LEARNING:
         gml.tl.learn_metric(adata, method="discriminant", **FAST)
-    represent = gml._ot._solve.represent
+    represent = gml._ot._engine.represent
 
     def watched(*args: Any) -> Any:
         seen.append(1)

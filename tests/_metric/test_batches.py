@@ -10,10 +10,9 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Fit, compare
+from gml._metric._comparison import _batch_units, draw_batches
 from gml._metric._discriminant import fit_discriminant
-from gml._metric._loss import Training
-from gml._metric._pairs import _batch_units, draw_batches
-from gml._metric._stopping import folds, held_out_anchors
+from gml._metric._loss import Training, folds, held_out_anchors
 from gml._metric._triplet import PATIENCE, descend, fit_triplet, is_done
 from gml._ot import square
 from gml.methods import Discriminant, Triplet

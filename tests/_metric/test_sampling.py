@@ -6,9 +6,8 @@ import pytest
 from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
-from gml._metric._comparison import compare
+from gml._metric._comparison import compare, learning_pairs, limit_pairs, random_pairs
 from gml._metric._discriminant import fit_discriminant
-from gml._metric._pairs import learning_pairs, limit_pairs, random_pairs
 from gml._ot._exact import solve_exact
 from gml.methods import Discriminant
 from gml.solvers import Exact

@@ -14,10 +14,8 @@ from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric import Fit, compare, learn
-from gml._metric._comparison import Comparison
-from gml._metric._loss import Objective, drawn_triplet_loss, triplet_loss
-from gml._metric._pairs import draw_triplets
-from gml._metric._stopping import folds, held_out_anchors
+from gml._metric._comparison import Comparison, draw_triplets
+from gml._metric._loss import Objective, drawn_triplet_loss, folds, held_out_anchors, triplet_loss
 from gml._metric._triplet import PATIENCE, fit_triplet
 from gml._ot import all_pairs
 from gml.methods import Init, Triplet

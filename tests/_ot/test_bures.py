@@ -40,11 +40,9 @@ def points_of(
     return Points(rng.standard_normal((n, d)), weights, np.cumsum([0, *sizes]), number, number, None, covariances)
 
 
-def solve(
-    clouds: Clouds, pairs: np.ndarray | None = None, *, power: int = 2, components: np.ndarray | None = None, n_jobs=1
-) -> GaussianSolution:
+def solve(clouds: Clouds, pairs: np.ndarray | None = None, *, power: int = 2, n_jobs: int = 1) -> GaussianSolution:
     pairs = all_pairs(len(clouds.start) - 1) if pairs is None else pairs
-    return solve_gaussian(clouds, pairs, ground=Ground(power=power), n_jobs=n_jobs, components=components)
+    return solve_gaussian(clouds, pairs, ground=Ground(power=power), n_jobs=n_jobs)
 
 
 def one_distance(means: object, covariances: object, power: int = 2) -> float:
@@ -484,8 +482,8 @@ def test_moments_under_a_map(rng: np.random.Generator, sizes: list[int], kind: s
     """Mapped, they are those of the plan; they are moments; and for an invertible map nothing is left open."""
     points = points_of(rng, sizes, 4, diag=kind == "diag", rank=2 if kind == "singular" else None)
     components = rng.standard_normal((k, 4))
-    solved = solve(Clouds.of(points, components), components=components)
-    moments, mapped = solved.moments(points), solve(Clouds.of(points, components))
+    mapped = solve(Clouds.of(points, components))
+    moments = mapped.moments(points, components)
     z = Points(
         points.x @ components.T, points.weights, points.start, points.rows, points.rows, None,
         Clouds.of(points, components).covariances,
@@ -516,7 +514,7 @@ def test_moments_of_drawn_cells(rng: np.random.Generator) -> None:
     y = points.x[1] + arrived @ lift.T + rng.multivariate_normal(np.zeros(3), rest, size=n)
     moved = x - y
     expected = moved.T @ moved / n
-    found = solve(Clouds.of(points, components), components=components).moments(points).scatter(np.ones(1))
+    found = solve(Clouds.of(points, components)).moments(points, components).scatter(np.ones(1))
     np.testing.assert_allclose(found, expected, atol=0.02 * np.trace(expected))
 
 

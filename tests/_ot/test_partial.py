@@ -12,8 +12,7 @@ from scipy.optimize import linprog
 import gml
 from gml._cohort import Work
 from gml._ot import Clouds, Ground, all_pairs, solve
-from gml._ot._exact import solve_exact
-from gml._ot._partial import solve_partial
+from gml._ot._exact import solve_exact, solve_partial
 from gml.solvers import Partial
 
 

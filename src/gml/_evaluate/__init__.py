@@ -3,9 +3,8 @@
 from ._baselines import BASELINES, DIRECT
 from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
 from ._fold import Result, Study, run_fold
-from ._knn import knn_probabilities
 from ._permutation import STATISTICS, LabelTest, Statistic, check_testable, permute, permuted_designs
-from ._readouts import inner_products
+from ._readouts import inner_products, knn_probabilities
 from ._results import CrossValidation, PermutationTest, Report, Tuning
 from ._scores import Score
 from ._select import inner_folds, judge, learn_any, pick, search

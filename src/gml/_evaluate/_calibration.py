@@ -20,7 +20,7 @@ from gml._ot import Clouds, Ground, engine_of, pair_distances, pairs_between
 from gml.methods import Discriminant
 from gml.solvers import Exact
 
-from ._knn import knn_probabilities
+from ._readouts import knn_probabilities
 from ._splits import strata
 
 if TYPE_CHECKING:
@@ -168,13 +168,7 @@ def without_self(distances: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def cross_fit(
-    points: Points,
-    design: Design,
-    method: Method,
-    *,
-    train: NDArray[np.bool_],
-    n_components: int | None,
-    work: Work,
+    points: Points, design: Design, method: Method, *, train: NDArray[np.bool_], n_components: int | None, work: Work
 ) -> NDArray[np.float64] | None:
     """Distances of every patient under a metric that was learned without them.
 

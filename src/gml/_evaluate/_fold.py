@@ -14,9 +14,8 @@ from gml.methods import Fixed
 
 from ._baselines import BASELINES, DIRECT, Side
 from ._readouts import READOUTS
-from ._scores import balanced_accuracy, score
+from ._scores import balanced_accuracy, score, structure
 from ._select import learn_any
-from ._structure import structure
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

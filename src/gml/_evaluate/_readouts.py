@@ -1,6 +1,6 @@
 """From distances to a class: classifiers that see nothing but distances to training patients.
 
-Each takes the distances test × training (t, r) and training × training (r, r) and the training labels (r,), and
+Each readout takes the distances test × training (t, r) and training × training (r, r) and the training labels (r,), and
 returns a score per test patient and class, shape (t, n_classes), larger for the likelier class.
 """
 
@@ -9,29 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
 from ._baselines import logistic_scores
-from ._knn import knn_probabilities
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
 
 N_NEIGHBORS = 5
 MAX_COORDINATES = 10
 
 
-def knn_scores(
-    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
-) -> NDArray[np.float64]:
+def knn_scores(to_train: Floats, among_train: Floats, labels: NDArray[np.intp], *, n_classes: int) -> Floats:
     """Votes of the five nearest, weighted by one over the distance."""
     del among_train
     return knn_probabilities(to_train, labels, n_classes=n_classes, n_neighbors=N_NEIGHBORS)
 
 
-def energy_scores(
-    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
-) -> NDArray[np.float64]:
+def energy_scores(to_train: Floats, among_train: Floats, labels: NDArray[np.intp], *, n_classes: int) -> Floats:
     """Minus the mean distance to a class, plus half the mean distance inside of it."""
     scores = np.full((len(to_train), n_classes), -np.inf)
     for label in np.unique(labels):
@@ -42,9 +42,7 @@ def energy_scores(
     return scores
 
 
-def svm_scores(
-    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
-) -> NDArray[np.float64]:
+def svm_scores(to_train: Floats, among_train: Floats, labels: NDArray[np.intp], *, n_classes: int) -> Floats:
     """Support vector machine on exp(-D / median D), classes weighted alike."""
     off_diagonal = among_train[~np.eye(len(labels), dtype=bool)]
     unit = np.median(off_diagonal) or 1.0
@@ -56,8 +54,8 @@ def svm_scores(
 
 
 def logistic_on_coordinates(
-    to_train: NDArray[np.float64], among_train: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int
-) -> NDArray[np.float64]:
+    to_train: Floats, among_train: Floats, labels: NDArray[np.intp], *, n_classes: int
+) -> Floats:
     """Logistic regression on coordinates: multidimensional scaling of the training patients, the others put into it."""
     squared = among_train**2
     values, vectors = np.linalg.eigh(inner_products(squared))
@@ -71,24 +69,14 @@ def logistic_on_coordinates(
 
 def inner_products(squared: NDArray[np.float64]) -> NDArray[np.float64]:
     """Those of centred points from their squared distances, shape (p, p): double centring."""
-    products: NDArray[np.float64] = -0.5 * (
-        squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean()
-    )
+    products: Floats = -0.5 * (squared - squared.mean(axis=0) - squared.mean(axis=1)[:, None] + squared.mean())
     return products
 
 
 class Readout(Protocol):
     """A classifier on distances."""
 
-    def __call__(
-        self,
-        to_train: NDArray[np.float64],
-        among_train: NDArray[np.float64],
-        labels: NDArray[np.intp],
-        /,
-        *,
-        n_classes: int,
-    ) -> NDArray[np.float64]:
+    def __call__(self, to_train: Floats, among_train: Floats, labels: NDArray[np.intp], /, *, n_classes: int) -> Floats:
         """Scores (t, n_classes)."""
         ...
 
@@ -99,3 +87,29 @@ READOUTS: dict[str, Readout] = {
     "svm": svm_scores,
     "logistic": logistic_on_coordinates,
 }
+
+
+def knn_probabilities(
+    distances: NDArray[np.float64], labels: NDArray[np.intp], *, n_classes: int, n_neighbors: int
+) -> NDArray[np.float64]:
+    """Share of each class among the nearest reference patients, each weighted by one over its distance.
+
+    Parameters
+    ----------
+    distances
+        Query patients × reference patients, shape (p, r).
+    labels
+        Class of each reference patient, shape (r,), from 0 to ``n_classes - 1``.
+    n_neighbors
+        Votes; all patients vote if there are fewer.
+
+    Returns
+    -------
+    Probabilities, shape (p, n_classes), rows sum to 1.
+    """
+    r = len(labels)
+    knn = KNeighborsClassifier(min(n_neighbors, r), weights="distance", metric="precomputed")
+    knn.fit(np.zeros((r, r)), labels)  # of the training distances, scikit-learn keeps only their number
+    probabilities = np.zeros((len(distances), n_classes))
+    probabilities[:, knn.classes_] = knn.predict_proba(distances)
+    return probabilities

@@ -1,4 +1,4 @@
-"""How good predictions of patients are.
+"""How good predictions of patients are, and whether held-out patients of a disease lie together.
 
 Counted here: scikit-learn's functions check their arguments for far longer than a few patients take.
 """
@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import numpy as np
+from scipy.cluster.hierarchy import cut_tree, linkage
+from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,3 +62,20 @@ def _aurocs(is_class: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray
     n_rest = len(is_class) - n_class
     above = (rankdata(scores, axis=0) * is_class).sum(axis=0) - n_class * (n_class + 1) / 2
     return np.asarray(above / np.where(n_rest > 0, n_class * n_rest, np.nan))
+
+
+def structure(distances: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
+    """Silhouette and adjusted Rand index of test patients, by their distances among themselves, shape (t, t).
+
+    ``silhouette`` is NaN unless there are two diseases and one of them has two patients. ``ari`` compares the diseases
+    with as many clusters (average linkage); NaN for a single disease.
+    """
+    n_classes = len(np.unique(labels))
+    if n_classes < 2:
+        return {"silhouette": float("nan"), "ari": float("nan")}
+    silhouette = float("nan")
+    if n_classes < len(labels):
+        silhouette = float(silhouette_score(distances, labels, metric="precomputed"))
+    tree = linkage(squareform(distances, checks=False), method="average")
+    clusters = cut_tree(tree, [n_classes]).ravel()  # fcluster makes too few in scipy 1.14.0
+    return {"silhouette": silhouette, "ari": float(adjusted_rand_score(labels, clusters))}

@@ -15,8 +15,8 @@ from gml._metric import Candidate, Displacements, Fit, can_teach, compare, learn
 from gml._ot import Clouds, Ground, distances_among, pairs_between
 from gml.methods import Auto, Discriminant, Fixed, Triplet
 
-from ._intervals import corrected_error
 from ._splits import random_splits
+from ._table import corrected_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,12 +70,7 @@ def choose(
 
 
 def search(
-    points: Mapping[int | None, Points],
-    design: Design,
-    candidates: Sequence[Candidate],
-    *,
-    n_splits: int,
-    work: Work,
+    points: Mapping[int | None, Points], design: Design, candidates: Sequence[Candidate], *, n_splits: int, work: Work
 ) -> tuple[pd.DataFrame | None, int]:
     """The table of the choice and the position of the chosen candidate; no table if there are too few patients.
 
@@ -152,12 +147,7 @@ def judge(
 
 
 def _judge(
-    task: tuple[Split, Candidate],
-    *,
-    points: Points,
-    design: Design,
-    displacements: Displacements | None,
-    work: Work,
+    task: tuple[Split, Candidate], *, points: Points, design: Design, displacements: Displacements | None, work: Work
 ) -> float:
     fold, candidate = task
     components = relearn(

@@ -68,9 +68,7 @@ def _keep_diseases(tested: list[int], labels: NDArray[np.intp], donors: NDArray[
 
 
 def named_splits(
-    splits: Iterable[tuple[Iterable[object], Iterable[object]]],
-    patients: NDArray[np.str_],
-    donors: NDArray[np.intp],
+    splits: Iterable[tuple[Iterable[object], Iterable[object]]], patients: NDArray[np.str_], donors: NDArray[np.intp]
 ) -> list[Split]:
     """Splits that the user gives as (training patients, test patients), by name."""
     position = {str(name): index for index, name in enumerate(patients)}

@@ -1,4 +1,4 @@
-"""Results of splits as tables."""
+"""Results of splits as tables, with intervals for means over splits whose training sets overlap."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-
-from ._intervals import half_width
+from scipy.stats import t
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,8 +56,24 @@ def summarise(table: pd.DataFrame, *, score: str, versus: str | None, confidence
 def _interval(
     values: pd.Series[float], ratio: float, confidence: float, *, names: tuple[str, str, str]
 ) -> dict[str, float]:
+    """Mean of the known values and the interval around it, by the t distribution."""
     known: NDArray[np.float64] = np.asarray(values.dropna(), dtype=np.float64)
     if not len(known):
         return dict.fromkeys(names, float("nan"))
-    mean, half = float(known.mean()), half_width(known, ratio, confidence=confidence)
+    quantile = float(t.ppf((1 + confidence) / 2, max(1, len(known) - 1)))
+    mean, half = float(known.mean()), quantile * corrected_error(known, ratio)
     return dict(zip(names, (mean, mean - half, mean + half), strict=True))
+
+
+def corrected_error(values: NDArray[np.float64], test_over_train: float) -> float:
+    r"""Standard error of a mean over repeated splits :cite:p:`Nadeau2003`.
+
+    .. math:: \sqrt{(1 / J + n_\text{test} / n_\text{train}) \, s^2}
+
+    over :math:`J` splits with the variance :math:`s^2`; the second term is there since the splits share patients.
+    NaN for a single split.
+    """
+    n = len(values)
+    if n < 2:
+        return float("nan")
+    return float(np.sqrt((1 / n + test_over_train) * values.var(ddof=1)))

@@ -1,8 +1,9 @@
-"""Which patients are compared with which, and in what role."""
+"""Which patients are compared with which, in what role, and which pairs, triplets and batches of them are taken."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,3 +112,113 @@ def _preferring(role: NDArray[np.bool_], preferred: NDArray[np.bool_]) -> NDArra
     """The preferred patients of each anchor where there are any, or else all that it is compared with."""
     kept = role & preferred
     return np.where(kept.any(axis=1, keepdims=True), kept, role)
+
+
+logger = logging.getLogger(__name__)
+
+
+def learning_pairs(
+    design: Design, *, target: Target, max_pairs: int | None, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """The pairs that a metric is learned from, `max_pairs` at most, shape (n_pairs, 2)."""
+    return limit_pairs(compare(design, target), design.labels, max_pairs=max_pairs, rng=rng).pairs
+
+
+def random_pairs(p: int, max_pairs: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Pairs of p patients whatever their disease, `max_pairs` at most, shape (n_pairs, 2)."""
+    all_near = Comparison(near=~np.eye(p, dtype=bool), far=np.zeros((p, p), dtype=bool))
+    return limit_pairs(all_near, np.zeros(p, dtype=np.intp), max_pairs=max_pairs, rng=rng).pairs
+
+
+def unlabelled_pairs(design: Design, max_pairs: int | None, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Pairs of patients that do not depend on diseases, about `max_pairs` at most, shape (n_pairs, 2).
+
+    As many of the same donor, or else batch, as of different ones, as these are compared in different roles.
+    """
+    groups = design.batches if design.donors is None else design.donors
+    p = len(design)
+    if groups is None:
+        return random_pairs(p, max_pairs, rng)
+    alike = groups[:, None] == groups
+    comparison = Comparison(near=alike & ~np.eye(p, dtype=bool), far=~alike)
+    return limit_pairs(comparison, np.zeros(p, dtype=np.intp), max_pairs=max_pairs, rng=rng).pairs
+
+
+def limit_pairs(
+    comparison: Comparison, labels: NDArray[np.intp], *, max_pairs: int | None, rng: np.random.Generator
+) -> Comparison:
+    """The comparison with fewer partners per patient, so that it needs `max_pairs` pairs at most.
+
+    Every patient draws as many near partners as far ones, and of the far ones as many from each disease, if there are
+    so many. What is solved for one patient of a pair serves the other one too.
+    """
+    n_pairs = len(comparison.pairs)
+    if max_pairs is None or n_pairs <= max_pairs:
+        return comparison
+    p = len(labels)
+    roles = [role for role in (comparison.near, comparison.far) if role.any()]
+    n_anchors = min(p, max(1, max_pairs // len(roles)))
+    n_partners = max(1, max_pairs // (len(roles) * n_anchors))
+    drawn = np.zeros((p, p), dtype=bool)
+    for anchor in rng.permutation(p)[:n_anchors]:
+        for role in roles:
+            drawn[anchor, _draw_partners(np.flatnonzero(role[anchor]), labels, rng)[:n_partners]] = True
+    drawn |= drawn.T
+    logger.info("%d of %d pairs of patients are transported per pass", np.triu(drawn).sum(), n_pairs)
+    return replace(comparison, near=comparison.near & drawn, far=comparison.far & drawn)
+
+
+def _draw_partners(partners: NDArray[np.intp], labels: NDArray[np.intp], rng: np.random.Generator) -> NDArray[np.intp]:
+    """The partners in random order, alternating between their diseases."""
+    partners = rng.permutation(partners)
+    disease = labels[partners]
+    by_disease = np.argsort(disease, kind="stable")
+    turn = np.empty(len(partners), dtype=np.intp)  # how many of the same disease came before
+    _, first, counts = np.unique(disease[by_disease], return_index=True, return_counts=True)
+    turn[by_disease] = np.arange(len(partners)) - np.repeat(first, counts)
+    return partners[np.argsort(turn, kind="stable")]
+
+
+def draw_batches(
+    design: Design, comparison: Comparison, *, batch_size: int, rng: np.random.Generator
+) -> list[NDArray[np.intp]]:
+    """All patients in random batches of at most about `batch_size`, every disease spread over the batches.
+
+    Donors stay together, and alike patients come in twos, so that a batch of many diseases has alike ones. There are
+    fewer and larger batches where a disease is so rare that some of them would hold no triplet.
+    """
+    unit = _batch_units(design, rng)
+    for n_batches in range(-(-len(design) // batch_size), 1, -1):
+        batches = [np.flatnonzero(unit % n_batches == number) for number in range(n_batches)]
+        if all(comparison.of(batch).has_triplets for batch in batches):
+            return batches
+    return [np.arange(len(design))]
+
+
+def _batch_units(design: Design, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Number of the unit of each patient, two donors of one disease, which share a batch, shape (p,).
+
+    Units are numbered one disease after the other.
+    """
+    place = design.shuffled(rng)
+    _, first = np.unique(place, return_index=True)
+    _, begin, counts = np.unique(design.labels[first], return_index=True, return_counts=True)
+    within = np.arange(len(first)) - np.repeat(begin, counts)
+    n_units = np.maximum(counts // 2, 1)  # an odd one joins the last two
+    of_disease = np.minimum(within // 2, np.repeat(n_units - 1, counts))
+    unit: NDArray[np.intp] = of_disease + np.repeat(np.cumsum(n_units) - n_units, counts)
+    return unit[place]
+
+
+def draw_triplets(comparison: Comparison, n_triplets: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """At most `n_triplets` different triplets (anchor, positive, negative) per anchor, shape (t, 3)."""
+    drawn = []
+    for anchor in range(len(comparison.near)):
+        positives, negatives = np.flatnonzero(comparison.near[anchor]), np.flatnonzero(comparison.far[anchor])
+        n_all = len(positives) * len(negatives)
+        if n_all == 0:
+            continue
+        numbers = rng.choice(n_all, size=min(n_triplets, n_all), replace=False)
+        positive, negative = np.divmod(numbers, len(negatives))
+        drawn.append(np.column_stack([np.full(len(numbers), anchor), positives[positive], negatives[negative]]))
+    return np.concatenate(drawn)

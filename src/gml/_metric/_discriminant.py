@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh
 
+from ._comparison import learning_pairs
 from ._displacements import Displacements, spanned_axes
 from ._fit import Fit
-from ._pairs import learning_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

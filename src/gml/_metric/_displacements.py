@@ -74,7 +74,7 @@ class Displacements:
     def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
         solution = _solve(self.points, self.pairs, components=components, work=work)
-        return replace(self, solution=solution, moments=solution.moments(self.points))
+        return replace(self, solution=solution, moments=solution.moments(self.points, components))
 
     def scatters(
         self, design: Design, patients: NDArray[np.intp], settings: Discriminant
@@ -122,7 +122,7 @@ class Displacements:
 
 def _solve(points: Points, pairs: NDArray[np.intp], *, components: NDArray[np.float64] | None, work: Work) -> Solution:
     clouds = Clouds.of(points, components)
-    solution = solve(clouds, pairs, ground=Ground(power=2), work=work, components=components)
+    solution = solve(clouds, pairs, ground=Ground(power=2), work=work)
     warn_of(solution.convergence, work.solver)
     check_apart(solution.distances)
     return solution

@@ -1,17 +1,18 @@
-"""The triplet loss: hinges over triplets of distances, and as a function of the map L with its gradient."""
+"""The triplet loss: hinges over triplets of distances, and as a function of the map L; early stopping by it."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._base import resolve_penalty
+from gml._base import resolve_penalty, warn
 from gml._ot import Clouds, Ground, pair_distances, solve, square
 
-from ._pairs import draw_batches, draw_triplets, limit_pairs
+from ._comparison import Comparison, compare, draw_batches, draw_triplets, limit_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from gml.methods import Triplet
 
     from ._comparison import Comparison
+    from ._triplet import Descent
 
 
 def triplet_loss(
@@ -131,13 +133,8 @@ class Objective:
 
     def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], Convergence | None]:
         """Loss, its gradient without a penalty that is a proximal step, shapes (k, d) → (k, d), and convergence."""
-        solution = solve(
-            Clouds.of(self.points, components),
-            self.pairs,
-            ground=Ground(power=self.settings.power),
-            work=self.work,
-            description="solving one pass",
-        )
+        clouds, ground = Clouds.of(self.points, components), Ground(power=self.settings.power)
+        solution = solve(clouds, self.pairs, ground=ground, work=self.work)
         loss, derivative = self.hinge(square(solution.distances, self.pairs, len(self.points)))
         coefficients = (derivative + derivative.T)[self.pairs[:, 0], self.pairs[:, 1]]
         slope = solution.slopes(coefficients).of_map(self.points, components)
@@ -186,3 +183,48 @@ class Training:
         pairs = np.unique(np.sort(np.concatenate([triplets[:, :2], triplets[:, ::2]]), axis=1), axis=0)
         drawn = partial(drawn_triplet_loss, triplets=triplets, margin=settings.margin)
         return Objective(points, pairs, drawn, settings, self.work)
+
+
+logger = logging.getLogger(__name__)
+
+N_FOLDS = 3
+
+
+def best_number_of_passes(
+    points: Points, design: Design, train: Callable[..., Descent], *, settings: Triplet, work: Work
+) -> int:
+    """Passes after which the loss of held-out anchors was lowest, over folds of patients (or donors)."""
+    sums = np.zeros(settings.max_iter)
+    n_done = 0
+    for held_out in folds(design, work.seed):
+        kept = np.flatnonzero(~held_out)
+        comparison = held_out_anchors(design, held_out, settings=settings, seed=work.seed)
+        if not (compare(design.of(kept), settings.target).has_triplets and comparison.has_triplets):
+            continue
+        descent = train(points.of(kept), design.of(kept), n_passes=settings.max_iter)
+        hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
+        objective = Objective(points, comparison.pairs, hinge, settings, work).in_unit(descent.unit)
+        losses = [objective.loss(components) for components in descent.maps]
+        # a descent that ended early stays where it was
+        sums += np.append(losses, np.full(settings.max_iter - len(losses), losses[-1]))
+        n_done += 1
+    if n_done == 0:
+        warn("Too few patients to hold some out, so `early_stopping` was not possible: all passes are made.")
+        return settings.max_iter
+    best = int(np.argmin(sums)) + 1
+    logger.info("triplet: stops after %d passes, held-out loss %.4g", best, sums.min() / n_done)
+    return best
+
+
+def folds(design: Design, seed: int) -> list[NDArray[np.bool_]]:
+    """Held-out patients of each fold, shape (p,): donors together, diseases spread over the folds."""
+    fold = design.shuffled(np.random.default_rng(seed)) % N_FOLDS
+    return [fold == number for number in range(N_FOLDS)]
+
+
+def held_out_anchors(design: Design, held_out: NDArray[np.bool_], *, settings: Triplet, seed: int) -> Comparison:
+    """Held-out patients compared with those that train."""
+    comparison = compare(design, settings.target, among=~held_out)
+    anchors = held_out[:, None]
+    comparison = replace(comparison, near=comparison.near & anchors, far=comparison.far & anchors)
+    return limit_pairs(comparison, design.labels, max_pairs=settings.max_pairs, rng=np.random.default_rng(seed))

@@ -31,8 +31,8 @@ def parsed(run: Mapping[str, Any]) -> dict[str, Any]:
         "feature_names": _names(run, "feature_names"),
         "classes": _names(run, "classes"),
         "params": _params(run["params"]),
-        "loss": _sequence(run, "loss"),
-        "spectrum": _sequence(run, "spectrum") if "spectrum" in run else np.empty(0),
+        "loss": _floats(run, "loss", ndim=1),
+        "spectrum": _floats(run, "spectrum", ndim=1) if "spectrum" in run else np.empty(0),
         "patients": _names(run, "patients") if "patients" in run else np.empty(0, dtype=str),
         "choice": _table(run, CHOICE),
         "modalities": _table(run, MODALITIES),
@@ -107,13 +107,15 @@ def _mapping(parts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return mapping
 
 
-def _floats(parts: Mapping[str, Any], name: str) -> NDArray[np.float64]:
+def _floats(parts: Mapping[str, Any], name: str, *, ndim: int | None = None) -> NDArray[np.float64]:
     try:
         values = np.asarray(parts[name])
     except ValueError:  # ragged lists
         values = np.array(None)
     if values.dtype.kind not in "biuf":
         raise ValueError(_wrong(name, parts[name], "an array of real numbers"))
+    if ndim is not None and values.ndim != ndim:
+        raise ValueError(_wrong(name, parts[name], "a list of numbers"))
     return values.astype(np.float64, copy=False)
 
 
@@ -122,13 +124,6 @@ def _number(parts: Mapping[str, Any], name: str) -> float:
     if values.ndim or not np.isfinite(values):
         raise ValueError(_wrong(name, parts[name], "a finite number"))
     return float(values)
-
-
-def _sequence(parts: Mapping[str, Any], name: str) -> NDArray[np.float64]:
-    values = _floats(parts, name)
-    if values.ndim != 1:
-        raise ValueError(_wrong(name, parts[name], "a list of numbers"))
-    return values
 
 
 def _names(parts: Mapping[str, Any], name: str) -> NDArray[np.str_]:

@@ -18,8 +18,7 @@ from gml.methods import Discriminant
 from ._comparison import compare
 from ._discriminant import fit_discriminant
 from ._fit import Fit, check_apart
-from ._loss import Objective, Training
-from ._stopping import best_number_of_passes
+from ._loss import Objective, Training, best_number_of_passes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

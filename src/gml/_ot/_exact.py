@@ -1,4 +1,4 @@
-"""Exact optimal transport between two weighted point sets, by POT's network simplex."""
+"""Exact optimal transport between two weighted point sets, of all the mass or of a part, by POT's network simplex."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import ot
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 try:
     from ot.lp.emd_wrap import emd_c
 except ImportError:  # a POT that moved its compiled solver
     emd_c = None
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 # The public wrapper checks, centres duals and holds the GIL for longer than a sketch takes to solve, so the compiled
 # solver is called as the wrapper of these releases calls it; all others go through the wrapper.
@@ -73,3 +74,30 @@ def solve_exact(
         )
         raise ValueError(msg)
     return float(value * unit), plan, f * unit, g * unit
+
+
+def solve_partial(
+    a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, mass: float, max_iter: int
+) -> tuple[float, NDArray[np.float64]]:
+    r"""Least mean cost of moving the share `mass` of both sides, and the plan over `mass`, which sums to 1.
+
+    .. math:: \min_\pi \frac{1}{m} \langle \pi, C \rangle, \quad \pi 1 \le a, \; \pi^\top 1 \le b, \; 1^\top \pi 1 = m
+
+    A dummy point on each side takes what stays, for nothing; moving mass between the dummies costs more than any way,
+    so they take exactly that :cite:p:`Chapel2020`.
+
+    Parameters
+    ----------
+    a, b, cost, max_iter
+        As in :func:`solve_exact`.
+    mass
+        The share m, above 0 and at most 1.
+    """
+    if mass == 1:
+        return solve_exact(a, b, cost, max_iter=max_iter)[:2]
+    n, m = cost.shape
+    extended = np.zeros((n + 1, m + 1))
+    extended[:n, :m] = cost
+    extended[n, m] = 2 * cost.max() or 1.0
+    value, plan, *_ = solve_exact(np.append(a, 1 - mass), np.append(b, 1 - mass), extended, max_iter=max_iter)
+    return value / mass, np.ascontiguousarray(plan[:n, :m]) / mass

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 import numpy as np
 
-from ._graph import edge_weights, laplacian_product
+from ._pairwise import edge_weights, laplacian_product
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,23 +1,22 @@
-"""Exact plans, of all the mass or of a part, as edges between points: the engine of exact and partial transport."""
+"""Exact plans, of all the mass or of a part, as edges between points: exact and partial transport, and centroids."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from gml.solvers import Exact, Partial
+from gml._cohort import fit_centroids, share_support
+from gml.solvers import Centroids, Exact, Partial
 
 from ._engine import Engine, register
-from ._graph import edge_weights, laplacian_product, scatter
-from ._pairwise import transport
+from ._pairwise import edge_weights, laplacian_product, scatter, transport
 from ._solution import Distances, Slopes
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from gml._cohort import Points, Work
-    from gml.solvers import Centroids
+    from gml._cohort import Cohort, Points, Work
 
     from ._clouds import Clouds, Ground
     from ._pairwise import Transport
@@ -52,8 +51,9 @@ class EdgeSolution:
         weights = edge_weights(plans, coefficients[active], power=self.power)
         return Slopes(laplacian_product(plans, weights, self.z))
 
-    def moments(self, points: Points) -> Moments:
+    def moments(self, points: Points, components: NDArray[np.float64] | None = None) -> Moments:
         """Moments of the displacements of `points`."""
+        del components  # points are moved as they are, so the plan holds before the map
         return EdgeMoments(self.plans, points.x)
 
 
@@ -80,24 +80,37 @@ class PlanEngine(Engine[S]):
         exact = transport(clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=False)
         return Distances(exact.distances)
 
-    def solve(
-        self,
-        solver: S,
-        clouds: Clouds,
-        pairs: NDArray[np.intp],
-        *,
-        ground: Ground,
-        work: Work,
-        components: NDArray[np.float64] | None = None,
-        description: str = "",
-    ) -> EdgeSolution:
+    def solve(self, solver: S, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> EdgeSolution:
         """Distances and plans of `pairs`."""
-        del components  # points are moved as they are, so the plan holds before the map
-        plans = transport(
-            clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=True, description=description
-        )
+        plans = transport(clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=True)
         return EdgeSolution(plans, clouds.z, ground.power)
 
 
 register(Exact, PlanEngine())
 register(Partial, PlanEngine())
+
+
+class CentroidEngine(PlanEngine[Centroids]):
+    """Exact transport of centroids, of all cells."""
+
+    reads_all_cells = True
+
+    def type_column(self, solver: Centroids) -> str | None:
+        """The column that the settings name."""
+        return solver.cell_type_key
+
+    def shares_support(self, solver: Centroids) -> bool:
+        """Whether patients have no centroids of their own."""
+        return not solver.per_patient
+
+    def represent(self, solver: Centroids, cohort: Cohort, work: Work) -> Points:
+        """The mean cell of every type that a patient has."""
+        del solver, work
+        return fit_centroids(cohort)
+
+    def place(self, solver: Centroids, points: Points, source: Points) -> Points:
+        """Centroids at the mean cells of the patients of `source`."""
+        return share_support(points, source) if self.shares_support(solver) else points
+
+
+register(Centroids, CentroidEngine())

@@ -7,7 +7,7 @@ displacements, :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top` for the pl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -66,9 +66,7 @@ def worst(ended: Sequence[Convergence]) -> Convergence | None:
     """The worst of several ends in each respect; `None` if there is none."""
     if not ended:
         return None
-    return Convergence(
-        *(max(getattr(end, name) for end in ended) for name in ("n_iter", "residual", "n_open", "n_pairs"))
-    )
+    return Convergence(*(max(getattr(end, field.name) for end in ended) for field in fields(Convergence)))
 
 
 class Moments(Protocol):
@@ -96,8 +94,8 @@ class Solution(Protocol):
         """Derivative of the sum of distances, each with its coefficient, shape (n_pairs,)."""
         ...
 
-    def moments(self, points: Points) -> Moments:
-        """Moments of the displacements of `points` under the plans; they are the same points in another space."""
+    def moments(self, points: Points, components: NDArray[np.float64] | None = None) -> Moments:
+        """Moments of the displacements of `points` under the plans, before the map (k, r) that made the clouds."""
         ...
 
 

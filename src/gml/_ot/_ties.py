@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._cost import ground_cost
+from ._clouds import ground_cost
 from ._exact import solve_exact
 
 if TYPE_CHECKING:

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import parallel
+from gml._cohort import fit_gaussians
+from gml._ot._engine import Engine, register
 from gml._ot._exact import solve_exact
-from gml._ot._graph import edge_weights, laplacian_product
-from gml._ot._pairwise import Transport
+from gml._ot._pairwise import Transport, edge_weights, laplacian_product
 from gml._ot._solution import PackedMoments, Slopes, packed
-from gml.solvers import Exact
+from gml.solvers import Exact, Gaussian
 
 from ._bures import Roots, dense
 
@@ -28,32 +29,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from gml._cohort import Points
+    from gml._cohort import Cohort, Points, Work
     from gml._ot._clouds import Clouds, Ground
 
 BLOCK = 2**18  # numbers of an array of one block: some stay in the cache of a core; the same for any number of workers
 
 
-def solve_gaussian(
-    clouds: Clouds,
-    pairs: NDArray[np.intp],
-    *,
-    ground: Ground,
-    n_jobs: int | None,
-    components: NDArray[np.float64] | None = None,
-) -> GaussianSolution:
-    """Transport of all `pairs`, shape (n_pairs, 2).
-
-    Parameters
-    ----------
-    clouds
-        Gaussians in the space of the ground cost.
-    ground
-        Power 1 or 2 of the Euclidean metric.
-    components
-        The map that took points to that space, shape (k, r), if moments of the points are asked for; `None` if they
-        are in that space.
-    """
+def solve_gaussian(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, n_jobs: int | None) -> GaussianSolution:
+    """Transport of all `pairs`, shape (n_pairs, 2), of Gaussians in the space of the Euclidean ground cost."""
     if clouds.covariances is None:
         msg = "Transport of Gaussians needs clouds with covariances, got points; solver='exact' takes points."
         raise ValueError(msg)
@@ -63,7 +46,7 @@ def solve_gaussian(
     blocks = [pairs[block] for block in _blocks(n_edges, clouds.covariances[0].size)]
     parts = list(parallel(solve, blocks, n_jobs=n_jobs, description="solving transport"))
     plans = Transport(*(np.concatenate(part) for part in zip(*(parts or [solve(pairs)]), strict=True)))
-    return GaussianSolution(clouds, plans, ground.power, n_jobs, roots, components)
+    return GaussianSolution(clouds, plans, ground.power, n_jobs, roots)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,8 +60,6 @@ class GaussianSolution:
     n_jobs: int | None
     full: Roots | None
     """Roots of the covariances; `None` where they are diagonal, as distances then do not need them."""
-    components: NDArray[np.float64] | None = None
-    """The map that took points to the clouds, shape (k, r)."""
 
     @property
     def distances(self) -> NDArray[np.float64]:
@@ -111,11 +92,11 @@ class GaussianSolution:
         covariances = degree[:, None, None] * np.eye(k) - roots.maps(images)
         return Slopes(laplacian_product(self.plans, weights, self.clouds.z), covariances)
 
-    def moments(self, points: Points) -> PackedMoments:
+    def moments(self, points: Points, components: NDArray[np.float64] | None = None) -> PackedMoments:
         r"""Moments of the displacements of `points` under the plans.
 
-        Under a map L, what the plan leaves open is independent: :math:`x` given :math:`z = L x`, and :math:`x'` given
-        :math:`z'`. Between two Gaussians, with :math:`G = \Sigma L^\top S^{-1/2}`,
+        Under the map L of the `components`, what the plan leaves open is independent: :math:`x` given :math:`z = L x`,
+        and :math:`x'` given :math:`z'`. Between two Gaussians, with :math:`G = \Sigma L^\top S^{-1/2}`,
 
         .. math:: \operatorname{E} \delta \delta^\top = (m - m')(m - m')^\top + \Sigma + \Sigma' - X - X^\top,
             \quad X = \operatorname{Cov}(x, x') = G K^\top G'^\top
@@ -124,7 +105,7 @@ class GaussianSolution:
         """
         roots = self._roots()
         sigma = dense(np.asarray(points.covariances))
-        lifts = roots.root if self.components is None else sigma @ self.components.T @ roots.inverse  # (n, r, k)
+        lifts = roots.root if components is None else sigma @ components.T @ roots.inverse  # (n, r, k)
         r = points.x.shape[1]
         of_block = partial(_moments, plans=self.plans, roots=roots, lifts=lifts, x=points.x, sigma=sigma)
         blocks = _blocks(self.plans.n_edges, r * r)
@@ -225,3 +206,24 @@ def _moments(
     shift = x[source] - x[target]
     moments = shift[:, :, None] * shift[:, None, :] + sigma[source] + sigma[target] - cross - cross.mT
     return np.add.reduceat(plans.mass[edges, None] * packed(moments), first[:-1] - first[0], axis=0)
+
+
+class GaussianEngine(Engine[Gaussian]):
+    """One Gaussian per patient, or a mixture, of all cells."""
+
+    reads_all_cells = True
+    any_ground = False
+
+    def represent(self, solver: Gaussian, cohort: Cohort, work: Work) -> Points:
+        """The Gaussians of each patient."""
+        return fit_gaussians(cohort, solver, seed=work.seed, n_jobs=work.n_jobs)
+
+    def solve(
+        self, solver: Gaussian, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work
+    ) -> GaussianSolution:
+        """Distances of `pairs`, and the maps between their Gaussians."""
+        del solver
+        return solve_gaussian(clouds, pairs, ground=ground, n_jobs=work.n_jobs)
+
+
+register(Gaussian, GaussianEngine())

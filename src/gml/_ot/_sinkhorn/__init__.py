@@ -1,6 +1,5 @@
 """Entropic transport between many pairs of patients, batch by batch in torch, on a CPU or a GPU."""
 
-from ._engine import SinkhornEngine
-from ._solve import EntropicSolution, solve_sinkhorn
+from ._solve import EntropicSolution, SinkhornEngine, solve_sinkhorn
 
 __all__ = ["EntropicSolution", "SinkhornEngine", "solve_sinkhorn"]

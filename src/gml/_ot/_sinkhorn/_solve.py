@@ -14,7 +14,9 @@ import numpy as np
 import torch
 
 from gml._base import progress
+from gml._ot._engine import Engine, register
 from gml._ot._solution import Convergence, PackedMoments, Slopes, packed
+from gml.solvers import Sinkhorn
 
 from ._iterate import iterate
 from ._store import Problems, Store, own_threads
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from gml._cohort import Points
+    from gml._cohort import Points, Work
     from gml._ot._clouds import Clouds, Ground
-    from gml.solvers import Sinkhorn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,8 +96,9 @@ class EntropicSolution:
         return Slopes(of_all)
 
     @own_threads()
-    def moments(self, points: Points) -> PackedMoments:
+    def moments(self, points: Points, components: NDArray[np.float64] | None = None) -> PackedMoments:
         """Moments of the displacements of `points` under the plans; less those of each patient, if debiased."""
+        del components  # points are moved as they are, so the plan holds before the map
         x = torch.from_numpy(points.x[self.store.origin])
         x = (x - x.mean(0)).to(self.store.z)
         r = x.shape[1]
@@ -176,3 +178,26 @@ def _rounded_cost(problems: Problems, plan: Tensor) -> Tensor:
     given, lacking = (problems.a - plan.sum(2)).clamp_min_(0.0), (problems.b - plan.sum(1)).clamp_min_(0.0)
     lacking /= lacking.sum(1, keepdim=True).clamp_min_(tiny)
     return (given[:, None, :] @ problems.cost @ lacking[:, :, None])[:, 0, 0] + plan.mul_(problems.cost).sum((1, 2))
+
+
+class SinkhornEngine(Engine[Sinkhorn]):
+    """Entropic transport in torch."""
+
+    def solve(
+        self, solver: Sinkhorn, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work
+    ) -> EntropicSolution:
+        """Entropic distances of `pairs`, and their potentials."""
+        del work  # torch has threads of its own
+        return solve_sinkhorn(clouds, pairs, ground=ground, solver=solver)
+
+    def advice(self, solver: Sinkhorn, convergence: Convergence) -> str:
+        """How far the plans are from their marginals, and what brings them closer."""
+        return (
+            f"Sinkhorn did not converge for {convergence.n_open} of {convergence.n_pairs} pairs of patients: after "
+            f"{convergence.n_iter} iterations a plan misses {convergence.residual:.2g} of the mass, more than "
+            f"tol={solver.tol:g}. Raise max_iter={solver.max_iter}, epsilon={solver.epsilon:g} or tol in "
+            "solver=gml.solvers.Sinkhorn(...)."
+        )
+
+
+register(Sinkhorn, SinkhornEngine())

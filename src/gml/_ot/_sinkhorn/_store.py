@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gml._base import check_memory, inside_parallel, thread_pools
-from gml._ot._cost import ground_cost
+from gml._ot._clouds import ground_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
