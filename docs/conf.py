@@ -43,8 +43,9 @@ templates_path = ["_templates"]
 nitpicky = True  # a name of gml, a term or a page that does not exist is an error ...
 nitpick_ignore_regex = [("py:.*", r"(?!gml\b).*")]  # ... names of other packages resolve only online
 nitpick_ignore = [
-    ("py:class", "gml._anndata._gene_map.GeneMap")
-]  # not made by users; the page of slots lists what is in it
+    ("py:class", "gml._anndata._gene_map.GeneMap"),  # not made by users; the page of slots lists what is in it
+    ("py:class", "gml.solvers.Solver"),  # any of the settings of solvers, which have pages of their own
+]
 default_role = "code"  # `adata` in a docstring is code
 autosummary_generate = True
 autodoc_member_order = "bysource"

@@ -100,8 +100,8 @@ def read(h5ad: Path | None) -> ad.AnnData:
 
 def is_counts(adata: ad.AnnData) -> bool:
     """Whether X looks like counts."""
-    some = adata.X[:500]
-    values = some.data if sp.issparse(some) else np.asarray(some)
+    sample = adata.X[:500]
+    values = sample.data if sp.issparse(sample) else np.asarray(sample)
     return bool((values >= 0).all() and (values == np.round(values)).all() and values.max(initial=0) > 1)
 
 
