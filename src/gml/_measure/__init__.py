@@ -18,7 +18,7 @@ from ._pairs import Compared, compare_two
 from ._patients import check_distances_fit, describe_patients, store_distances
 from ._store import arguments_of, check_key_is_free, embed_cells, params_of, splits_of, spread_loadings, store_metric
 from ._study import check_splits_fit, read_splits, read_study
-from ._tuning import GRID, Search, check_components, read_grid
+from ._tuning import GRID, Search, read_grid
 from ._typical import Steps, check_diseases, typical_patients
 from ._validation import validate
 
@@ -34,7 +34,6 @@ __all__ = [
     "Steps",
     "TypeShares",
     "arguments_of",
-    "check_components",
     "check_diseases",
     "check_distances_fit",
     "check_key_is_free",

@@ -45,6 +45,7 @@ class Search:
 
     def represent(self, cohort: Cohort) -> dict[int | None, Points]:
         """The patients by each number of points that a candidate has."""
+        _check_components(self.candidates, cohort)
         sizes = dict.fromkeys(candidate.n_points for candidate in self.candidates)
         return {n_points: represent(cohort, replace(self.work, n_points=n_points)) for n_points in sizes}
 
@@ -110,7 +111,7 @@ def _candidate(values: Mapping[str, Any]) -> Candidate:
     return Candidate("".join([name, *sizes]), method, n_components, n_points)
 
 
-def check_components(candidates: Sequence[Candidate], cohort: Cohort) -> None:
+def _check_components(candidates: Sequence[Candidate], cohort: Cohort) -> None:
     """Whether no candidate asks for more components than there are features."""
     for candidate in candidates:
         if candidate.n_components is not None:

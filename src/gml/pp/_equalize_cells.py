@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import check_anndata, check_no_sketch, load
+from gml._anndata import PATIENT, check_anndata, check_no_sketch, load
 from gml._base import check_int, check_seed
 from gml._cohort import patients_of_cells, rows_of_patients
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 def equalize_cells(
     adata: AnnData,
     *,
-    patient_key: str = "patient",
+    patient_key: str = PATIENT,
     n_cells: int | None = None,
     rng: int | np.random.Generator | None = 0,
 ) -> AnnData:

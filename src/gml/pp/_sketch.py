@@ -11,6 +11,7 @@ import pandas as pd
 from gml._anndata import (
     GENES,
     N_CELLS,
+    PATIENT,
     PCA_LOADINGS,
     SKETCH,
     SKETCH_FORMAT,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 def sketch(
     adata: AnnData,
     *,
-    patient_key: str = "patient",
+    patient_key: str = PATIENT,
     use_rep: str | None = None,
     layer: str | None = None,
     n_points: int = 64,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from gml._anndata import GENES, Columns, check_anndata
+from gml._anndata import DISEASE, GENES, PATIENT, Columns, check_anndata
 from gml._base import check_choice
 from gml._cohort import Work
 from gml._measure import validate
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 def cross_validate(  # noqa: PLR0913 (one argument per column that a study can have)
     adata: AnnData,
     *,
-    patient_key: str = "patient",
-    disease_key: str = "disease",
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
     donor_key: str | None = None,
     batch_key: str | None = None,
     cell_type_key: str | None = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gml._anndata import Columns, check_anndata, check_key_added, find_gene_map
+from gml._anndata import DISEASE, PATIENT, Columns, check_anndata, check_key_added, find_gene_map
 from gml._base import check_int, warn
 from gml._cohort import Work
 from gml._evaluate import learn_any
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 def learn_metric(
     adata: AnnData,
     *,
-    patient_key: str = "patient",
-    disease_key: str = "disease",
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
     donor_key: str | None = None,
     batch_key: str | None = None,
     use_rep: UseRep = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gml._anndata import Columns, check_anndata
+from gml._anndata import DISEASE, PATIENT, Columns, check_anndata
 from gml._base import check_choice, check_int, parallel
 from gml._cohort import Work
 from gml._evaluate import STATISTICS, LabelTest, PermutationTest, check_testable, permuted_designs
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def permutation_test(
     adata: AnnData,
     *,
-    patient_key: str = "patient",
-    disease_key: str = "disease",
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
     donor_key: str | None = None,
     batch_key: str | None = None,
     use_rep: UseRep = None,

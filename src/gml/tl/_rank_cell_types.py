@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gml._anndata import Columns, check_anndata, check_no_sketch
+from gml._anndata import DISEASE, PATIENT, Columns, check_anndata, check_no_sketch
 from gml._base import warn
 from gml._cohort import Work
 from gml._measure import (
@@ -39,8 +39,8 @@ def rank_cell_types(
     adata: AnnData,
     *,
     cell_type_key: str = "cell_type",
-    patient_key: str = "patient",
-    disease_key: str = "disease",
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
     donor_key: str | None = None,
     batch_key: str | None = None,
     use_rep: UseRep = None,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gml._anndata import Columns, check_anndata
+from gml._anndata import DISEASE, PATIENT, Columns, check_anndata
 from gml._base import check_int, parallel
 from gml._cohort import Work
 from gml._evaluate import Tuning, tabulate
@@ -14,7 +14,6 @@ from gml._measure import (
     GRID,
     Search,
     arguments_of,
-    check_components,
     check_splits_fit,
     read_grid,
     read_splits,
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 def tune(
     adata: AnnData,
     *,
-    patient_key: str = "patient",
-    disease_key: str = "disease",
+    patient_key: str = PATIENT,
+    disease_key: str = DISEASE,
     donor_key: str | None = None,
     batch_key: str | None = None,
     use_rep: UseRep = None,
@@ -111,7 +110,6 @@ def tune(
     work = Work.checked(solver=solver, rng=rng, n_jobs=n_jobs)
     check_solver(work.solver, [candidate.method for candidate in candidates])
     cohort = read_study(adata, columns, work)
-    check_components(candidates, cohort)
     folds = read_splits(splits, cohort, seed=work.seed)
     check_splits_fit(cohort)
     search = Search(candidates, n_inner_splits, work)
