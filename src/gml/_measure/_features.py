@@ -78,7 +78,7 @@ def _learned_on(adata: AnnData, metric: ResolvedMetric, columns: Columns) -> tup
     params = {} if metric.learned is None else metric.learned.params
     rep, layer = params.get("use_rep"), params.get("layer")
     if rep is None:
-        msg = f"The `params` of the metric {metric.name!r} have no 'use_rep'. Make metrics with `gml.tl.learn_metric`."
+        msg = f"In the metric {metric.name!r} the `params` have no 'use_rep'. Make metrics with `gml.tl.learn_metric`."
         raise ValueError(msg)
     if columns.use_rep not in {None, GENES, rep} or columns.layer not in {None, layer}:
         find_features(adata, use_rep=columns.use_rep, layer=columns.layer)  # raises if it is missing
