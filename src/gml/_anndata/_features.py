@@ -28,6 +28,7 @@ UseRep: TypeAlias = str | Mapping[str, str | None] | None
 """``use_rep``: a key of ``obsm``, ``"X"`` or `None`; of a MuData one modality, or a choice for each of several."""
 
 GENES = "X"
+PATIENT, DISEASE, CELL_TYPE = "patient", "disease", "cell_type"  # default names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -213,9 +214,6 @@ def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]
     variance = squares / len(rows) - (total / len(rows)) ** 2
     sd = np.sqrt(np.bincount(group, np.maximum(variance, 0.0)))
     return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # check_finite refuses what is not finite
-
-
-PATIENT, DISEASE, CELL_TYPE = "patient", "disease", "cell_type"  # default names
 
 
 @dataclass(frozen=True, slots=True)

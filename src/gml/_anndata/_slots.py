@@ -40,6 +40,7 @@ MODALITIES = "modalities"
 MODALITY = "modality"
 JOINED = "X_joint"
 JOINED_MARK = "gml_joined"
+ROUNDING = 1e-6  # of the largest distance, by which the two triangles may differ
 
 
 class Keys:
@@ -306,9 +307,6 @@ def check_key(keys: Collection[Hashable], key: str, *, slot: str, hint: str = ""
         available = ", ".join(repr(k) for k in keys) or "nothing"
         msg = f"{slot} has no {key!r}; it holds {available}. {hint}"
         raise KeyError(msg.strip())
-
-
-ROUNDING = 1e-6  # of the largest distance, by which the two triangles may differ
 
 
 def check_all_distances(patients: AnnData, key: str, *, hint: str = "") -> None:

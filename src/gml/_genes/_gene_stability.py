@@ -53,6 +53,7 @@ ROUNDING = 1e-9  # of the largest value
 STABILITY, LEVEL = 0.9, 0.02  # of a gene that is called stable
 FEWEST = round(1 / LEVEL)  # different assignments of diseases for a p-value of that level
 FEWEST_DRAWN = 20  # different bootstraps
+N_POINTS = 64  # for exact plans, where the metric was learned with a solver that reads all cells
 
 
 def assess(
@@ -107,8 +108,9 @@ def _permutations(
     """`p_value` and `p_adjusted`, each shape (g,)."""
     drawn = [Replicate.of(design), *(Replicate.of(permute(design, rng)) for _ in range(n))]
     different: dict[bytes, Replicate] = {}
-    for replicate in drawn:
-        different.setdefault(_fingerprint(replicate, resampling), replicate)
+    for replicate in drawn:  # assignments of diseases with the same comparisons of patients are one
+        within, between = replicate.weights(resampling.displacements.pairs, resampling.target, balanced=False)
+        different.setdefault((np.round(between - within, 12) + 0.0).tobytes(), replicate)
     if (n_ways := len(different)) < FEWEST <= 1 + n:
         logger.warning(
             f"There are too few patients to exchange their diseases: {n} permutations hold {n_ways} different ones. No "
@@ -140,15 +142,6 @@ def _bootstrap(
         )
     readings = list(read_replicates(resampling, replicates, n_components=MOST_INTERVALS, n_jobs=n_jobs))
     return np.array([each.importance for each in readings]), np.array([each.of_components for each in readings])
-
-
-def _fingerprint(replicate: Replicate, resampling: Resampling) -> bytes:
-    """Equal for assignments of diseases with the same comparisons of patients."""
-    within, between = replicate.weights(resampling.displacements.pairs, resampling.target, balanced=False)
-    return (np.round(between - within, 12) + 0.0).tobytes()
-
-
-N_POINTS = 64  # for exact plans, where the metric was learned with a solver that reads all cells
 
 
 def labelled_patients(adata: AnnData, metric: ResolvedMetric, *, n_jobs: int | None) -> tuple[Measured, Work]:

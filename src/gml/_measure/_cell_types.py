@@ -27,9 +27,15 @@ if TYPE_CHECKING:
 
     from ._pairs import Compared
 
+logger = logging.getLogger(__name__)
+
 CHECKED_PAIRS = 5
 CHECKED_POINTS = 500  # of a patient
 LOOSE = 0.1  # of the distance, by which plans of nearly the same cost may differ
+ALL_CELLS = "(all cells)"
+READOUT = "knn"  # as in `predict`; to take the best of several would be a choice on held-out patients
+REFERENCES = {"euclidean": ("euclidean", READOUT), "pseudobulk": ("pseudobulk", DIRECT), "chance": ("majority", DIRECT)}
+FEWEST_SPLITS = 0.5  # of all; on the few that are left a type may be the best by luck
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,14 +102,6 @@ def warn_of_ties(compared: Compared, types: tuple[NDArray[np.intp], NDArray[np.s
             f"the distance within cell types instead of {within:.0%}, as cell types overlap under this metric. Take "
             "one that keeps them apart, e.g. metric=None."
         )
-
-
-logger = logging.getLogger(__name__)
-
-ALL_CELLS = "(all cells)"
-READOUT = "knn"  # as in `predict`; to take the best of several would be a choice on held-out patients
-REFERENCES = {"euclidean": ("euclidean", READOUT), "pseudobulk": ("pseudobulk", DIRECT), "chance": ("majority", DIRECT)}
-FEWEST_SPLITS = 0.5  # of all; on the few that are left a type may be the best by luck
 
 
 def types_with_cells(adata: AnnData, cell_type_key: str) -> dict[str, NDArray[np.bool_]]:

@@ -72,7 +72,9 @@ def compare_two(
     chosen, p, q = _chosen(cohort, names, patient_key=columns.patient, groupby=groupby)
     pairs = _between(p, q) if names[0] != names[1] else _within(p, names[0])
     if excess:
-        pairs = _joined(pairs, _within(p, names[0], coefficient=-0.5), _within(q, names[1], coefficient=-0.5))
+        sets = (pairs, _within(p, names[0], coefficient=-0.5), _within(q, names[1], coefficient=-0.5))
+        fields = ("pairs", "coefficients", "forward")
+        pairs = Oriented(*[np.concatenate([getattr(part, field) for part in sets]) for field in fields])
     cohort = cohort.of(chosen)
     cohort.check_finite()
     return Compared(measure(cohort, metric, work), pairs)
@@ -122,12 +124,3 @@ def _within(p: NDArray[np.intp], name: str, *, coefficient: float = 1.0) -> Orie
         raise ValueError(msg)
     pairs = p[all_pairs(len(p))]
     return Oriented(pairs, np.full(len(pairs), coefficient / len(pairs)), np.full(len(pairs), 0.5))
-
-
-def _joined(*sets: Oriented) -> Oriented:
-    """Several sets of pairs as one."""
-    return Oriented(
-        np.concatenate([part.pairs for part in sets]),
-        np.concatenate([part.coefficients for part in sets]),
-        np.concatenate([part.forward for part in sets]),
-    )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from gml._anndata import Columns
-    from gml._cohort import Cohort, Work
+    from gml._cohort import Work
     from gml._ot import Ground
 
     from ._measure import Measured
@@ -49,9 +49,17 @@ def describe_patients(
     work: Work,
     more: Mapping[str, Any],
 ) -> AnnData:
-    """The patients with noise floor, sketch error and the arguments of the call; `more` are those of one function."""
+    """Patients × genes: means of genes, numbers of cells, and columns that are constant within patients.
+
+    With noise floor, sketch error and the arguments of the call; `more` are those of one function.
+    """
     metric, features = query.metric, query.cohort.features
-    patients = _patients_of(adata, query.cohort)
+    cohort = query.cohort
+    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
+    obs = obs.assign(**{N_CELLS: cohort.n_cells})
+    x = None if adata.X is None else average(cohort.averaging(adata.n_obs), gene_matrix(adata, None))
+    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
+    patients.uns |= colors_of(adata, obs.columns)
     patients.obs[NOISE_FLOOR] = noise_floor(query, ground=ground, work=work)
     learned = {} if metric.learned is None else metric.learned.params
     params = params_of(metric.columns(adata, columns), features, work, metric=metric)
@@ -61,16 +69,6 @@ def describe_patients(
     if metric.learned is not None:
         run["loss"] = metric.learned.loss
     patients.uns[Keys(key_added).run] = run
-    return patients
-
-
-def _patients_of(adata: AnnData, cohort: Cohort) -> AnnData:
-    """Patients × genes: means of genes, numbers of cells, and columns that are constant within patients."""
-    obs = constant_columns(adata, cohort.rows).set_axis(pd.Index(cohort.patients.astype(object)), axis=0)
-    obs = obs.assign(**{N_CELLS: cohort.n_cells})
-    x = None if adata.X is None else average(cohort.averaging(adata.n_obs), gene_matrix(adata, None))
-    patients = ad.AnnData(X=x, obs=obs, var=get_var(adata))
-    patients.uns |= colors_of(adata, obs.columns)
     return patients
 
 

@@ -85,16 +85,14 @@ def name_metrics(metrics: Sequence[str | AnyMethod]) -> dict[str, AnyMethod]:
 
 def _run_on_the_same_points(cohort: Cohort, study: Study, work: Work) -> Callable[[Split], list[Result]]:
     """What runs one split; distances that take nothing from training patients are computed once for all splits."""
-    fixed: dict[str, Fixed] = {}
+    grounds: dict[str, Ground] = {}
     if not engine_of(work.solver).shares_support(work.solver):
         fixed = {name: metric for name, metric in study.metrics.items() if isinstance(metric, Fixed)}
-        fixed = {name: metric for name, metric in fixed.items() if not metric.estimated}
-    check_splits_fit(cohort, n_kept=len(fixed))
+        grounds = {name: Ground(metric=metric.ground) for name, metric in fixed.items() if not metric.estimated}
+    check_splits_fit(cohort, n_kept=len(grounds))
     points = represent(cohort, work)
     clouds = Clouds.of(points)
-    distances = {
-        name: distances_among(clouds, ground=Ground(metric=metric.ground), work=work) for name, metric in fixed.items()
-    }
+    distances = {name: distances_among(clouds, ground=ground, work=work) for name, ground in grounds.items()}
     return partial(run_fold, points=points, study=replace(study, fixed=distances))
 
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
+Function = TypeVar("Function", bound="Callable[..., Any]")
+
+HOLDERS = ("adata", "query", "reference")  # arguments that hold cells
+
 
 @dataclass(slots=True)
 class Taken:
@@ -184,11 +188,6 @@ def _shares(cells: AnnData, components: NDArray[np.float64]) -> list[float]:
     together = np.einsum("nmk,nk->m", images, images.sum(axis=1))
     total = float(together.sum())
     return (together / total if total > 0 else np.full(n_modalities, np.nan)).tolist()
-
-
-Function = TypeVar("Function", bound="Callable[..., Any]")
-
-HOLDERS = ("adata", "query", "reference")  # arguments that hold cells
 
 
 def takes_mudata(function: Function) -> Function:

@@ -11,8 +11,6 @@ from gml._anndata import LEARN_FIRST, Keys, check_holder, get_matrix
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_HINT = f"{LEARN_FIRST} A metric without a map to genes has no loadings; use gml.tl.rank_genes(by='correlation')."
-
 
 def loadings(adata: AnnData, *, metric: str = "gml") -> pd.DataFrame:
     """Weight of every gene in every component of a learned metric.
@@ -44,6 +42,7 @@ def loadings(adata: AnnData, *, metric: str = "gml") -> pd.DataFrame:
     >>> gml.get.loadings(adata)["loading_1"].abs().idxmax()
     'signal'
     """
-    matrix = get_matrix(check_holder(adata), "varm", Keys(metric).loadings, hint=_HINT)
+    hint = f"{LEARN_FIRST} A metric without a map to genes has no loadings; use gml.tl.rank_genes(by='correlation')."
+    matrix = get_matrix(check_holder(adata), "varm", Keys(metric).loadings, hint=hint)
     columns = [f"loading_{i}" for i in range(1, matrix.shape[1] + 1)]
     return pd.DataFrame(matrix.copy(), index=adata.var_names, columns=columns)
