@@ -1,11 +1,8 @@
 """The only rooms that know AnnData: storage, slots, features, genes, distances that are read back."""
 
+from ._columns import CELL_TYPE, DISEASE, PATIENT, Columns
 from ._features import (
-    CELL_TYPE,
-    DISEASE,
     GENES,
-    PATIENT,
-    Columns,
     Features,
     UseRep,
     check_unique,

@@ -28,7 +28,6 @@ UseRep: TypeAlias = str | Mapping[str, str | None] | None
 """``use_rep``: a key of ``obsm``, ``"X"`` or `None`; of a MuData one modality, or a choice for each of several."""
 
 GENES = "X"
-PATIENT, DISEASE, CELL_TYPE = "patient", "disease", "cell_type"  # default names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -214,21 +213,3 @@ def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]
     variance = squares / len(rows) - (total / len(rows)) ** 2
     sd = np.sqrt(np.bincount(group, np.maximum(variance, 0.0)))
     return np.where(np.isfinite(sd) & (sd > 0), sd, 1.0)  # check_finite refuses what is not finite
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Columns of ``adata.obs``, and the representation that cells are measured in."""
-
-    patient: str = PATIENT
-    disease: str | None = DISEASE
-    donor: str | None = None
-    batch: str | None = None
-    cell_type: str | None = None
-    use_rep: UseRep = None
-    layer: str | None = None
-
-    def params(self, features: Features) -> dict[str, Any]:
-        """As they are stored, with the representation that was taken."""
-        keys = {"patient_key": self.patient, "disease_key": self.disease}
-        return keys | {"use_rep": features.rep, "layer": features.layer}
