@@ -11,6 +11,7 @@ import tracemalloc
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import fields
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,7 @@ import gml
 from gml._anndata import _files, read_elements, write_elements
 from gml._anndata._slots import write_all
 from gml._base import _memory
+from gml._evaluate import Report
 from gml._metric._loss import Objective
 from gml._ot import solve_exact
 from gml.datasets._cache import remember
@@ -75,6 +77,8 @@ def digest(data: Any) -> str:
         # columns on their own, as how pandas 3 lays them out in a table depends on what was there
         tables = [[table.index, table.columns, dict(table.items())] for table in (data.obs, data.var)]
         return joblib.hash([data.X, tables, data.is_view, parts])
+    if isinstance(data, Report):
+        return joblib.hash([digest(getattr(data, field.name)) for field in fields(data)])
     if isinstance(data, pd.DataFrame):
         return joblib.hash(data.drop(columns="fit_seconds", errors="ignore"))
     return joblib.hash(data)

@@ -29,7 +29,7 @@ from gml._cohort._design import Design
 from gml._cohort._sketch import Points, sketch
 from gml._evaluate import Split, Study, _fold, run_fold
 from gml._metric import scaling
-from gml._ot import _cost, ground_cost
+from gml._ot import _clouds, ground_cost
 from gml.methods import Fixed
 from gml.solvers import Exact
 
@@ -170,7 +170,7 @@ def test_rounding_makes_no_negative_and_no_nan(name: str) -> None:
 
 
 def test_rounding_of_other_releases(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cost, "cdist", lambda *_: np.array([[-1e-17, 0.5]]))
+    monkeypatch.setattr(_clouds, "cdist", lambda *_: np.array([[-1e-17, 0.5]]))
     np.testing.assert_array_equal(ground_cost(np.ones((1, 2)), np.ones((2, 2)), metric="cosine"), [[0.0, 0.5]])
 
 
@@ -441,10 +441,10 @@ def test_cross_validation_learns_the_scale_in_every_split(name: str, monkeypatch
     names = sorted(adata.obs["patient"].unique())
     splits = [(names[:8], names[8:]), (names[4:], names[:4])]
     validate = partial(gml.tl.cross_validate, adata, metrics=[Fixed(name), "euclidean"], n_points=None)
-    both = validate(splits=splits)
+    both = validate(splits=splits).table
     assert seen == [8, 8]
     assert set(both["metric"]) == {f"Fixed(name='{name}')", "euclidean", "lda", "majority", "pseudobulk"}
-    alone = validate(splits=splits[1:], n_jobs=2)
+    alone = validate(splits=splits[1:], n_jobs=2).table
     columns = ["metric", "readout", "balanced_accuracy", "auroc", "silhouette"]
     second = both.loc[both["split"] == 1, columns].reset_index(drop=True)
     pd.testing.assert_frame_equal(second, alone[columns].reset_index(drop=True))
@@ -627,8 +627,8 @@ def test_only_the_euclidean_metric_is_a_map_to_store(method: Fixed) -> None:
 def test_functions_in_cross_validation() -> None:
     adata = make((5,) * 10, counts=False)
     validate = partial(gml.tl.cross_validate, adata, splits=2, n_jobs=2)
-    table = validate(metrics=[Fixed(block), Fixed("cityblock"), Fixed("mine", function=furthest), Fixed(block)])
-    by_metric = table.set_index("metric")[["split", "readout", "balanced_accuracy", "auroc"]]
+    result = validate(metrics=[Fixed(block), Fixed("cityblock"), Fixed("mine", function=furthest), Fixed(block)])
+    by_metric = result.table.set_index("metric")[["split", "readout", "balanced_accuracy", "auroc"]]
     first, second = (by_metric.loc[f"Fixed(name='{name}')"] for name in ("function block", "cityblock"))
     pd.testing.assert_frame_equal(first.reset_index(drop=True), second.reset_index(drop=True))
     assert "Fixed(name='mine')" in by_metric.index

@@ -68,9 +68,8 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
 def mean_of_types(judged: list[dict[str, Any]], metric: str, score: str) -> pd.Series:
     """Mean over splits of a metric with five neighbours, by type."""
-    tables = [call["result"].table.set_index(["metric", "readout"]).loc[(metric, "knn")] for call in judged]
-    names = ["(all cells)", "type_1", "type_2", "type_3"]
-    return pd.Series([table[score].mean() for table in tables], index=names)
+    means = [call["result"].table.groupby(["metric", "readout"])[score].mean() for call in judged]
+    return pd.Series([mean[metric, "knn"] for mean in means], index=["(all cells)", "type_1", "type_2", "type_3"])
 
 
 def without(adata: AnnData, cell_type: str, patients: list[str]) -> AnnData:

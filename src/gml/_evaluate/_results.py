@@ -45,7 +45,7 @@ class Report(ABC):
     def save(self, path: str | PathLike[str]) -> None:
         """Write the result to one HDF5 file, as AnnData would (``.h5`` is added to the name if it is not there).
 
-        Of a function that was passed as a metric only the name is kept.
+        Of a function that was passed, as a metric or in a penalty, only the name is kept.
         """
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         arrays = {name: value for name, value in values.items() if isinstance(value, pd.DataFrame | np.ndarray)}
@@ -66,9 +66,10 @@ class Report(ABC):
         if (kind := elements.pop("result", None)) != _kind(cls):
             msg = f"{path} is not {what}: it holds {kind or 'no result'!r}, expected {_kind(cls)!r}."
             raise ValueError(msg)
+        tables = {name: value for name, value in elements.items() if isinstance(value, pd.DataFrame)}
+        elements |= {name: table.reset_index(drop=True) for name, table in tables.items()}  # AnnData names rows
         try:
-            plain = json.loads(elements.pop("plain"), object_hook=_from_plain)
-            return cls(**plain, **{name: _unnumbered(value) for name, value in elements.items()})
+            return cls(**json.loads(elements.pop("plain"), object_hook=_from_plain), **elements)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             msg = f"{path} is not {what}: {error}"
             raise ValueError(msg) from error
@@ -230,6 +231,8 @@ def _to_plain(value: Any) -> Any:
     """Settings by class and fields, and what numpy made, for JSON."""
     if isinstance(value, methods.Fixed) and value.function is not None:
         return value.name
+    if isinstance(value, methods.Triplet) and isinstance(value.penalty, methods.Penalty):
+        return repr(value)
     if isinstance(value, methods.AnyMethod | solvers.Solver):
         return {SETTINGS: type(value).__name__} | asdict(value)
     return dict(value) if isinstance(value, Mapping) else value.tolist()
@@ -240,8 +243,3 @@ def _from_plain(value: dict[str, Any]) -> Any:
         return value
     known = {cls: getattr(module, cls) for module in (methods, solvers) for cls in module.__all__}
     return known[name](**value)
-
-
-def _unnumbered(value: Any) -> Any:
-    """A table as it was before the file gave names to its rows."""
-    return value.reset_index(drop=True) if isinstance(value, pd.DataFrame) else value
