@@ -523,13 +523,13 @@ def test_result_without_a_search() -> None:
 @pytest.mark.parametrize("key", ["discriminant", "triplet"])
 def test_metric_that_was_not_chosen(learned: AnnData, key: str) -> None:
     with pytest.raises(ValueError, match=rf"adata\.uns\['{key}'\] was not chosen by method='auto'"):
-        gml.pl.tune(learned, key=key)
+        gml.pl.tune(learned, metric=key)
 
 
 @pytest.mark.parametrize("draw", [gml.pl.tune, gml.pl.spectrum])
 def test_missing_metric(draw: Callable[..., Axes], learned: AnnData) -> None:
     with pytest.raises(KeyError, match=r"no 'other'; it holds .*gml\.tl\.learn_metric"):
-        draw(learned, key="other")
+        draw(learned, metric="other")
 
 
 def test_wrong_types(learned: AnnData) -> None:

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def tune(data: Tuning | AnnData, *, key: str = "gml", ax: Axes | None = None) -> Axes:
+def tune(data: Tuning | AnnData, *, metric: str = "gml", ax: Axes | None = None) -> Axes:
     """Candidates that a search compared: a dot for the AUC of each, blue for the one that was chosen.
 
     Bars are one standard error of the gain over the first candidate, whose AUC is the thin line: another candidate can
     be chosen if its bar does not reach back to that line. A dashed line marks chance. The AUC is of patients that the
-    choice was made with, so it flatters the chosen one.
+    choice was made with, so that of the chosen one is too high.
 
     Parameters
     ----------
     data
         Result of :func:`gml.tl.tune`, or cells after :func:`gml.tl.learn_metric` with ``method="auto"``. Not modified.
-    key
+    metric
         `key_added` of the metric, if `data` are cells.
     ax
         Where to draw; a new figure if `None`.
@@ -57,7 +57,7 @@ def tune(data: Tuning | AnnData, *, key: str = "gml", ax: Axes | None = None) ->
     ['euclidean', 'whitening']
     """
     check_axes(ax)
-    table = _search(data, key)
+    table = _search(data, metric)
     auc, error = (table[column].to_numpy(dtype=np.float64) for column in ("auc", "gain_error"))  # (candidates,)
     names = [row_name(str(candidate)) for candidate in table["candidate"]]
     rows = np.arange(len(names))

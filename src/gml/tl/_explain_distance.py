@@ -208,7 +208,10 @@ def _check_excess(names: tuple[str, str], groupby: str | None, *, excess: bool) 
 def _check_squares(metric: ResolvedMetric, by: By) -> None:
     """Raise unless squares of the ground cost are sums over components."""
     if by != "cell_type" and metric.ground().metric != "euclidean":
-        msg = f"by={by!r} needs a learned or the Euclidean metric, got {metric.name!r}; pass by='cell_type'."
+        msg = (
+            f"by={by!r} needs a learned or the Euclidean metric, got {metric.name!r}, whose squares are no sums over "
+            "features; pass by='cell_type'."
+        )
         raise ValueError(msg)
 
 
