@@ -271,7 +271,7 @@ def test_lines_learn_no_metric(adata: AnnData, function: Callable[..., object], 
 
 
 def test_lines_serve_what_is_not_learned(adata: AnnData) -> None:
-    table = gml.tl.cross_validate(adata, metrics=["euclidean"], solver="sliced", splits=2)
+    table = gml.tl.cross_validate(adata, metrics=["euclidean"], solver="sliced", splits=2).table
     assert np.isfinite(table.loc[table["metric"] == "euclidean", "auroc"]).all()
     gml.tl.tune(adata, grid={"method": ["euclidean"]}, solver="sliced", splits=2, n_inner_splits=2)
     gml.tl.permutation_test(adata, method="euclidean", statistic="permanova", solver="sliced", n_permutations=2)
