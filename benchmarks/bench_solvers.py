@@ -243,8 +243,7 @@ def compare_time(n_patients: int, n_points: int, k: int, *, repeats: int) -> Non
             distances_among,
             gaussians if isinstance(solver, Gaussian) else clouds,
             ground=Ground(),
-            solver=solver,
-            n_jobs=None,
+            work=Work(solver),
         )
         for name, solver in timed.items()
     }
