@@ -8,7 +8,8 @@ from gml._cohort._design import Design
 from gml._cohort._sketch import Points
 from gml._metric._comparison import compare, learning_pairs, limit_pairs, random_pairs
 from gml._metric._discriminant import fit_discriminant
-from gml._ot._exact import solve_exact
+from gml._ot import Clouds
+from gml._ot._simplex import solve_pairs
 from gml.methods import Discriminant
 from gml.solvers import Exact
 
@@ -81,11 +82,11 @@ def test_pairs_that_are_solved(max_pairs: int | None, fewest: int, most: int, mo
     """By the closed form, of 20 patients."""
     solved = []
 
-    def count(*args: object, **settings: object) -> object:
-        solved.append(args)
-        return solve_exact(*args, **settings)
+    def count(clouds: Clouds, pairs: np.ndarray, **settings: object) -> object:
+        solved.extend(pairs)
+        return solve_pairs(clouds, pairs, **settings)
 
-    monkeypatch.setattr("gml._ot._pairwise.solve_exact", count)
+    monkeypatch.setattr("gml._ot._pairwise.solve_pairs", count)
     x, rows = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40)
     points = Points(x, np.full(40, 0.5), 2 * np.arange(21), rows, rows)
     method = Discriminant(max_pairs=max_pairs)

@@ -1,4 +1,4 @@
-"""The exact solver against POT's wrapper, linear programs, assignments and closed forms."""
+"""The exact solver against POT, linear programs, assignments and closed forms."""
 
 import numpy as np
 import ot
@@ -8,21 +8,12 @@ from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
 from gml._base._ground import REAL
-from gml._ot import Clouds, Ground, Transport, _exact, all_pairs, ground_cost, solve_exact, square, transport
+from gml._ot import Clouds, Ground, Transport, all_pairs, ground_cost, solve_cost, solve_exact, square, transport
 from gml.solvers import Exact
 
 MAX_ITER = 100_000
 SHAPES = [(1, 1), (1, 7), (7, 1), (2, 2), (3, 5), (16, 16), (40, 64), (150, 120)]
 FIELDS = ("distances", "source", "target", "mass", "cost", "n_edges")
-
-
-@pytest.fixture(params=[True, False], ids=["compiled", "wrapper"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both ways to call POT."""
-    if request.param and _exact.emd_c is None:
-        pytest.skip("this POT has no compiled solver where gml looks for it")
-    monkeypatch.setattr(_exact, "USE_COMPILED", request.param)
-    return request.param
 
 
 def weights(kind: str, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -43,7 +34,6 @@ def costs(kind: str, n: int, m: int, rng: np.random.Generator) -> np.ndarray:
     return np.zeros((n, m))
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("cost_kind", ["generic", "grid", "zero"])
 @pytest.mark.parametrize("weight_kind", ["uniform", "shares", "uneven"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -53,7 +43,7 @@ def test_agrees_with_pot(shape: tuple[int, int], weight_kind: str, cost_kind: st
     a, b = (weights(weight_kind, size, rng) for size in shape)
     a, b = a / a.sum(), b / b.sum()
     cost = costs(cost_kind, n, m, rng)
-    value, plan, *_ = solve_exact(a, b, cost, max_iter=MAX_ITER)
+    value, plan = solve_exact(a, b, cost, max_iter=MAX_ITER)
     assert value == pytest.approx(ot.emd2(a, b, cost, numItermax=MAX_ITER), rel=1e-9, abs=1e-14)
     assert value == pytest.approx((plan * cost).sum(), rel=1e-12, abs=1e-15)
     assert plan.shape == shape
@@ -63,7 +53,6 @@ def test_agrees_with_pot(shape: tuple[int, int], weight_kind: str, cost_kind: st
     np.testing.assert_allclose(plan.sum(axis=0), b, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("cost_kind", ["generic", "grid", "zero"])
 @pytest.mark.parametrize("weight_kind", ["uniform", "shares", "uneven"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -73,13 +62,13 @@ def test_potentials_prove_the_value(shape: tuple[int, int], weight_kind: str, co
     a, b = (weights(weight_kind, size, rng) for size in shape)
     a, b = a / a.sum(), b / b.sum()
     cost = costs(cost_kind, *shape, rng)
-    value, _, f, g = solve_exact(a, b, cost, max_iter=MAX_ITER)
+    found = solve_cost(a, b, cost, max_iter=MAX_ITER, duals=True)
+    value, (f, g) = found.distances[0], np.split(found.potential, [len(a)])
     assert (f.shape, g.shape) == ((shape[0],), (shape[1],))
     assert (f[:, None] + g <= cost + 1e-9).all()
     assert a @ f + b @ g == pytest.approx(value, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("cost_kind", ["generic", "grid", "zero"])
 @pytest.mark.parametrize("weight_kind", ["uniform", "shares", "uneven", "some zero"])
 @pytest.mark.parametrize("seed", range(3))
@@ -96,7 +85,6 @@ def test_agrees_with_a_linear_program(seed: int, weight_kind: str, cost_kind: st
     assert solve_exact(a, b, cost, max_iter=MAX_ITER)[0] == pytest.approx(program.fun / unit, rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("cost_kind", ["generic", "grid"])
 @pytest.mark.parametrize("unit", [1e-9, 1.0, 1e9])
 @pytest.mark.parametrize("n", [2, 10, 50])
@@ -104,37 +92,24 @@ def test_agrees_with_an_assignment(n: int, unit: float, cost_kind: str) -> None:
     """Uniform weights and equal sizes: an optimal plan is a permutation (Birkhoff), whatever the unit."""
     cost = unit * costs(cost_kind, n, n, np.random.default_rng(n))
     a = np.full(n, 1 / n)
-    value, plan, *_ = solve_exact(a, a, cost, max_iter=MAX_ITER)
+    value, plan = solve_exact(a, a, cost, max_iter=MAX_ITER)
     row, column = linear_sum_assignment(cost)
     assert value == pytest.approx(cost[row, column].mean(), rel=1e-9)
     if cost_kind == "generic":  # on the grid there are other plans of the same cost
         np.testing.assert_allclose(plan[row, column], 1 / n, rtol=1e-9)
 
 
-def test_both_ways_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    a, b, cost = weights("uneven", 30, rng), weights("shares", 20, rng), costs("generic", 30, 20, rng)
-    results = []
-    for use_compiled in (True, False):
-        monkeypatch.setattr(_exact, "USE_COMPILED", use_compiled)
-        results.append(solve_exact(a / a.sum(), b, cost, max_iter=MAX_ITER))
-    assert results[0][0] == pytest.approx(results[1][0], rel=1e-12)
-    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-9, atol=1e-15)
-
-
-@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("excess", [1e-6, -1e-6])
 def test_weights_that_sum_to_one_in_single_precision(excess: float) -> None:
     """Left as they are, such weights have no plan."""
     rng = np.random.default_rng(0)
     a, b, cost = weights("shares", 30, rng), weights("shares", 20, rng), costs("generic", 30, 20, rng)
-    value, plan, *_ = solve_exact(a, b * (1 + excess), cost, max_iter=MAX_ITER)
+    value, plan = solve_exact(a, b * (1 + excess), cost, max_iter=MAX_ITER)
     assert value == pytest.approx(ot.emd2(a, b, cost), rel=1e-9)
     np.testing.assert_allclose(plan.sum(axis=1), a, rtol=1e-9)
     np.testing.assert_allclose(plan.sum(axis=0), b, rtol=1e-9)
 
 
-@pytest.mark.usefixtures("way")
 def test_input_is_left_alone() -> None:
     rng = np.random.default_rng(0)
     arrays = weights("shares", 6, rng), weights("shares", 5, rng), costs("generic", 6, 5, rng)
@@ -143,8 +118,6 @@ def test_input_is_left_alone() -> None:
     solve_exact(*arrays, max_iter=MAX_ITER)
 
 
-@pytest.mark.filterwarnings("ignore:numItermax reached:UserWarning")
-@pytest.mark.usefixtures("way")
 def test_an_unfinished_plan_is_an_error() -> None:
     rng = np.random.default_rng(0)
     a, b, cost = weights("uniform", 12, rng), weights("uniform", 15, rng), costs("generic", 12, 15, rng)
@@ -334,13 +307,12 @@ def test_pairs_and_squares() -> None:
 
 @pytest.mark.parametrize("exponent", [-900, -60, -30, 40, 900])
 def test_the_unit_of_the_cost_does_not_matter(exponent: int) -> None:
-    """POT's simplex takes small costs for 0: at 1e-16 its value was twice the true one."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((25, 3)) + 1
     a, b, cost = np.full(20, 1 / 20), np.full(25, 1 / 25), cdist(x, y, "sqeuclidean")
-    value, plan, f, g = solve_exact(a, b, cost, max_iter=100_000)
-    scaled = solve_exact(a, b, np.ldexp(cost, exponent), max_iter=100_000)
-    assert scaled[0] == np.ldexp(value, exponent)
-    np.testing.assert_array_equal(scaled[1], plan)
-    np.testing.assert_array_equal(scaled[2], np.ldexp(f, exponent))
-    np.testing.assert_array_equal(scaled[3], np.ldexp(g, exponent))
+    as_it_is = solve_cost(a, b, cost, max_iter=MAX_ITER, duals=True)
+    scaled = solve_cost(a, b, np.ldexp(cost, exponent), max_iter=MAX_ITER, duals=True)
+    for field in ("source", "target", "mass"):
+        np.testing.assert_array_equal(getattr(scaled, field), getattr(as_it_is, field))
+    for field in ("distances", "cost", "potential"):
+        np.testing.assert_array_equal(getattr(scaled, field), np.ldexp(getattr(as_it_is, field), exponent))

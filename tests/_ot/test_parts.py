@@ -230,8 +230,10 @@ def test_tilted_plans(points: Points, shares: np.ndarray, power: int, metric: st
         for row, tilt in enumerate((0, 0.01)):
             plan = ot.emd(points.weights[one], points.weights[other], cost + tilt * cost.mean() * (1 - stays))
             expected[row] += (plan * cost).sum(), (plan * cost * stays).sum()
-    found = costs_if_types_stay(clouds, PAIRS, shares, ground=Ground(power, metric), solver=Exact())
-    np.testing.assert_allclose(found, expected)
+    costs = costs_if_types_stay(clouds, PAIRS, shares, ground=Ground(power, metric), solver=Exact())
+    np.testing.assert_allclose(costs[:, 0], expected[:, 0])
+    if metric == "euclidean":  # under the other one, many plans are optimal
+        np.testing.assert_allclose(costs, expected)
 
 
 def test_on_a_line_any_type_will_do() -> None:

@@ -15,7 +15,7 @@ from ._engine import (
     solve,
     warn_of,
 )
-from ._exact import solve_exact
+from ._exact import solve_cost, solve_exact
 from ._gaussian import GaussianEngine
 from ._nearest import Nearest, nearest_patients
 from ._pairwise import Transport, edge_weights, laplacian_product, scatter, transport
@@ -68,6 +68,7 @@ __all__ = [
     "represent",
     "scatter",
     "solve",
+    "solve_cost",
     "solve_exact",
     "spread_rest",
     "square",

@@ -1,103 +1,84 @@
-"""Exact optimal transport between two weighted point sets, of all the mass or of a part, by POT's network simplex."""
+"""Exact optimal transport between two weighted point sets whose costs are given, of all the mass or of a part."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import numpy as np
-import ot
+
+from ._clouds import Clouds
+from ._simplex import not_finite, solve_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-try:
-    from ot.lp.emd_wrap import emd_c
-except ImportError:  # a POT that moved its compiled solver
-    emd_c = None
+    from ._simplex import Solved
 
 
-# The public wrapper checks, centres duals and holds the GIL for longer than a sketch takes to solve, so the compiled
-# solver is called as the wrapper of these releases calls it; all others go through the wrapper.
-USE_COMPILED = emd_c is not None and ot.__version__.startswith("0.9.7")
-OPTIMAL = 1
+def solve_cost(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    *,
+    max_iter: int,
+    mass: float = 1.0,
+    plans: bool = True,
+    duals: bool = False,
+) -> Solved:
+    r"""As :func:`gml._ot._simplex.solve_pairs`, of one pair; edges go from rows to columns of `cost`, shape (n, m).
 
-
-def solve_exact(
-    a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, max_iter: int
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    r"""Value, optimal plan :math:`\pi`, and the potentials :math:`f_i + g_j \le C_{ij}` that prove it optimal.
-
-    Parameters
-    ----------
-    a, b
-        Positive weights, shapes (n,) and (m,), each with sum 1.
-    cost
-        Ground cost, shape (n, m), C-contiguous.
-    max_iter
-        Pivots of the simplex before it gives up.
-
-    Returns
-    -------
-    Value, plan of shape (n, m) with at most n + m - 1 non-zeros, and potentials, shapes (n,) and (m,), which
-    are free up to a constant that moves from one to the other.
-
-    Raises
-    ------
-    ValueError
-        If the cost is not finite, or the solver stops before it has an optimal plan.
-    """
-    largest = cost.max()
-    if not np.isfinite(largest):
-        msg = (
-            f"The ground cost between two patients is {largest}: features or metric are too large for double "
-            "precision. Bring the features to a common scale, e.g. with `sc.pp.scale`."
-        )
-        raise ValueError(msg)
-    if len(a) == 1 or len(b) == 1:
-        plan = np.outer(a, b)
-        f = cost[:, 0] if len(b) == 1 else np.zeros(1)
-        g = np.zeros(1) if len(b) == 1 else cost[0]
-        return float((plan * cost).sum()), plan, f, g
-    # the simplex takes costs far below 1 for 0; a power of 2 changes no digit
-    unit = np.ldexp(1.0, np.frexp(largest)[1] - 1)
-    scaled = cost / unit
-    if USE_COMPILED:
-        plan, value, f, g, code = emd_c(a, b * (a.sum() / b.sum()), scaled, max_iter, 1, None, None)
-    else:
-        plan, log = ot.emd(a, b, scaled, numItermax=max_iter, log=True, check_marginals=False)
-        value, f, g, code = log["cost"], log["u"], log["v"], log["result_code"]
-    if code != OPTIMAL:
-        msg = (
-            f"The exact solver stopped without an optimal plan between {len(a)} and {len(b)} points "
-            f"(code {code}, max_iter={max_iter}). Raise `max_iter`, with "
-            f"solver=gml.solvers.Exact(max_iter={10 * max_iter}), or sketch patients with fewer points: n_points=64."
-        )
-        raise ValueError(msg)
-    return float(value * unit), plan, f * unit, g * unit
-
-
-def solve_partial(
-    a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, mass: float, max_iter: int
-) -> tuple[float, NDArray[np.float64]]:
-    r"""Least mean cost of moving the share `mass` of both sides, and the plan over `mass`, which sums to 1.
+    With a `mass` below 1 only that share of both sides is moved, and values are means over it:
 
     .. math:: \min_\pi \frac{1}{m} \langle \pi, C \rangle, \quad \pi 1 \le a, \; \pi^\top 1 \le b, \; 1^\top \pi 1 = m
 
     A dummy point on each side takes what stays, for nothing; moving mass between the dummies costs more than any way,
-    so they take exactly that :cite:p:`Chapel2020`.
-
-    Parameters
-    ----------
-    a, b, cost, max_iter
-        As in :func:`solve_exact`.
-    mass
-        The share m, above 0 and at most 1.
+    so they take exactly that :cite:p:`Chapel2020`. There are no potentials and no basis then.
     """
-    if mass == 1:
-        return solve_exact(a, b, cost, max_iter=max_iter)[:2]
     n, m = cost.shape
+    if not np.isfinite(cost).all():
+        raise not_finite()
+    if mass == 1:
+        return _solve(a, b, cost, max_iter=max_iter, plans=plans, duals=duals)
     extended = np.zeros((n + 1, m + 1))
     extended[:n, :m] = cost
     extended[n, m] = 2 * cost.max() or 1.0
-    value, plan, *_ = solve_exact(np.append(a, 1 - mass), np.append(b, 1 - mass), extended, max_iter=max_iter)
-    return value / mass, np.ascontiguousarray(plan[:n, :m]) / mass
+    whole = _solve(np.append(a, 1 - mass), np.append(b, 1 - mass), extended, max_iter=max_iter, plans=plans)
+    kept = (whole.source < n) & (whole.target < m)
+    source, target, moved, paid = (part[kept] for part in (whole.source, whole.target, whole.mass, whole.cost))
+    share = (2 - mass) / mass  # of the mass with that of the dummies, which counts as 1
+    return whole._replace(
+        distances=whole.distances * share,
+        source=source,
+        target=target,
+        mass=moved * share,
+        cost=paid,
+        n_edges=np.array([len(moved)]),
+        basis=np.empty(0, np.uint16),
+    )
+
+
+def solve_exact(
+    a: NDArray[np.float64], b: NDArray[np.float64], cost: NDArray[np.float64], *, max_iter: int
+) -> tuple[float, NDArray[np.float64]]:
+    """Value and dense plan, shape (n, m), between weights with sum 1, shapes (n,) and (m,)."""
+    solved = solve_cost(a, b, cost, max_iter=max_iter)
+    plan = np.zeros(cost.shape)
+    plan[solved.source, solved.target] = solved.mass
+    return float(solved.distances[0]), plan
+
+
+def _solve(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    *,
+    max_iter: int,
+    plans: bool,
+    duals: bool = False,
+) -> Solved:
+    n, m = cost.shape
+    numbers = np.append(np.arange(n), np.arange(m))
+    clouds = Clouds(np.empty((n + m, 0)), np.append(a, b), np.array([0, n, n + m]), support=numbers)
+    pair = np.array([[0, 1]])
+    solved = solve_pairs(clouds, pair, table=cost, max_iter=max_iter, plans=plans, duals=duals)
+    return solved._replace(target=solved.target - n)

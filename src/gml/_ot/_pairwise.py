@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import scipy.sparse as sp
@@ -23,12 +23,15 @@ from gml._base import TASKS_PER_WORKER, check_memory, n_workers, parallel
 from gml.solvers import Centroids, Exact, Partial
 
 from ._clouds import ground_cost
-from ._exact import solve_exact, solve_partial
+from ._exact import solve_cost
+from ._simplex import Solved, not_finite, solve_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._clouds import Clouds, Ground
+
+MOST_PAIRS = 4096  # of a block, which nothing can interrupt
 
 PlanSolver: TypeAlias = Exact | Partial | Centroids
 """Solvers whose plans are sparse, so that those of all pairs are kept as edges."""
@@ -52,9 +55,11 @@ class Transport:
     """Edges of each pair, shape (n_pairs,)."""
     potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
+    basis: NDArray[np.unsignedinteger] = field(default_factory=lambda: np.empty(0, np.uint16))
+    """Where the same pairs can be started again, an integer per such point; of plans of all the mass."""
 
     def only(self, kept: NDArray[np.bool_]) -> Transport:
-        """The plans of some pairs, `kept` of shape (n_pairs,), without potentials."""
+        """The plans of some pairs, `kept` of shape (n_pairs,), without potentials and basis."""
         if kept.all():
             return self
         edges = np.repeat(kept, self.n_edges)
@@ -77,75 +82,90 @@ def transport(
     plans: bool,
     n_jobs: int | None,
     duals: bool = False,
+    basis: NDArray[np.unsignedinteger] | None = None,
 ) -> Transport:
     """Solve all `pairs`, shape (n_pairs, 2); edges and potentials are left empty without `plans` and `duals`.
 
-    Potentials are those of balanced transport, of :class:`gml.solvers.Exact`.
+    Potentials are those of balanced transport, of :class:`gml.solvers.Exact`. The `basis` of the same pairs under a map
+    that is not far saves most of the time; one that does not fit is not used.
     """
-    _check_plans_fit(np.diff(clouds.start)[pairs], plans=plans and solver.mass == 1)
-    n_blocks = min(len(pairs), TASKS_PER_WORKER * n_workers(n_jobs))
-    blocks = np.array_split(pairs, n_blocks) if n_blocks else []
-    shared = None
+    if len(pairs) == 0:
+        return Transport(*(np.empty(0, dtype) for dtype in (float, np.intp, np.intp, float, float, np.intp)))
+    if not np.isfinite(clouds.z).all():
+        raise not_finite()
+    sizes = np.diff(clouds.start)[pairs]
+    _check_plans_fit(sizes, plans=plans)
+    table = None
     if clouds.support is not None:
         _, first = np.unique(clouds.support, return_index=True)
-        shared = ground_cost(clouds.z[first], clouds.z[first], power=ground.power, metric=ground.metric)
-    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals, shared=shared)
-    parts = list(parallel(solve, blocks, n_jobs=n_jobs, description="solving transport"))
-    if not parts:
-        parts = [solve(pairs)]
-    return Transport(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+        table = ground_cost(clouds.z[first], clouds.z[first], power=ground.power, metric=ground.metric)
+    n_blocks = max(TASKS_PER_WORKER * n_workers(n_jobs), len(pairs) // MOST_PAIRS)
+    blocks = np.array_split(np.arange(len(pairs)), min(len(pairs), n_blocks))
+    begin = np.append(0, np.cumsum(sizes))[::2]  # of the nodes of each pair
+    tasks = [
+        (pairs[block], None if basis is None else basis[begin[block[0]] : begin[block[-1] + 1]]) for block in blocks
+    ]
+    solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals, table=table)
+    parts = list(parallel(solve, tasks, n_jobs=n_jobs, description="solving transport"))
+    solved = Solved(*map(np.concatenate, zip(*parts, strict=True)))
+    return Transport(
+        solved.distances,
+        solved.source,
+        solved.target,
+        solved.mass,
+        solved.cost,
+        solved.n_edges,
+        solved.potential,
+        solved.basis,
+    )
 
 
 def _check_plans_fit(sizes: NDArray[np.intp], *, plans: bool) -> None:
     """Raise before the work if all plans, or the largest problem, cannot be held; sizes have shape (n_pairs, 2)."""
-    # each point of the larger patient has an edge at least: its ends, mass and cost
-    n_edges = int(sizes.max(axis=1).sum()) if plans else 0
-    largest = int(sizes.prod(axis=1).max(initial=0))  # its cost, the same in the unit of the solver, and its plan
+    # a point has an edge at most: its ends, mass and cost, and its place in the basis
+    n_edges = int(sizes.sum()) if plans else 0
+    largest = int(sizes.prod(axis=1).max(initial=0))  # its cost
     check_memory(
-        4 * 8 * n_edges + 3 * 8 * largest,
+        (4 * 8 + 4) * n_edges + 8 * largest,
         what=f"Transport of {len(sizes)} pairs of patients, of up to {sizes.max(initial=0)} points each,",
         advice="Lower `n_points`, or `max_pairs` where a metric is learned.",
     )
 
 
 def _solve_block(
-    pairs: NDArray[np.intp],
+    block: tuple[NDArray[np.intp], NDArray[np.unsignedinteger] | None],
     *,
     clouds: Clouds,
     ground: Ground,
     solver: PlanSolver,
     plans: bool,
     duals: bool,
-    shared: NDArray[np.float64] | None,
-) -> tuple[NDArray[Any], ...]:
-    """The fields of a :class:`Transport` for a block of pairs; runs on one worker."""
-    distances = np.empty(len(pairs))
-    n_edges = np.zeros(len(pairs), dtype=np.intp)
-    source, target = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
-    mass, edge_cost, potential = [np.empty(0)], [np.empty(0)], [np.empty(0)]
-    for index, (p, q) in enumerate(pairs.tolist()):
+    table: NDArray[np.float64] | None,
+) -> Solved:
+    """Some pairs, with the basis to start from; runs on one worker."""
+    pairs, basis = block
+    if solver.mass == 1 and (table is not None or ground.metric == "euclidean"):
+        return solve_pairs(
+            clouds,
+            pairs,
+            power=ground.power,
+            table=table,
+            max_iter=solver.max_iter,
+            plans=plans,
+            duals=duals,
+            basis=basis,
+        )
+    parts = []
+    for p, q in pairs.tolist():
         of_p, of_q = slice(*clouds.start[p : p + 2]), slice(*clouds.start[q : q + 2])
-        if shared is None or clouds.support is None:
+        if table is None or clouds.support is None:
             cost = ground_cost(clouds.z[of_p], clouds.z[of_q], power=ground.power, metric=ground.metric)
         else:
-            cost = shared[np.ix_(clouds.support[of_p], clouds.support[of_q])]
+            cost = table[np.ix_(clouds.support[of_p], clouds.support[of_q])]
         a, b = clouds.weights[of_p], clouds.weights[of_q]
-        if solver.mass < 1:
-            distances[index], plan = solve_partial(a, b, cost, mass=solver.mass, max_iter=solver.max_iter)
-        else:
-            distances[index], plan, *both = solve_exact(a, b, cost, max_iter=solver.max_iter)
-            if duals:
-                potential += both
-        if plans:
-            used = np.flatnonzero(plan)
-            row, column = np.divmod(used, plan.shape[1])
-            source.append(row + of_p.start)
-            target.append(column + of_q.start)
-            mass.append(plan.ravel()[used])
-            edge_cost.append(cost.ravel()[used])
-            n_edges[index] = len(used)
-    edges = (np.concatenate(part) for part in (source, target, mass, edge_cost))
-    return distances, *edges, n_edges, np.concatenate(potential)
+        part = solve_cost(a, b, cost, max_iter=solver.max_iter, mass=solver.mass, plans=plans, duals=duals)
+        parts.append(part._replace(source=part.source + of_p.start, target=part.target + of_q.start))
+    return Solved(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def edge_weights(

@@ -1,0 +1,5 @@
+"""Exact transport of many small pairs of patients: a network simplex of our own, compiled by numba."""
+
+from ._solve import Solved, not_finite, solve_pairs
+
+__all__ = ["Solved", "not_finite", "solve_pairs"]
