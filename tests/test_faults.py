@@ -30,8 +30,8 @@ from gml._anndata import _files, read_elements, write_elements
 from gml._anndata._slots import write_all
 from gml._base import _memory
 from gml._evaluate import Report
-from gml._metric._loss import Objective
-from gml._ot import solve_exact
+from gml._metric._loss import Evaluation, Objective
+from gml._ot import Basis, solve_exact
 from gml.datasets._cache import remember
 from gml.methods import Discriminant, Fixed, Triplet
 from gml.solvers import Exact, Gaussian, Partial, Sinkhorn
@@ -128,12 +128,12 @@ def lose_the_way(monkeypatch: pytest.MonkeyPatch, step: int, *, of: str) -> None
     """Loss or slope of this step, and of all later ones, are NaN."""
     steps, evaluate = [0], Objective.__call__
 
-    def broken(self: Objective, components: np.ndarray) -> tuple[float, np.ndarray, None]:
+    def broken(self: Objective, components: np.ndarray, basis: Basis | None = None) -> Evaluation:
         steps[0] += 1
-        loss, slope, _ = evaluate(self, components)
+        value = evaluate(self, components, basis)
         if steps[0] < step:
-            return loss, slope, None
-        return (np.nan, slope, None) if of == "loss" else (loss, np.full_like(slope, np.nan), None)
+            return value
+        return value._replace(**{of: np.full_like(getattr(value, of), np.nan)})
 
     monkeypatch.setattr(Objective, "__call__", broken)
 

@@ -158,7 +158,7 @@ def test_gradient_of_a_step(rng: np.random.Generator, batch_size: int | None) ->
     objectives = training(points, labels, batch_size=batch_size, margin=0.1).objectives(rng)
     assert len(objectives) == (1 if batch_size is None else 2)
     for objective in objectives:
-        _, gradient, _ = objective(components)
+        _, gradient, *_ = objective(components)
         distances = objective.distances(components, power=1)
         derivative = objective.hinge(square(distances, objective.pairs, len(objective.points)))[1]
         idle = (derivative + derivative.T)[tuple(objective.pairs.T)] == 0

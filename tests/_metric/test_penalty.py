@@ -17,7 +17,7 @@ from gml._base import PENALTIES, PenaltyName
 from gml._cohort import Work
 from gml._cohort._design import Design
 from gml._metric import compare, learn
-from gml._metric._loss import Objective, Training
+from gml._metric._loss import Evaluation, Objective, Training
 from gml._metric._triplet import descend, fit_triplet, make_adam, make_step
 from gml._ot import all_pairs
 from gml.methods import Penalty, Triplet, settings_of
@@ -175,8 +175,8 @@ class LeastSquares:
     def slope(self, components: np.ndarray) -> np.ndarray:
         return (self.x @ components.T - self.y).T @ self.x / len(self.x)
 
-    def __call__(self, components: np.ndarray) -> tuple[float, np.ndarray, None]:
-        return 0.0, self.slope(components), None
+    def __call__(self, components: np.ndarray, basis: None) -> Evaluation:
+        return Evaluation(0.0, self.slope(components), None, basis)
 
 
 def stationary(slope: np.ndarray, components: np.ndarray, name: str, reg: float) -> float:
@@ -251,7 +251,7 @@ def test_stationary_under_transport(reference: ModuleType, name: PenaltyName, po
         make_step(objective, components, adam)
     found = components.numpy()
     assert 0 < (found == 0).all(axis=0).sum() < 4
-    assert stationary(objective(found)[1], found, name, settings.reg) < 1e-3
+    assert stationary(objective(found).slope, found, name, settings.reg) < 1e-3
 
 
 @pytest.mark.slow
@@ -370,8 +370,8 @@ def test_a_penalty_that_is_added(reference: ModuleType, monkeypatch: pytest.Monk
         points, Design(LABELS), compare(Design(LABELS)), Triplet(penalty="ridge", reg=0.5), call["work"]
     ).objectives(np.random.default_rng(0))
     components = np.random.default_rng(2).standard_normal((2, 4))
-    loss, _, _ = objective(components)
-    assert loss - objective.loss(components) == pytest.approx(0.5 * (components**2).sum())
+    (unpenalised,) = objective.losses([components])
+    assert objective(components).loss - unpenalised == pytest.approx(0.5 * (components**2).sum())
 
 
 def test_a_penalty_of_the_user() -> None:

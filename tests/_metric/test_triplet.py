@@ -209,9 +209,9 @@ def test_gradient_of_the_ordered_loss(
     settings = Triplet(target="ordered", power=power)
     objective = Objective(points, all_pairs(len(values)), hinge, settings, Work(Exact(), None, 0, 1))
     components, step = rng.standard_normal((2, 3)), 1e-6
-    loss, gradient, _ = objective(components)
+    loss, gradient, *_ = objective(components)
     value, _ = reference.penalty(components, "frobenius")
-    assert objective.loss(components) == pytest.approx(loss - settings.reg * value)
+    assert objective.losses([components]) == pytest.approx([loss - settings.reg * value])
     for entry in np.ndindex(components.shape):
         moved = np.zeros_like(components)
         moved[entry] = step
@@ -567,3 +567,30 @@ def test_too_few_patients_to_stop_early(reference: ModuleType, rng: np.random.Ge
     with pytest.warns(UserWarning, match="Too few patients to hold some out.*all passes are made"):
         found = fit(points, np.array(labels), init="orthogonal", max_iter=3, early_stopping=True)
     np.testing.assert_array_equal(found.loss, expected.loss)
+
+
+@pytest.mark.parametrize("batch_size", [None, 4])
+def test_a_descent_starts_from_its_last_bases(
+    reference: ModuleType, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, batch_size: int | None
+) -> None:
+    """What is found is the same without them; in batches, whose pairs change, there are none."""
+    labels = np.tile([0, 1], 6)
+    points, settings = reference.random_points(rng, labels, 4), Triplet(max_iter=6, batch_size=batch_size)
+    started: list[bool] = []
+
+    def fit(*, warm: bool) -> np.ndarray:
+        def evaluate(self: Objective, components: np.ndarray, basis: np.ndarray | None = None) -> object:
+            started.append(basis is not None)
+            return original(self, components, basis if warm else None)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Objective, "__call__", evaluate)
+            return fit_triplet(
+                points, Design(labels), settings, n_components=2, work=Work(Exact(), None, 0, 1)
+            ).components
+
+    original = Objective.__call__
+    np.testing.assert_array_equal(fit(warm=True), fit(warm=False))
+    first = started[: len(started) // 2]
+    assert first == ([False] * len(first) if batch_size else [False] + [True] * (len(first) - 1))
+    assert len(first) >= 6

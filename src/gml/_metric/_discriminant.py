@@ -69,7 +69,7 @@ def fit_displacements(
     displacements, parts = euclidean, list[Part]()
     for _ in range(settings.rounds):
         if parts:
-            displacements = euclidean.under(parts[-1].components, work=work)
+            displacements = displacements.under(parts[-1].components, work=work)
         shrinkage = settings.shrinkage
         if shrinkage == "auto":
             shrinkage = displacements.shrinkage(design, patients, settings)

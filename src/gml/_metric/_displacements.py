@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
-    from gml._ot import Moments, Solution, Transport
+    from gml._ot import Basis, Moments, Solution, Transport
     from gml.methods import Discriminant
 
 MOST_GROUPS = 16  # of patients that are left out in turn
@@ -68,12 +68,12 @@ class Displacements:
                 advice="Lower `max_pairs` of the method, or take solver='exact', which does not keep them.",
             )
         points = points.on(basis)
-        solution = _solve(points, pairs, components=None, work=work)
+        solution = _solve(points, pairs, work=work)
         return cls(basis, points, pairs, solution, solution.moments(points))
 
     def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
-        solution = _solve(self.points, self.pairs, components=components, work=work)
+        solution = _solve(self.points, self.pairs, work=work, components=components, basis=self.solution.basis)
         return replace(self, solution=solution, moments=solution.moments(self.points, components))
 
     def scatters(
@@ -120,9 +120,16 @@ class Displacements:
         return float(min(1.0, variance / from_sphere)) if from_sphere > 0 else 1.0
 
 
-def _solve(points: Points, pairs: NDArray[np.intp], *, components: NDArray[np.float64] | None, work: Work) -> Solution:
+def _solve(
+    points: Points,
+    pairs: NDArray[np.intp],
+    *,
+    work: Work,
+    components: NDArray[np.float64] | None = None,
+    basis: Basis | None = None,
+) -> Solution:
     clouds = Clouds.of(points, components)
-    solution = solve(clouds, pairs, ground=Ground(power=2), work=work)
+    solution = solve(clouds, pairs, ground=Ground(power=2), work=work, basis=basis)
     warn_of(solution.convergence, work.solver)
     check_apart(solution.distances)
     return solution

@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from gml._base import resolve_penalty, warn
-from gml._ot import Clouds, Ground, pair_distances, solve, square
+from gml._ot import Clouds, Ground, pair_distances, solve, square, warn_of
 
 from ._comparison import Comparison, compare, draw_batches, draw_triplets, limit_pairs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Self
 
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
-    from gml._ot import Convergence
+    from gml._ot import Basis, Convergence, Solution
     from gml.methods import Triplet
 
     from ._comparison import Comparison
@@ -104,6 +104,18 @@ def drawn_triplet_loss(
     return float(hinge[active].sum() / len(triplets)), derivative / len(triplets)
 
 
+class Evaluation(NamedTuple):
+    """The loss under one map."""
+
+    loss: float
+    """With the penalty."""
+    slope: NDArray[np.float64]
+    """Its gradient without a penalty that is a proximal step, shape (k, d)."""
+    convergence: Convergence | None
+    basis: Basis | None
+    """Where the next step of a descent may start."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Objective:
     """The loss of :class:`gml.methods.Triplet` as a function of L."""
@@ -126,22 +138,30 @@ class Objective:
         clouds, ground = Clouds.of(self.points, components), Ground(power=power)
         return pair_distances(clouds, self.pairs, ground=ground, work=self.work).distances
 
-    def loss(self, components: NDArray[np.float64]) -> float:
-        """Loss without the penalty."""
-        distances = self.distances(components, power=self.settings.power)
-        return self.hinge(square(distances, self.pairs, len(self.points)))[0]
+    def losses(self, maps: Iterable[NDArray[np.float64]]) -> list[float]:
+        """Losses without the penalty, under maps that follow each other in a descent."""
+        losses, basis = [], None
+        for components in maps:
+            solution = self._solve(components, basis)
+            warn_of(solution.convergence, self.work.solver)
+            losses.append(self.hinge(square(solution.distances, self.pairs, len(self.points)))[0])
+            basis = solution.basis
+        return losses
 
-    def __call__(self, components: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], Convergence | None]:
-        """Loss, its gradient without a penalty that is a proximal step, shapes (k, d) → (k, d), and convergence."""
+    def _solve(self, components: NDArray[np.float64], basis: Basis | None) -> Solution:
         clouds, ground = Clouds.of(self.points, components), Ground(power=self.settings.power)
-        solution = solve(clouds, self.pairs, ground=ground, work=self.work)
+        return solve(clouds, self.pairs, ground=ground, work=self.work, basis=basis)
+
+    def __call__(self, components: NDArray[np.float64], basis: Basis | None = None) -> Evaluation:
+        """Loss and gradient under a map, shape (k, d), from the basis of a map that is not far."""
+        solution = self._solve(components, basis)
         loss, derivative = self.hinge(square(solution.distances, self.pairs, len(self.points)))
         coefficients = (derivative + derivative.T)[self.pairs[:, 0], self.pairs[:, 1]]
         slope = solution.slopes(coefficients).of_map(self.points, components)
         reg, penalty = self.settings.reg, resolve_penalty(self.settings.penalty)
         if penalty.slope is not None:
             slope = slope + reg * penalty.slope(components)
-        return loss + reg * penalty.value(components), slope, solution.convergence
+        return Evaluation(loss + reg * penalty.value(components), slope, solution.convergence, solution.basis)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,7 +224,7 @@ def best_number_of_passes(
         descent = train(points.of(kept), design.of(kept), n_passes=settings.max_iter)
         hinge = partial(triplet_loss, comparison=comparison, margin=settings.margin)
         objective = Objective(points, comparison.pairs, hinge, settings, work).in_unit(descent.unit)
-        losses = [objective.loss(components) for components in descent.maps]
+        losses = objective.losses(descent.maps)
         # a descent that ended early stays where it was
         sums += np.append(losses, np.full(settings.max_iter - len(losses), losses[-1]))
         n_done += 1

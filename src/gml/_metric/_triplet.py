@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._cohort import Design, Points, Work
-    from gml._ot import Convergence
+    from gml._ot import Basis, Convergence
     from gml.methods import Triplet
 
 logger = logging.getLogger(__name__)
@@ -101,13 +101,14 @@ def descend(
     maps: list[NDArray[np.float64]] = []
     history: list[float] = []
     convergences: list[Convergence] = []
-    diverged = False
+    basis, diverged = None, False
     for number in progress(range(1, n_passes + 1), total=n_passes, description="learning the metric"):
         if training.in_batches:
             objectives = training.objectives(rng)
             # the length of one pass in more steps: with steps as long as for all patients the noise of batches wins
             adam.param_groups[0]["lr"] = settings.learning_rate / len(objectives)
-        steps = [make_step(objective, components, adam) for objective in objectives]
+        steps = [make_step(objective, components, adam, basis=basis) for objective in objectives]
+        basis = None if training.in_batches else steps[-1].basis
         convergences += [step.convergence for step in steps if step.convergence is not None]
         loss = float(np.mean([step.loss for step in steps]))
         if diverged := not math.isfinite(loss):
@@ -198,14 +199,18 @@ class Step(NamedTuple):
     """The map before it, shape (k, d)."""
     convergence: Convergence | None = None
     """How the solver ended, if it iterates."""
+    basis: Basis | None = None
+    """Where the next step may start, if it is of the same pairs."""
 
 
-def make_step(objective: Objective, components: torch.Tensor, adam: torch.optim.Adam) -> Step:
+def make_step(
+    objective: Objective, components: torch.Tensor, adam: torch.optim.Adam, *, basis: Basis | None = None
+) -> Step:
     """One step of Adam in place, and that of the penalty if it has one of its own."""
     start = components.numpy().copy()
     if not np.abs(start).max() < RUNAWAY:  # nor if NaN
         return Step(math.nan, start)
-    loss, slope, convergence = objective(start)
+    loss, slope, convergence, basis = objective(start, basis)
     if not (math.isfinite(loss) and np.isfinite(slope).all()):
         return Step(math.nan, start, convergence)
     components.grad = torch.from_numpy(slope)
@@ -216,7 +221,7 @@ def make_step(objective: Objective, components: torch.Tensor, adam: torch.optim.
         mean_square = (state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))).numpy()
         sizes = group["lr"] / (np.sqrt(mean_square) + group["eps"])  # what Adam multiplied its mean slope with, (k, d)
         components.copy_(torch.from_numpy(proximal(components.numpy(), reg, 1 / sizes)))
-    return Step(loss, start, convergence)
+    return Step(loss, start, convergence, basis)
 
 
 def is_done(history: list[float], *, noisy: bool) -> bool:

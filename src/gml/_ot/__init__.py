@@ -23,11 +23,12 @@ from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._plans import CentroidEngine, EdgeSolution, PlanEngine
 from ._sinkhorn import SinkhornEngine
 from ._sliced import SlicedEngine
-from ._solution import Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
+from ._solution import Basis, Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
 from ._ties import costs_if_types_stay
 
 __all__ = [
     "Barycenter",
+    "Basis",
     "By",
     "CentroidEngine",
     "Clouds",

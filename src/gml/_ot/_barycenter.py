@@ -80,10 +80,11 @@ def free_support_barycenter(
     pairs = np.column_stack([np.full(p, len(clouds.start) - 1), patients])
     weights = np.full(m, 1.0 / m)
     spread = _spread(clouds, patients)
-    objective, z, change = [], start, np.inf
+    objective, z, change, basis = [], start, np.inf, None
     for _ in range(max_iter):
         both = join([clouds, Clouds(z, weights, np.array([0, m]))])
-        plans = transport(both, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs)
+        plans = transport(both, pairs, ground=Ground(power=2), solver=solver, plans=True, n_jobs=n_jobs, basis=basis)
+        basis = plans.basis
         objective.append(plans.distances.mean())
         shares = sp.csr_array((plans.mass * (m / p), (plans.source - n, plans.target)), shape=(m, n))
         moved = np.asarray(shares @ clouds.z)

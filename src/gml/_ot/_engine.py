@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gml.solvers import Solver
 
     from ._clouds import Clouds, Ground
-    from ._solution import Convergence, Solution
+    from ._solution import Basis, Convergence, Solution
 
 S = TypeVar("S", bound="Solver")
 
@@ -71,9 +71,18 @@ class Engine(Generic[S]):
         solution = self.solve(solver, clouds, pairs, ground=ground, work=work)
         return Distances(solution.distances, solution.convergence)
 
-    def solve(self, solver: S, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> Solution:
-        """Distances of `pairs`, shape (n_pairs, 2), with slopes and moments."""
-        del clouds, pairs, ground, work
+    def solve(
+        self,
+        solver: S,
+        clouds: Clouds,
+        pairs: NDArray[np.intp],
+        *,
+        ground: Ground,
+        work: Work,
+        basis: Basis | None = None,
+    ) -> Solution:
+        """Distances of `pairs`, shape (n_pairs, 2), with slopes and moments; a `basis` of a solution may be used."""
+        del clouds, pairs, ground, work, basis
         msg = f"solver={solver_name(solver)!r} gives distances only; a metric is learned with solver='exact'."
         raise ValueError(msg)
 
@@ -149,10 +158,20 @@ def on_support_of(points: Points, source: Points, solver: Solver) -> Points:
     return placed
 
 
-def solve(clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> Solution:
-    """Solve all `pairs`, shape (n_pairs, 2), so that slopes and moments can be had; no warning of convergence."""
+def solve(
+    clouds: Clouds,
+    pairs: NDArray[np.intp],
+    *,
+    ground: Ground,
+    work: Work,
+    basis: Basis | None = None,
+) -> Solution:
+    """Solve all `pairs`, shape (n_pairs, 2), so that slopes and moments can be had; no warning of convergence.
+
+    The `basis` of a solution of the same pairs under a map that is not far saves time, and changes nothing else.
+    """
     check_ground(work.solver, ground)
-    solution: Solution = engine_of(work.solver).solve(work.solver, clouds, pairs, ground=ground, work=work)
+    solution: Solution = engine_of(work.solver).solve(work.solver, clouds, pairs, ground=ground, work=work, basis=basis)
     return solution
 
 

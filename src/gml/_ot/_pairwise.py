@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._clouds import Clouds, Ground
+    from ._solution import Basis
 
 MOST_PAIRS = 4096  # of a block, which nothing can interrupt
 
@@ -55,7 +56,7 @@ class Transport:
     """Edges of each pair, shape (n_pairs,)."""
     potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
-    basis: NDArray[np.unsignedinteger] = field(default_factory=lambda: np.empty(0, np.uint16))
+    basis: Basis = field(default_factory=lambda: np.empty(0, np.uint16))
     """Where the same pairs can be started again, an integer per such point; of plans of all the mass."""
 
     def only(self, kept: NDArray[np.bool_]) -> Transport:
@@ -82,7 +83,7 @@ def transport(
     plans: bool,
     n_jobs: int | None,
     duals: bool = False,
-    basis: NDArray[np.unsignedinteger] | None = None,
+    basis: Basis | None = None,
 ) -> Transport:
     """Solve all `pairs`, shape (n_pairs, 2); edges and potentials are left empty without `plans` and `duals`.
 
@@ -133,7 +134,7 @@ def _check_plans_fit(sizes: NDArray[np.intp], *, plans: bool) -> None:
 
 
 def _solve_block(
-    block: tuple[NDArray[np.intp], NDArray[np.unsignedinteger] | None],
+    block: tuple[NDArray[np.intp], Basis | None],
     *,
     clouds: Clouds,
     ground: Ground,

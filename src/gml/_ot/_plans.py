@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ._clouds import Clouds, Ground
     from ._pairwise import Transport
-    from ._solution import Moments
+    from ._solution import Basis, Moments
 
 S = TypeVar("S", bound="Exact | Partial | Centroids")
 
@@ -43,6 +43,11 @@ class EdgeSolution:
     def convergence(self) -> None:
         """Nothing: plans are optimal."""
         return
+
+    @property
+    def basis(self) -> Basis:
+        """The optimal tree of each pair."""
+        return self.plans.basis
 
     def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
         """Derivative of the sum of distances; by the envelope theorem the plans count as constant."""
@@ -80,9 +85,18 @@ class PlanEngine(Engine[S]):
         exact = transport(clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=False)
         return Distances(exact.distances)
 
-    def solve(self, solver: S, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work) -> EdgeSolution:
+    def solve(
+        self,
+        solver: S,
+        clouds: Clouds,
+        pairs: NDArray[np.intp],
+        *,
+        ground: Ground,
+        work: Work,
+        basis: Basis | None = None,
+    ) -> EdgeSolution:
         """Distances and plans of `pairs`."""
-        plans = transport(clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=True)
+        plans = transport(clouds, pairs, ground=ground, solver=solver, n_jobs=work.n_jobs, plans=True, basis=basis)
         return EdgeSolution(plans, clouds.z, ground.power)
 
 

@@ -8,16 +8,19 @@ displacements, :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top` for the pl
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from gml._cohort import Points
+
+
+Basis: TypeAlias = NDArray[np.unsignedinteger[Any]]
+"""Where exact transport of the same pairs can be started again: their optimal trees, an integer per point of a pair."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,11 @@ class Solution(Protocol):
     @property
     def convergence(self) -> Convergence | None:
         """How the iterations ended; `None` for solvers without."""
+        ...
+
+    @property
+    def basis(self) -> Basis | None:
+        """Where the same pairs can be started again; `None` for solvers that always start anew."""
         ...
 
     def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Cohort, Points, Work
     from gml._ot._clouds import Clouds, Ground
+    from gml._ot._solution import Basis
 
 BLOCK = 2**18  # numbers of an array of one block: some stay in the cache of a core; the same for any number of workers
 
@@ -69,6 +70,11 @@ class GaussianSolution:
     @property
     def convergence(self) -> None:
         """Nothing is iterated."""
+        return
+
+    @property
+    def basis(self) -> None:
+        """Nothing is kept."""
         return
 
     def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
@@ -219,10 +225,17 @@ class GaussianEngine(Engine[Gaussian]):
         return fit_gaussians(cohort, solver, seed=work.seed, n_jobs=work.n_jobs)
 
     def solve(
-        self, solver: Gaussian, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work
+        self,
+        solver: Gaussian,
+        clouds: Clouds,
+        pairs: NDArray[np.intp],
+        *,
+        ground: Ground,
+        work: Work,
+        basis: Basis | None = None,
     ) -> GaussianSolution:
         """Distances of `pairs`, and the maps between their Gaussians."""
-        del solver
+        del solver, basis
         return solve_gaussian(clouds, pairs, ground=ground, n_jobs=work.n_jobs)
 
 

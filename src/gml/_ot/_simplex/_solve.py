@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gml._ot._clouds import Clouds
+    from gml._ot._solution import Basis
 
 
 class Solved(NamedTuple):
@@ -33,7 +34,7 @@ class Solved(NamedTuple):
     """Duals of the points of both patients, shape (n_nodes,), if asked for."""
     n_pivots: NDArray[np.int64]
     """Shape (n_pairs,)."""
-    basis: NDArray[np.unsignedinteger]
+    basis: Basis
     """The optimal tree, shape (n_nodes,), if plans are asked for: where the same pairs can be started again."""
 
 
@@ -46,7 +47,7 @@ def solve_pairs(
     max_iter: int,
     plans: bool = False,
     duals: bool = False,
-    basis: NDArray[np.unsignedinteger] | None = None,
+    basis: Basis | None = None,
 ) -> Solved:
     r"""Exact transport of `pairs`, shape (n_pairs, 2), by a network simplex; points and the table hold no NaN.
 

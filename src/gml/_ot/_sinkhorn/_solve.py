@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from gml._cohort import Points, Work
     from gml._ot._clouds import Clouds, Ground
+    from gml._ot._solution import Basis
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +59,11 @@ class EntropicSolution:
     row: NDArray[np.intp]  # number of each pair among the different ones; the last for a patient and themselves
     n_rows: int
     batches: list[list[Term]]  # of each batch its terms, that between different patients the last
+
+    @property
+    def basis(self) -> None:
+        """Nothing is kept: iterations start from zeros."""
+        return
 
     @own_threads()
     def slopes(self, coefficients: NDArray[np.float64]) -> Slopes:
@@ -184,10 +190,17 @@ class SinkhornEngine(Engine[Sinkhorn]):
     """Entropic transport in torch."""
 
     def solve(
-        self, solver: Sinkhorn, clouds: Clouds, pairs: NDArray[np.intp], *, ground: Ground, work: Work
+        self,
+        solver: Sinkhorn,
+        clouds: Clouds,
+        pairs: NDArray[np.intp],
+        *,
+        ground: Ground,
+        work: Work,
+        basis: Basis | None = None,
     ) -> EntropicSolution:
         """Entropic distances of `pairs`, and their potentials."""
-        del work  # torch has threads of its own
+        del work, basis  # torch has threads of its own
         return solve_sinkhorn(clouds, pairs, ground=ground, solver=solver)
 
     def advice(self, solver: Sinkhorn, convergence: Convergence) -> str:
