@@ -7,7 +7,7 @@ from ._permutation import STATISTICS, LabelTest, Statistic, check_testable, perm
 from ._readouts import inner_products, knn_probabilities
 from ._results import CrossValidation, PermutationTest, Report, Tuning
 from ._scores import Score
-from ._select import inner_folds, judge, learn_any, pick, search
+from ._select import few_points, inner_folds, judge, learn_any, pick, search
 from ._splits import Split, named_splits, random_splits
 from ._table import tabulate
 
@@ -28,6 +28,7 @@ __all__ = [
     "Tuning",
     "check_testable",
     "cross_fit",
+    "few_points",
     "fit_calibration",
     "inner_folds",
     "inner_products",

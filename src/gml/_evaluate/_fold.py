@@ -42,6 +42,8 @@ class Study:
     """Share of each cell type in each patient, shape (p, t)."""
     fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Distances that need no training, shape (p, p), by the name of the metric; those that miss are computed."""
+    few: Points | None = None
+    """All patients as :func:`gml._evaluate.few_points` has them, each without a look at others."""
 
     def side(self, points: Points, means: NDArray[np.float64], patients: NDArray[np.intp]) -> Side:
         """What baselines see of some patients."""
@@ -94,7 +96,8 @@ def _learn(method: AnyMethod, train: Points, *, fold: Split, study: Study) -> tu
     if isinstance(method, Fixed):
         return scaling(train, method), Ground(metric=method.ground)
     design = study.design.of(fold.train)
-    fit, learned, _ = learn_any(train, design, method, n_components=study.n_components, work=study.work)
+    few = None if study.few is None else study.few.of(fold.train)
+    fit, learned, _ = learn_any(train, design, method, n_components=study.n_components, work=study.work, few=few)
     return fit.components, Ground(power=learned.power)
 
 

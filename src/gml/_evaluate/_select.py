@@ -49,22 +49,36 @@ TRIPLET = Candidate("triplet", Triplet(max_iter=10))
 
 
 def learn_any(
-    points: Points, design: Design, method: AnyMethod, *, n_components: int | None, work: Work
+    points: Points,
+    design: Design,
+    method: AnyMethod,
+    *,
+    n_components: int | None,
+    work: Work,
+    few: Points | None = None,
 ) -> tuple[Fit, Method, pd.DataFrame | None]:
-    """Learn by any method; the method that was taken, and with ``"auto"`` what the choice was made from."""
+    """Learn by any method; the method that was taken, and with ``"auto"`` what the choice was made from.
+
+    `few` are the same patients as :func:`few_points` has them, if they are there already.
+    """
     if not isinstance(method, Auto):
         return learn(points, design, method, n_components=n_components, work=work), method, None
-    chosen, table = choose(points, design, method, n_components=n_components, work=work)
+    few = few_points(points, work) if few is None else few
+    chosen, table = choose(few, design, method, n_components=n_components, work=work)
     return learn(points, design, chosen, n_components=n_components, work=work), chosen, table
 
 
+def few_points(points: Points, work: Work) -> Points:
+    """The points on which a method is chosen."""
+    return points.coarser(MOST_POINTS, seed=work.seed)
+
+
 def choose(
-    points: Points, design: Design, auto: Auto, *, n_components: int | None, work: Work
+    few: Points, design: Design, auto: Auto, *, n_components: int | None, work: Work
 ) -> tuple[Method, pd.DataFrame | None]:
     """The method that ``"auto"`` takes, and the table of the choice; no table if there are too few patients."""
     compared = (*AUTO, TRIPLET) if auto.triplet else AUTO
     candidates = [replace(candidate, n_components=n_components) for candidate in compared]
-    few = points.coarser(MOST_POINTS, seed=work.seed)
     table, best = search({None: few}, design, candidates, n_splits=auto.n_splits, work=work)
     return candidates[best].method, table
 

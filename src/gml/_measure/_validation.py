@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gml._base import parallel
-from gml._evaluate import CrossValidation, Study, run_fold, tabulate
+from gml._evaluate import CrossValidation, Study, few_points, run_fold, tabulate
 from gml._metric import check_solver
 from gml._ot import Clouds, Ground, distances_among, engine_of, represent
-from gml.methods import AnyMethod, Fixed, resolve_method
+from gml.methods import AnyMethod, Auto, Fixed, resolve_method
 
 from ._store import arguments_of, splits_of
 from ._study import check_genes, check_splits_fit, read_composition, read_splits, read_study, recompute_pca, rescale
@@ -86,14 +86,17 @@ def name_metrics(metrics: Sequence[str | AnyMethod]) -> dict[str, AnyMethod]:
 def _run_on_the_same_points(cohort: Cohort, study: Study, work: Work) -> Callable[[Split], list[Result]]:
     """What runs one split; distances that take nothing from training patients are computed once for all splits."""
     grounds: dict[str, Ground] = {}
-    if not engine_of(work.solver).shares_support(work.solver):
+    are_apart = not engine_of(work.solver).shares_support(work.solver)
+    if are_apart:
         fixed = {name: metric for name, metric in study.metrics.items() if isinstance(metric, Fixed)}
         grounds = {name: Ground(metric=metric.ground) for name, metric in fixed.items() if not metric.estimated}
     check_splits_fit(cohort, n_kept=len(grounds))
     points = represent(cohort, work)
     clouds = Clouds.of(points)
     distances = {name: distances_among(clouds, ground=ground, work=work) for name, ground in grounds.items()}
-    return partial(run_fold, points=points, study=replace(study, fixed=distances))
+    chooses = any(isinstance(method, Auto) for method in study.metrics.values())
+    few = few_points(points, work) if chooses and are_apart else None
+    return partial(run_fold, points=points, study=replace(study, fixed=distances, few=few))
 
 
 def _run_anew(

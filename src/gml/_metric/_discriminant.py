@@ -49,7 +49,8 @@ def fit_discriminant(
     """
     rng = np.random.default_rng(work.seed)
     pairs = learning_pairs(design, target=settings.target, max_pairs=settings.max_pairs, rng=rng)
-    euclidean, patients = Displacements.solve(points, work=work, pairs=pairs), np.arange(len(points))
+    euclidean = Displacements.solve(points, work=work, pairs=pairs, packs=settings.shrinkage == "auto")
+    patients = np.arange(len(points))
     return fit_displacements(
         euclidean, design, patients=patients, settings=settings, n_components=n_components, work=work
     )

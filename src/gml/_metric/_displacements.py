@@ -40,6 +40,8 @@ class Displacements:
     solution: Solution
     moments: Moments
     """Of the points on the axes."""
+    packs: bool = False
+    """Whether moments are kept pair by pair."""
 
     @property
     def x(self) -> NDArray[np.float64]:
@@ -55,8 +57,10 @@ class Displacements:
         return self.solution.plans
 
     @classmethod
-    def solve(cls, points: Points, *, work: Work, pairs: NDArray[np.intp] | None = None) -> Displacements:
-        """Under the Euclidean metric with squared cost, of all pairs or of some."""
+    def solve(
+        cls, points: Points, *, work: Work, pairs: NDArray[np.intp] | None = None, packs: bool = True
+    ) -> Displacements:
+        """Under the Euclidean metric with squared cost, of all pairs or of some; it `packs` for many scatters."""
         sparse_plans = engine_of(work.solver).sparse_plans
         basis = spanned_axes(points, MOST_DIMENSIONS if sparse_plans else MOST_DENSE)
         pairs = all_pairs(len(points)) if pairs is None else pairs
@@ -69,12 +73,13 @@ class Displacements:
             )
         points = points.on(basis)
         solution = _solve(points, pairs, work=work)
-        return cls(basis, points, pairs, solution, solution.moments(points))
+        return cls(basis, points, pairs, solution, _moments(solution, points, packs=packs), packs)
 
     def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
         solution = _solve(self.points, self.pairs, work=work, components=components, basis=self.solution.basis)
-        return replace(self, solution=solution, moments=solution.moments(self.points, components))
+        moments = _moments(solution, self.points, packs=self.packs, components=components)
+        return replace(self, solution=solution, moments=moments)
 
     def scatters(
         self, design: Design, patients: NDArray[np.intp], settings: Discriminant
@@ -133,6 +138,13 @@ def _solve(
     warn_of(solution.convergence, work.solver)
     check_apart(solution.distances)
     return solution
+
+
+def _moments(
+    solution: Solution, points: Points, *, packs: bool, components: NDArray[np.float64] | None = None
+) -> Moments:
+    moments = solution.moments(points, components)
+    return moments.packed() if packs else moments
 
 
 def spanned_axes(points: Points, most: int) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ._clouds import Clouds, Ground
     from ._solution import Basis
 
-MOST_PAIRS = 4096  # of a block, which nothing can interrupt
+MOST_PAIRS = 1024  # of a block, which nothing can interrupt
 
 PlanSolver: TypeAlias = Exact | Partial | Centroids
 """Solvers whose plans are sparse, so that those of all pairs are kept as edges."""
@@ -100,7 +100,8 @@ def transport(
     if clouds.support is not None:
         _, first = np.unique(clouds.support, return_index=True)
         table = ground_cost(clouds.z[first], clouds.z[first], power=ground.power, metric=ground.metric)
-    n_blocks = max(TASKS_PER_WORKER * n_workers(n_jobs), len(pairs) // MOST_PAIRS)
+    workers = n_workers(n_jobs)
+    n_blocks = max(1 if workers == 1 else TASKS_PER_WORKER * workers, len(pairs) // MOST_PAIRS)
     blocks = np.array_split(np.arange(len(pairs)), min(len(pairs), n_blocks))
     begin = np.append(0, np.cumsum(sizes))[::2]  # of the nodes of each pair
     tasks = [

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
+
 from gml._cohort import fit_centroids, share_support
 from gml.solvers import Centroids, Exact, Partial
 
 from ._engine import Engine, register
 from ._pairwise import edge_weights, laplacian_product, scatter, transport
-from ._solution import Distances, Slopes
+from ._solution import Distances, PackedMoments, Slopes, packed
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from gml._cohort import Cohort, Points, Work
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ._clouds import Clouds, Ground
     from ._pairwise import Transport
     from ._solution import Basis, Moments
+
+MOST_NUMBERS = 2**25  # of moments that are kept, 256 MB
 
 S = TypeVar("S", bound="Exact | Partial | Centroids")
 
@@ -73,6 +76,18 @@ class EdgeMoments:
     def scatter(self, coefficients: NDArray[np.float64]) -> NDArray[np.float64]:
         """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
         return scatter(self.plans, coefficients, self.x)
+
+    def packed(self) -> Moments:
+        """Those of every pair for themselves, if there is room: ten times faster where many sums are asked for."""
+        n_pairs, r = len(self.plans.distances), self.x.shape[1]
+        if n_pairs * r * (r + 1) // 2 > MOST_NUMBERS:
+            return self
+        triangles = np.empty((n_pairs, r * (r + 1) // 2))
+        end = np.cumsum(self.plans.n_edges)
+        for number, (first, last) in enumerate(zip(end - self.plans.n_edges, end, strict=True)):
+            step = self.x[self.plans.source[first:last]] - self.x[self.plans.target[first:last]]
+            triangles[number] = packed((self.plans.mass[first:last, None] * step).T @ step)
+        return PackedMoments(triangles, r)
 
 
 class PlanEngine(Engine[S]):

@@ -8,6 +8,7 @@ displacements, :math:`\sum_{ij} \pi_{ij} (x_i - x_j)(x_i - x_j)^\top` for the pl
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
@@ -79,6 +80,10 @@ class Moments(Protocol):
         """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
         ...
 
+    def packed(self) -> Moments:
+        """The same, so that many sums are fast."""
+        ...
+
 
 class Solution(Protocol):
     """What a solver found for some pairs of patients."""
@@ -119,6 +124,10 @@ class PackedMoments:
         """Their sum, each pair with its coefficient, shapes (n_pairs,) → (r, r)."""
         return unpacked(coefficients @ self.triangles, self.r)
 
+    def packed(self) -> PackedMoments:
+        """They are."""
+        return self
+
 
 def packed(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Upper triangles of symmetric matrices, shapes (..., r, r) → (..., r (r + 1) / 2)."""
@@ -128,6 +137,13 @@ def packed(moments: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def unpacked(triangle: NDArray[np.float64], r: int) -> NDArray[np.float64]:
     """A symmetric matrix (r, r) of its upper triangle."""
-    matrix = np.zeros((r, r))
-    matrix[np.triu_indices(r)] = triangle
-    return matrix + np.triu(matrix, 1).T
+    return triangle[_place_in_triangle(r)]
+
+
+@cache
+def _place_in_triangle(r: int) -> NDArray[np.intp]:
+    """Where each entry of a symmetric matrix (r, r) is in its upper triangle."""
+    place = np.zeros((r, r), np.intp)
+    rows, columns = np.triu_indices(r)
+    place[rows, columns] = place[columns, rows] = np.arange(len(rows))
+    return place
