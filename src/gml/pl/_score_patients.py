@@ -27,12 +27,7 @@ _GOLDEN = (5**0.5 - 1) / 2  # its multiples fill a row evenly, whatever the numb
 
 
 def score_patients(
-    patients: AnnData,
-    *,
-    disease: str | None = None,
-    key: str = "gml",
-    color: str | None = None,
-    ax: Axes | None = None,
+    patients: AnnData, *, disease: str | None = None, key: str = "gml", color: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Score of each patient for a disease, one row per group of patients with the same disease.
 

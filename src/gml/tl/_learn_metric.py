@@ -10,15 +10,7 @@ from gml._anndata import DISEASE, PATIENT, Columns, check_anndata, check_key_add
 from gml._base import check_int, warn
 from gml._cohort import Work
 from gml._evaluate import learn_any
-from gml._measure import (
-    ResolvedMetric,
-    check_key_is_free,
-    embed_cells,
-    measure,
-    params_of,
-    read_study,
-    store_metric,
-)
+from gml._measure import ResolvedMetric, check_key_is_free, embed_cells, measure, params_of, read_study, store_metric
 from gml._metric import GroundMetric, check_solver, with_signs
 from gml._mudata import takes_mudata
 from gml.methods import Fixed, method_name, resolve_method, settings_of
