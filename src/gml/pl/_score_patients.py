@@ -107,8 +107,7 @@ def _draw_row(ax: Axes, row: int, *, scores: NDArray[np.float64], rgba: NDArray[
     heights = row + _SPREAD * ((_GOLDEN * np.arange(len(scores)) + 0.5) % 1 - 0.5)
     size = float(np.clip(600 / len(scores), 8, 28))
     ax.scatter(scores, heights, c=rgba, s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3)
-    median = np.median(scores)
-    ax.vlines(median, row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE)
+    ax.vlines(np.median(scores), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE)
 
 
 def _find(patients: AnnData, disease: str | None, key: str) -> tuple[str, str]:

@@ -181,15 +181,10 @@ def _as_metric(
 
 def _params(columns: Columns, method: AnyMethod, learned: AnyMethod) -> dict[str, Any]:
     """Parameters of learning: the method that was given, and the one that learned."""
-    return {
-        "donor_key": columns.donor,
-        "batch_key": columns.batch,
-        "method": method_name(method),
-        "method_settings": settings_of(method),
-        "learned_by": method_name(learned),
-        "learned_settings": settings_of(learned),
-        "transformed": False,
-    }
+    design = {"donor_key": columns.donor, "batch_key": columns.batch}
+    given = {"method": method_name(method), "method_settings": settings_of(method)}
+    learner = {"learned_by": method_name(learned), "learned_settings": settings_of(learned)}
+    return design | given | learner | {"transformed": False}
 
 
 def _warn_of_batches(cohort: Cohort) -> None:
