@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, TypeAlias, get_args
 
 from gml._base import (
     ESTIMATED,
@@ -111,7 +111,6 @@ class Triplet:
     __repr__ = _changed_fields
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_float(self.margin, name="margin", low_allowed=False)
         check_float(self.reg, name="reg")
         resolve_penalty(self.penalty)
@@ -181,11 +180,12 @@ class Discriminant:
     target: Target = "classes"
     """``"classes"``, or ``"ordered"`` for a disease column of numbers or of ordered categories: a pair of patients
     then counts as different in proportion to the gap between them."""
+    power: ClassVar[Power] = 1
+    """Exponent of the ground cost of distances under the learned metric."""
 
     __repr__ = _changed_fields
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         if self.shrinkage != "auto":
             check_float(self.shrinkage, name="shrinkage", high=1.0)
         check_int(self.rounds, name="rounds")
@@ -201,11 +201,6 @@ class Discriminant:
         if self.target == "ordered" and self.balanced:
             msg = "`balanced` must be False with target='ordered', which has no classes to count alike, got True."
             raise ValueError(msg)
-
-    @property
-    def power(self) -> Power:
-        """Exponent of the ground cost of distances under the learned metric."""
-        return 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -241,7 +236,6 @@ class Auto:
     __repr__ = _changed_fields
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_int(self.n_splits, name="n_splits", low=2)
         check_choice(self.triplet, name="triplet", choices=[True, False])
 
@@ -292,6 +286,8 @@ class Fixed:
     """The metric of scipy, or what stands for the function in results."""
     function: Distance | None = field(default=None, repr=False)
     """The function, if it is one."""
+    power: ClassVar[Power] = 1
+    """Exponent of the ground cost."""
 
     def __init__(self, name: str | Distance, *, function: Distance | None = None) -> None:
         """Check the metric; a function alone gets its own name."""
@@ -308,11 +304,6 @@ class Fixed:
             given = metric_name(function)
         object.__setattr__(self, "name", given)
         object.__setattr__(self, "function", function)
-
-    @property
-    def power(self) -> Power:
-        """Exponent of the ground cost."""
-        return 1
 
     @property
     def estimated(self) -> bool:

@@ -41,7 +41,6 @@ class Exact(Solver):
     mass: ClassVar[float] = 1.0
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_int(self.max_iter, name="max_iter")
 
 
@@ -68,7 +67,6 @@ class Partial(Solver):
     """Pivots of the simplex before it gives up with an error."""
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_float(self.mass, name="mass", low_allowed=False, high=1.0)
         check_int(self.max_iter, name="max_iter")
 
@@ -112,7 +110,6 @@ class Sinkhorn(Solver):
     has."""
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_float(self.epsilon, name="epsilon", low_allowed=False)
         check_choice(self.relative, name="relative", choices=[True, False])
         check_choice(self.debias, name="debias", choices=[True, False])
@@ -153,7 +150,6 @@ class Gaussian(Solver):
     """What ``n_components="bic"`` tries at most."""
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         if self.n_components != "bic":
             check_int(self.n_components, name="n_components")
         check_choice(self.covariance, name="covariance", choices=get_args(Covariance))
@@ -187,7 +183,6 @@ class Sliced(Solver):
     """Of the directions, which are the same for all pairs and calls."""
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_int(self.n_projections, name="n_projections")
         check_int(self.seed, name="seed", low=0)
 
@@ -219,7 +214,6 @@ class Centroids(Solver):
     """Pivots of the simplex before it gives up with an error."""
 
     def __post_init__(self) -> None:
-        """Check every field once."""
         check_str(self.cell_type_key, name="cell_type_key")
         check_choice(self.per_patient, name="per_patient", choices=[True, False])
         check_float(self.mass, name="mass", low_allowed=False, high=1.0)
@@ -240,11 +234,11 @@ def resolve_solver(solver: Solver | SolverName) -> Solver:
 
 def resolve_exact(solver: Solver | ExactName) -> Exact:
     """Settings of exact transport, for what reads plans."""
-    found = resolve_solver(solver)
-    if not isinstance(found, Exact):
+    settings = resolve_solver(solver)
+    if not isinstance(settings, Exact):
         msg = f"`solver` must be 'exact' or a gml.solvers.Exact, got {solver!r}: exact plans are read here."
         raise ValueError(msg)
-    return found
+    return settings
 
 
 def solver_name(solver: Solver) -> str:

@@ -2,7 +2,7 @@
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anndata as ad
@@ -15,13 +15,13 @@ from gml._anndata import Columns
 from gml._anndata._features import Features, find_features
 from gml._cohort import _gaussians
 from gml._cohort._cohort import Cohort
-from gml._cohort._design import Design
 from gml._cohort._gaussians import fit_gaussians
 from gml._cohort._sketch import Points
 from gml._ot import Clouds, Ground, all_pairs
 from gml._ot._gaussian import solve_gaussian
 from gml.solvers import Gaussian
 
+CohortOf = Callable[..., Cohort]
 SIZES = [30, 80, 8, 45, 1, 120]
 SETTINGS = [
     Gaussian(),
@@ -33,26 +33,9 @@ SETTINGS = [
 
 
 @pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
-
-
-@pytest.fixture
 def clouds(rng: np.random.Generator) -> list[np.ndarray]:
     """Cells of patients around three centres each."""
     return [rng.standard_normal((n, 4)) + 5 * rng.integers(3, size=(n, 1)) for n in SIZES]
-
-
-def cohort_of(clouds: Sequence[np.ndarray], rng: np.random.Generator | None = None) -> Cohort:
-    """Cells in one matrix, whose rows are shuffled if there is an `rng`."""
-    cells = np.concatenate(clouds)
-    place = np.arange(len(cells)) if rng is None else rng.permutation(len(cells))
-    matrix = np.empty_like(cells)
-    matrix[place] = cells
-    features = Features(matrix, np.array([f"f{i}" for i in range(cells.shape[1])]), "X_pca")
-    rows = tuple(np.split(place, np.cumsum([len(x) for x in clouds])[:-1]))
-    patients = np.array([f"P{i}" for i in range(len(clouds))])
-    return Cohort(features, patients, rows, np.array(["a"]), Design(np.zeros(len(clouds), dtype=np.intp)))
 
 
 def fit(cohort: Cohort, solver: Gaussian | None = None, seed: int = 0, n_jobs: int | None = 1, **changes) -> Points:
@@ -75,7 +58,7 @@ def maximum_likelihood(cells: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 def test_one_gaussian_has_the_moments_of_the_cells(
-    clouds: list[np.ndarray], rng: np.random.Generator, covariance: str
+    clouds: list[np.ndarray], rng: np.random.Generator, covariance: str, cohort_of: CohortOf
 ) -> None:
     cohort = cohort_of(clouds, rng)
     points = fit(cohort, covariance=covariance)
@@ -93,7 +76,7 @@ def test_one_gaussian_has_the_moments_of_the_cells(
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
 def test_mixtures_have_the_moments_of_the_cells(
-    clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian
+    clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian, cohort_of: CohortOf
 ) -> None:
     """By the law of total variance, to the last digits, whatever the components are."""
     points = fit(cohort_of(clouds, rng), replace(solver, shrinkage=0.0))
@@ -112,7 +95,7 @@ def test_mixtures_have_the_moments_of_the_cells(
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_shrinkage(clouds: list[np.ndarray], solver: Gaussian, shrinkage: float) -> None:
+def test_shrinkage(clouds: list[np.ndarray], solver: Gaussian, shrinkage: float, cohort_of: CohortOf) -> None:
     """Towards a sphere of the same size."""
     free = fit(cohort_of(clouds), replace(solver, shrinkage=0.0))
     drawn = fit(cohort_of(clouds), replace(solver, shrinkage=shrinkage))
@@ -139,7 +122,7 @@ def modes_of(rng: np.random.Generator, shares: Sequence[float], n: int) -> tuple
 
 
 @pytest.mark.parametrize("n_components", [3, "bic"])
-def test_modes_are_found(rng: np.random.Generator, n_components: int | str) -> None:
+def test_modes_are_found(rng: np.random.Generator, n_components: int | str, cohort_of: CohortOf) -> None:
     centres, covariances, cells = modes_of(rng, [0.2, 0.5, 0.3], 3_000)
     points = fit(cohort_of([cells]), n_components=n_components)
     assert len(points.x) == 3
@@ -153,7 +136,7 @@ def test_modes_are_found(rng: np.random.Generator, n_components: int | str) -> N
 
 @pytest.mark.parametrize("covariance", ["full", "diag"])
 @pytest.mark.parametrize("modes", [1, 2])
-def test_bic_counts_modes(rng: np.random.Generator, modes: int, covariance: str) -> None:
+def test_bic_counts_modes(rng: np.random.Generator, modes: int, covariance: str, cohort_of: CohortOf) -> None:
     cells = [
         rng.standard_normal((300, 3)) + 8 * rng.integers(modes, size=(300, 1)) * np.array([1, 0, 0]) for _ in range(4)
     ]
@@ -161,20 +144,20 @@ def test_bic_counts_modes(rng: np.random.Generator, modes: int, covariance: str)
     assert np.diff(points.start).tolist() == 4 * [modes]
 
 
-def test_bic_of_few_cells_in_many_dimensions(rng: np.random.Generator) -> None:
+def test_bic_of_few_cells_in_many_dimensions(rng: np.random.Generator, cohort_of: CohortOf) -> None:
     """A component of fewer cells than features would be as likely as one likes."""
     cells = [rng.standard_normal((n, 20)) for n in (15, 60, 150)]
     assert np.diff(fit(cohort_of(cells), n_components="bic").start).tolist() == [1, 1, 1]
 
 
-def test_no_more_components_than_asked_for(rng: np.random.Generator) -> None:
+def test_no_more_components_than_asked_for(rng: np.random.Generator, cohort_of: CohortOf) -> None:
     _, _, cells = modes_of(rng, [0.25] * 4, 400)
     points = fit(cohort_of([cells]), n_components="bic", max_components=2)
     assert len(points.x) == 2
 
 
 @pytest.mark.parametrize("n_components", [2, 5, "bic"])
-def test_few_cells_have_few_components(rng: np.random.Generator, n_components: int | str) -> None:
+def test_few_cells_have_few_components(rng: np.random.Generator, n_components: int | str, cohort_of: CohortOf) -> None:
     sizes = [1, 2, 9, 10, 19, 20, 49, 50, 200]
     points = fit(cohort_of([rng.standard_normal((n, 2)) for n in sizes]), n_components=n_components)
     found = np.diff(points.start)
@@ -185,14 +168,14 @@ def test_few_cells_have_few_components(rng: np.random.Generator, n_components: i
 
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_one_cell(solver: Gaussian) -> None:
+def test_one_cell(solver: Gaussian, cohort_of: CohortOf) -> None:
     points = fit(cohort_of([np.array([[1.0, 2.0]]), np.array([[3.0, 5.0]])]), solver)
     np.testing.assert_array_equal(points.x, [[1, 2], [3, 5]])
     assert not points.covariances.any()
 
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_equal_cells(rng: np.random.Generator, solver: Gaussian) -> None:
+def test_equal_cells(rng: np.random.Generator, solver: Gaussian, cohort_of: CohortOf) -> None:
     """As genes of shallow cells: many cells, few different ones."""
     distinct = rng.integers(1, 4, size=(5, 4)).astype(float)
     cohort = cohort_of([np.full((50, 4), 0.1), distinct[rng.integers(5, size=100)], np.repeat(distinct, 40, axis=0)])
@@ -203,7 +186,7 @@ def test_equal_cells(rng: np.random.Generator, solver: Gaussian) -> None:
 
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_every_component_has_cells(rng: np.random.Generator, solver: Gaussian) -> None:
+def test_every_component_has_cells(rng: np.random.Generator, solver: Gaussian, cohort_of: CohortOf) -> None:
     """Also where modes overlap, so that one could be the most likely nowhere."""
     cells = [rng.standard_normal((n, 2)) * rng.choice([0.2, 1.0, 5.0], size=(n, 1)) for n in (40, 100, 300)]
     points = fit(cohort_of(cells), solver, n_components=8 if solver.n_components == 3 else solver.n_components)
@@ -215,7 +198,7 @@ def test_every_component_has_cells(rng: np.random.Generator, solver: Gaussian) -
 
 
 def test_a_component_that_is_nowhere_the_most_likely_is_dropped(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, cohort_of: CohortOf
 ) -> None:
     cells = rng.standard_normal((60, 2))
     resp = np.tile([0.3, 0.1, 0.6], (60, 1))
@@ -230,7 +213,7 @@ def test_a_component_that_is_nowhere_the_most_likely_is_dropped(
 
 @pytest.mark.parametrize(("threads_from", "in_main"), [(1_000, True), (1, False)])
 def test_only_large_patients_are_fitted_in_threads(
-    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, threads_from: int, in_main: bool
+    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, threads_from: int, in_main: bool, cohort_of: CohortOf
 ) -> None:
     fit_patient, seen = _gaussians._fit_patient, set()
 
@@ -247,12 +230,16 @@ def test_only_large_patients_are_fitted_in_threads(
 @pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [1, 3, None])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_same_seed_same_gaussians(clouds: list[np.ndarray], solver: Gaussian, n_jobs: int | None) -> None:
+def test_same_seed_same_gaussians(
+    clouds: list[np.ndarray], solver: Gaussian, n_jobs: int | None, cohort_of: CohortOf
+) -> None:
     check_same(fit(cohort_of(clouds), solver), fit(cohort_of(clouds), solver, n_jobs=n_jobs))
 
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_other_patients_do_not_matter(clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian) -> None:
+def test_other_patients_do_not_matter(
+    clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian, cohort_of: CohortOf
+) -> None:
     together = fit(cohort_of(clouds, rng), solver)
     mixed = fit(cohort_of(clouds[::-1]), solver)
     for patient, cells in enumerate(clouds):
@@ -293,7 +280,7 @@ def same_components(first: Points, second: Points) -> np.ndarray:
 @pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-100, 1e-6, 1e4, 1e100])
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_any_unit(clouds: list[np.ndarray], solver: Gaussian, factor: float) -> None:
+def test_any_unit(clouds: list[np.ndarray], solver: Gaussian, factor: float, cohort_of: CohortOf) -> None:
     fitted, scaled = fit(cohort_of(clouds), solver), fit(cohort_of([factor * cells for cells in clouds]), solver)
     place = same_components(fitted, scaled)
     np.testing.assert_allclose(scaled.x[place] / factor, fitted.x, rtol=1e-8)
@@ -301,7 +288,7 @@ def test_any_unit(clouds: list[np.ndarray], solver: Gaussian, factor: float) -> 
 
 
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
-def test_cells_far_from_the_origin(clouds: list[np.ndarray], solver: Gaussian) -> None:
+def test_cells_far_from_the_origin(clouds: list[np.ndarray], solver: Gaussian, cohort_of: CohortOf) -> None:
     offset = 2.0**20
     near, far = fit(cohort_of(clouds), solver), fit(cohort_of([cells + offset for cells in clouds]), solver)
     place = same_components(near, far)
@@ -309,7 +296,9 @@ def test_cells_far_from_the_origin(clouds: list[np.ndarray], solver: Gaussian) -
     np.testing.assert_allclose(far.covariances[place], near.covariances, atol=1e-6)
 
 
-def test_large_patients_are_read_whole(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_patients_are_read_whole(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, cohort_of: CohortOf
+) -> None:
     """Components are found among some cells, their moments are those of all."""
     _, _, cells = modes_of(rng, [0.5, 0.5], 600)
     cells = cells[np.argsort(cells[:, 0])]
@@ -330,7 +319,7 @@ def test_large_patients_are_read_whole(rng: np.random.Generator, monkeypatch: py
     np.testing.assert_allclose(points.covariances[order], whole.covariances[expected], rtol=1e-6)
 
 
-def test_not_converging_warns(clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_not_converging_warns(clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, cohort_of: CohortOf) -> None:
     """In words of gml, once for all patients; no warning of scikit-learn leaves a thread."""
     monkeypatch.setattr(_gaussians, "MAX_ITER", 1)
     with pytest.warns(UserWarning, match=r"\d of 6 patients still changed after 1 iterations.*n_components") as found:
@@ -371,7 +360,7 @@ def test_mixtures_need_cells(sketched: Cohort, n_components: int | str) -> None:
         fit(sketched, n_components=n_components)
 
 
-def test_too_many_features(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_features(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, cohort_of: CohortOf) -> None:
     """Said before any cell is read."""
     cohort = cohort_of([rng.standard_normal((20, 1001)), rng.standard_normal((30, 1001))])
     assert fit(cohort, covariance="diag").covariances.shape == (2, 1001)
@@ -390,7 +379,7 @@ def test_too_many_features(rng: np.random.Generator, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("order", [[2, 0, 3], [1], [5, 4, 3, 2, 1, 0]], ids=str)
 @pytest.mark.parametrize("solver", SETTINGS, ids=str)
 def test_gaussians_of_some_patients(
-    clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian, order: list[int]
+    clouds: list[np.ndarray], rng: np.random.Generator, solver: Gaussian, order: list[int], cohort_of: CohortOf
 ) -> None:
     cohort = cohort_of(clouds, rng)
     points = fit(cohort, solver)
@@ -407,7 +396,9 @@ def test_gaussians_of_some_patients(
     assert some.coarser(1, seed=0) is some
 
 
-def test_distances_of_large_samples_are_those_of_their_distributions(rng: np.random.Generator) -> None:
+def test_distances_of_large_samples_are_those_of_their_distributions(
+    rng: np.random.Generator, cohort_of: CohortOf
+) -> None:
     """Moments tend to the moments, and distances with them."""
     means, half = rng.standard_normal((3, 4)), rng.standard_normal((3, 4, 4))
     covariances = half @ half.mT
@@ -420,7 +411,7 @@ def test_distances_of_large_samples_are_those_of_their_distributions(rng: np.ran
     np.testing.assert_allclose(found, expected, rtol=0.03)
 
 
-def test_input_is_left_alone(clouds: list[np.ndarray]) -> None:
+def test_input_is_left_alone(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     cohort = cohort_of(clouds)
     cohort.features.matrix.setflags(write=False)
     for solver in SETTINGS:

@@ -1,7 +1,7 @@
 """Sketches stand for all cells of a patient, and depend on nothing else."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import anndata as ad
 import numpy as np
@@ -11,37 +11,21 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gml._anndata import Columns
-from gml._anndata._features import Features, find_features
+from gml._anndata._features import find_features
 from gml._cohort import _sketch
 from gml._cohort._cohort import Cohort
 from gml._cohort._design import Design
 from gml._cohort._sketch import Points, sketch
 
+CohortOf = Callable[..., Cohort]
 SIZES = [3, 40, 8, 25, 1, 60]
 N_POINTS = 8
-
-
-@pytest.fixture
-def rng() -> np.random.Generator:
-    return np.random.default_rng(0)
 
 
 @pytest.fixture
 def clouds(rng: np.random.Generator) -> list[np.ndarray]:
     """Cells of patients around three centres each."""
     return [rng.standard_normal((n, 4)) + 3 * rng.integers(3, size=(n, 1)) for n in SIZES]
-
-
-def cohort_of(clouds: Sequence[np.ndarray], rng: np.random.Generator | None = None) -> Cohort:
-    """Cells in one matrix, whose rows are shuffled if there is an `rng`."""
-    cells = np.concatenate(clouds)
-    place = np.arange(len(cells)) if rng is None else rng.permutation(len(cells))
-    matrix = np.empty_like(cells)
-    matrix[place] = cells
-    features = Features(matrix, np.array([f"f{i}" for i in range(cells.shape[1])]), "X_pca")
-    rows = tuple(np.split(place, np.cumsum([len(x) for x in clouds])[:-1]))
-    patients = np.array([f"P{i}" for i in range(len(clouds))])
-    return Cohort(features, patients, rows, np.array(["a"]), Design(np.zeros(len(clouds), dtype=np.intp)))
 
 
 def make(cohort: Cohort, n_points: int | None = N_POINTS, seed: int = 0, n_jobs: int | None = 1) -> Points:
@@ -59,7 +43,9 @@ def of_patient(points: Points, patient: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("n_points", [1, 2, N_POINTS, 50])
-def test_points_are_means_of_their_cells(clouds: list[np.ndarray], rng: np.random.Generator, n_points: int) -> None:
+def test_points_are_means_of_their_cells(
+    clouds: list[np.ndarray], rng: np.random.Generator, n_points: int, cohort_of: CohortOf
+) -> None:
     cohort = cohort_of(clouds, rng)
     points = make(cohort, n_points)
     np.testing.assert_array_equal(np.sort(points.rows), np.arange(sum(SIZES)))
@@ -79,7 +65,9 @@ def test_points_are_means_of_their_cells(clouds: list[np.ndarray], rng: np.rando
 
 
 @pytest.mark.parametrize("n_points", [None, N_POINTS, 60])
-def test_few_cells_are_all_kept(clouds: list[np.ndarray], rng: np.random.Generator, n_points: int | None) -> None:
+def test_few_cells_are_all_kept(
+    clouds: list[np.ndarray], rng: np.random.Generator, n_points: int | None, cohort_of: CohortOf
+) -> None:
     points = make(cohort_of(clouds, rng), n_points)
     for patient, cells in enumerate(clouds):
         if n_points is None or len(cells) <= n_points:
@@ -88,7 +76,7 @@ def test_few_cells_are_all_kept(clouds: list[np.ndarray], rng: np.random.Generat
             np.testing.assert_array_equal(weights, np.full(len(cells), 1 / len(cells)))
 
 
-def test_clusters_that_are_far_apart_are_found(rng: np.random.Generator) -> None:
+def test_clusters_that_are_far_apart_are_found(rng: np.random.Generator, cohort_of: CohortOf) -> None:
     centres = 100 * rng.permutation(N_POINTS)[:, None] + np.zeros((1, 3))
     cluster = np.repeat(np.arange(N_POINTS), rng.integers(5, 20, size=N_POINTS))
     cells = centres[cluster] + rng.standard_normal((len(cluster), 3))
@@ -98,7 +86,7 @@ def test_clusters_that_are_far_apart_are_found(rng: np.random.Generator) -> None
     np.testing.assert_allclose(points.x[order[3]], cells[cluster == expected[3]].mean(axis=0))
 
 
-def test_sketch_is_better_than_chance(clouds: list[np.ndarray], rng: np.random.Generator) -> None:
+def test_sketch_is_better_than_chance(clouds: list[np.ndarray], rng: np.random.Generator, cohort_of: CohortOf) -> None:
     """Clusters explain more of the cells than random groups of the same sizes."""
     points = make(cohort_of(clouds))
     x, _ = of_patient(points, 1)
@@ -111,14 +99,14 @@ def test_sketch_is_better_than_chance(clouds: list[np.ndarray], rng: np.random.G
 
 
 @pytest.mark.parametrize("n_jobs", [2, 3, -1, None])
-def test_same_seed_same_sketch(clouds: list[np.ndarray], n_jobs: int | None) -> None:
+def test_same_seed_same_sketch(clouds: list[np.ndarray], n_jobs: int | None, cohort_of: CohortOf) -> None:
     cohort = cohort_of(clouds)
     check_same(make(cohort), make(cohort, n_jobs=n_jobs))
     assert not np.array_equal(make(cohort).x, make(cohort, seed=1).x)
 
 
 def test_only_large_patients_are_clustered_in_threads(
-    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, cohort_of: CohortOf
 ) -> None:
     """k-means of few cells holds Python's lock, for which threads would wait; `SIZES` has a mean of 23."""
     cluster, seen = _sketch._cluster, set()
@@ -135,7 +123,7 @@ def test_only_large_patients_are_clustered_in_threads(
         seen.clear()
 
 
-def test_other_patients_do_not_matter(clouds: list[np.ndarray]) -> None:
+def test_other_patients_do_not_matter(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     together = make(cohort_of(clouds))
     for patient, cells in enumerate(clouds):
         alone = make(cohort_of([cells]))
@@ -164,7 +152,7 @@ def test_order_of_the_cells_does_not_matter(rng: np.random.Generator, dtype: typ
 
 
 @pytest.mark.parametrize("n_distinct", [1, N_POINTS - 1, N_POINTS])
-def test_few_different_cells_are_exact(rng: np.random.Generator, n_distinct: int) -> None:
+def test_few_different_cells_are_exact(rng: np.random.Generator, n_distinct: int, cohort_of: CohortOf) -> None:
     """As genes of shallow cells: many cells, few different ones."""
     distinct = rng.integers(1, 4, size=(n_distinct, 6)) + 10.0 * np.arange(n_distinct)[:, None]
     which = rng.permutation(np.append(np.arange(n_distinct), rng.integers(n_distinct, size=100)))
@@ -174,7 +162,7 @@ def test_few_different_cells_are_exact(rng: np.random.Generator, n_distinct: int
     np.testing.assert_allclose(points.weights[order], np.bincount(which) / len(which), rtol=1e-14)
 
 
-def test_different_cells_of_equal_sums(rng: np.random.Generator) -> None:
+def test_different_cells_of_equal_sums(rng: np.random.Generator, cohort_of: CohortOf) -> None:
     """Sums tell at once that cells are different, but not that they are equal."""
     cells = np.array([rng.permutation(6) for _ in range(200)], dtype=float)
     assert len(np.unique(cells, axis=0)) > N_POINTS
@@ -183,13 +171,13 @@ def test_different_cells_of_equal_sums(rng: np.random.Generator) -> None:
     np.testing.assert_allclose(points.means()[0], cells.mean(axis=0))
 
 
-def test_cells_far_from_the_origin(clouds: list[np.ndarray]) -> None:
+def test_cells_far_from_the_origin(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     near, far = (make(cohort_of([x + offset for x in clouds])) for offset in (0.0, 2.0**20))
     np.testing.assert_array_equal(near.point_of_row, far.point_of_row)
     np.testing.assert_allclose(far.x - 2.0**20, near.x, atol=1e-8)
 
 
-def test_input_is_left_alone(clouds: list[np.ndarray]) -> None:
+def test_input_is_left_alone(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     cohort = cohort_of(clouds)
     cohort.features.matrix.setflags(write=False)
     points = make(cohort)
@@ -203,7 +191,9 @@ def thread_counts() -> dict[str, int]:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("n_jobs", [1, 8])
-def test_thread_counts_are_left_alone(clouds: list[np.ndarray], n_jobs: int, n_threads: int) -> None:
+def test_thread_counts_are_left_alone(
+    clouds: list[np.ndarray], n_jobs: int, n_threads: int, cohort_of: CohortOf
+) -> None:
     """Many workers at once, all of which would set and restore the counts."""
     with threadpool_limits(n_threads):
         make(cohort_of(clouds))  # loads the libraries
@@ -219,7 +209,9 @@ def test_thread_counts_are_left_alone(clouds: list[np.ndarray], n_jobs: int, n_t
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_one_thread_per_worker(clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, n_jobs: int) -> None:
+def test_one_thread_per_worker(
+    clouds: list[np.ndarray], monkeypatch: pytest.MonkeyPatch, n_jobs: int, cohort_of: CohortOf
+) -> None:
     """So that sums are added in one order, and no worker restores a count that another one has set."""
     seen = []
 
@@ -236,7 +228,7 @@ def test_one_thread_per_worker(clouds: list[np.ndarray], monkeypatch: pytest.Mon
     assert set(seen) == {1}
 
 
-def test_rows_that_are_not_of_the_cohort(clouds: list[np.ndarray]) -> None:
+def test_rows_that_are_not_of_the_cohort(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     """Rows are those of the AnnData, of which the cohort may hold a part."""
     whole = cohort_of(clouds)
     part = Cohort(
@@ -249,7 +241,9 @@ def test_rows_that_are_not_of_the_cohort(clouds: list[np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("order", [[2, 0, 3], [1], [5, 4, 3, 2, 1, 0]], ids=str)
-def test_points_of_some_patients(clouds: list[np.ndarray], rng: np.random.Generator, order: list[int]) -> None:
+def test_points_of_some_patients(
+    clouds: list[np.ndarray], rng: np.random.Generator, order: list[int], cohort_of: CohortOf
+) -> None:
     cohort = cohort_of(clouds, rng)
     points = make(cohort)
     some = points.of(np.array(order))
@@ -264,7 +258,9 @@ def test_points_of_some_patients(clouds: list[np.ndarray], rng: np.random.Genera
 
 
 @pytest.mark.parametrize("n_points", [5, None])
-def test_averaging(clouds: list[np.ndarray], rng: np.random.Generator, n_points: int | None) -> None:
+def test_averaging(
+    clouds: list[np.ndarray], rng: np.random.Generator, n_points: int | None, cohort_of: CohortOf
+) -> None:
     """Any column of the cells, such as a gene, goes to the points as the features did."""
     cohort = cohort_of(clouds, rng)
     points = make(cohort, n_points)
@@ -278,7 +274,9 @@ def test_averaging(clouds: list[np.ndarray], rng: np.random.Generator, n_points:
     np.testing.assert_allclose(matrix @ gene, expected)
 
 
-def test_coarser_points_are_means_of_cells(clouds: list[np.ndarray], rng: np.random.Generator) -> None:
+def test_coarser_points_are_means_of_cells(
+    clouds: list[np.ndarray], rng: np.random.Generator, cohort_of: CohortOf
+) -> None:
     """A sketch of a sketch stands for the same cells: weights and means come out as from the cells themselves."""
     cohort = cohort_of(clouds, rng)
     fine = make(cohort, n_points=8)
@@ -304,6 +302,6 @@ def test_coarser_clusters_weigh_points() -> None:
     assert sorted(coarse.weights.round(6)) == [0.1, 0.45, 0.45]
 
 
-def test_no_more_points_than_there_are(clouds: list[np.ndarray]) -> None:
+def test_no_more_points_than_there_are(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     fine = make(cohort_of(clouds), n_points=8)
     check_same(fine.coarser(8, seed=0), fine)

@@ -199,10 +199,7 @@ def rescaled(features: Features, rows: NDArray[np.intp]) -> Features:
 
 
 def total_sd(features: Features, rows: NDArray[np.intp], group: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Root of the summed variances over some cells of each group of features, shape (groups,); 1 where nothing varies.
-
-    `group` is that of each feature, shape (d,).
-    """
+    """Root of the summed variances over `rows` of the features of each `group`, (d,) → (groups,); 1 if none varies."""
     centre, total, squares = (np.zeros(len(group)) for _ in range(3))
     for first in range(0, len(rows), BLOCK):
         x = features.read(rows[first : first + BLOCK])

@@ -25,10 +25,7 @@ _DEEPEST = 10  # levels of elements in elements
 
 
 def write_elements(path: str | PathLike[str], elements: Mapping[str, Any]) -> None:
-    """Write elements; a file that cannot be written to its end never takes the place of a good one.
-
-    ``.h5`` is added to the name if it is not there.
-    """
+    """Write elements (``.h5`` is added to the name); what is not written to its end never takes the place of a file."""
     path = _with_suffix(path)
     unfinished = path.with_name(f"{path.name}.{uuid4().hex}.tmp")
     try:
@@ -48,10 +45,7 @@ def write_elements(path: str | PathLike[str], elements: Mapping[str, Any]) -> No
 def read_elements(path: str | PathLike[str], *, what: str = "a file of gml") -> dict[str, Any]:
     """All elements of a file that :func:`write_elements` wrote.
 
-    Raises
-    ------
-    ValueError
-        If it is another file than expected, a part of one, was changed, or claims to hold more than there is.
+    ValueError if it is another file than expected, a part of one, was changed, or claims to hold more than there is.
     """
     path = Path(path) if Path(path).exists() else _with_suffix(path)
     try:

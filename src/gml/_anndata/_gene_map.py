@@ -44,7 +44,6 @@ class GeneMap:
     """Summary of the values of the genes in those cells; `None` if it is not known."""
 
     def __post_init__(self) -> None:
-        """Check shapes and values."""
         g, d = len(self.names), self.n_features
         shapes = {"means": (g,), "variances": (g,), "basis": (g, d), "offset": (d,)}
         for name, shape in shapes.items():

@@ -51,10 +51,7 @@ class GeneMatch:
 def match_genes(
     adata: AnnData, names: NDArray[np.str_], *, weights: NDArray[np.float64], gene_symbols: str | None
 ) -> GeneMatch:
-    """Match genes by name; warn of missing ones, and raise if they carry more than half of the weight.
-
-    `weights` is the share of each gene in the metric, shape (g,), sum 1.
-    """
+    """Match genes by name; warn of missing ones, raise if they carry more than half of the `weights`, (g,), sum 1."""
     positions = gene_positions(adata, names, gene_symbols)
     missing = np.flatnonzero(positions < 0)
     weight_missing = float(np.clip(weights[missing].sum(), 0.0, 1.0)) if missing.size < len(names) else 1.0
@@ -92,8 +89,7 @@ def gene_positions(adata: AnnData, names: NDArray[np.str_], gene_symbols: str | 
         msg = f"{_slot(gene_symbols)} are not unique: {len(repeated)} genes are repeated: {listed}. {hint}"
         raise ValueError(msg)
     indices = matched.get_indexer(pd.Index(names, dtype=object))
-    positions: NDArray[np.intp] = np.append(needed, -1)[indices]  # an index of -1 takes the last
-    return positions
+    return np.append(needed, -1)[indices]  # an index of -1 takes the last
 
 
 def gene_names(adata: AnnData, gene_symbols: str | None) -> pd.Index[Any]:

@@ -1,8 +1,4 @@
-"""Where results live inside AnnData, and how to read and write them.
-
-The only module that spells slot names: `tl` writes through it, `pl` reads through it.
-Reading checks the type, and an error says what to do.
-"""
+"""Where results live inside AnnData: only here slot names are spelt; `tl` writes, and `pl` reads, through it."""
 
 from __future__ import annotations
 
@@ -40,6 +36,7 @@ MODALITIES = "modalities"
 MODALITY = "modality"
 JOINED = "X_joint"
 JOINED_MARK = "gml_joined"
+_NOTHING = object()  # absence of a value, which may be `None`
 ROUNDING = 1e-6  # of the largest distance, by which the two triangles may differ
 
 
@@ -269,9 +266,6 @@ def write_metric(
     keys = Keys(key_added)
     values = {("uns", keys.run): dict(run), ("obsm", keys.embedding): embedding, ("varm", keys.loadings): loadings}
     write_all(adata, values)
-
-
-_NOTHING = object()  # absence of a value, which may be `None`
 
 
 def write_all(adata: AnnData, values: Mapping[tuple[str, str], Any]) -> None:

@@ -172,10 +172,7 @@ def walk_together(*matrices: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def column_moments(matrix: Any, weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-    """Mean and variance of each column, shape (2, g), float64; not finite if a number is not.
-
-    `weights` of the rows, shape (n,), sum 1, are all alike by default.
-    """
+    """Mean and variance of each column, (2, g), not finite if a number is not; `weights` of rows, (n,), have sum 1."""
     n = matrix.shape[0]
     weights = np.full(n, 1 / n) if weights is None else weights
     moments = np.zeros((2, matrix.shape[1]))
@@ -215,8 +212,7 @@ def multiply(left: Any, matrix: Any, columns: NDArray[np.intp] | None = None) ->
 
 def average(shares: sp.csr_array, matrix: Any) -> NDArray[np.floating[Any]]:
     """Weighted means of rows, shape (m, g), in the precision of the matrix; float32 if it holds counts."""
-    means = multiply(shares, matrix)
-    return means.astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
+    return multiply(shares, matrix).astype(matrix.dtype if matrix.dtype.kind == "f" else np.float32, copy=False)
 
 
 def _values(table: pd.DataFrame) -> NDArray[Any]:
@@ -285,5 +281,4 @@ def _bytes_per_row(matrix: Any, columns: NDArray[np.intp] | None) -> float:
         n_columns: int = matrix.shape[1] if columns is None else len(columns)
         return float(n_columns * matrix.dtype.itemsize)
     rows = read_rows(matrix, np.arange(min(SAMPLED_ROWS, matrix.shape[0])), columns)
-    n_bytes = rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes
-    return float(n_bytes / rows.shape[0])
+    return float((rows.data.nbytes + rows.indices.nbytes + rows.indptr.nbytes) / rows.shape[0])

@@ -60,8 +60,7 @@ def check_function(function: object, *, argument: str) -> Distance:
         expected = "a function of two cells" if argument == "function" else "a metric's name or a function of two cells"
         msg = f"`{argument}` must be {expected}, got {function!r}."
         raise TypeError(msg)
-    checked: Distance = function
-    return checked
+    return function
 
 
 def metric_name(metric: str | Distance) -> str:

@@ -12,16 +12,11 @@ from tqdm import tqdm
 
 
 def check_memory(n_bytes: float, *, what: str, advice: str) -> None:
-    """Raise if `what` is to be held takes more memory than there is; without a check where that is not known.
-
-    Raises
-    ------
-    MemoryError
-        With the `advice`, a sentence.
-    """
+    """Raise MemoryError with `advice`, a sentence, if `what` takes more memory than there is, where that is known."""
     total = total_memory()
     if total is not None and n_bytes > total:
-        msg = f"{what} would take at least {_human(n_bytes)} of memory, and this machine has {_human(total)}. {advice}"
+        needed, there = (tqdm.format_sizeof(size, suffix="B") for size in (n_bytes, total))
+        msg = f"{what} would take at least {needed} of memory, and this machine has {there}. {advice}"
         raise MemoryError(msg)
 
 
@@ -32,8 +27,3 @@ def total_memory() -> int | None:
     except (AttributeError, ValueError, OSError):
         return None
     return n_bytes if n_bytes > 0 else None
-
-
-def _human(n_bytes: float) -> str:
-    size: str = tqdm.format_sizeof(n_bytes, suffix="B")
-    return size

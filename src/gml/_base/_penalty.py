@@ -91,8 +91,7 @@ def _l1(components: Matrix) -> float:
 
 def _l1_proximal(components: Matrix, reg: float, weights: Matrix) -> Matrix:
     reg = reg * (1 / math.sqrt(components.size))
-    shrunk: Matrix = np.sign(components) * np.maximum(0.0, np.abs(components) - reg / weights) + 0.0
-    return shrunk
+    return np.sign(components) * np.maximum(0.0, np.abs(components) - reg / weights) + 0.0
 
 
 def _group_lasso(components: Matrix) -> float:

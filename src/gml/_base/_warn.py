@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import FrameType
 
-
 logger = logging.getLogger(__name__)
 
 inside_parallel: ContextVar[bool] = ContextVar("gml_inside_parallel", default=False)

@@ -132,12 +132,8 @@ class Cohort:
     def from_anndata(cls, adata: AnnData, features: Features, columns: Columns, *, finite: bool = True) -> Self:
         """Read and validate a cohort; with ``finite=False`` no feature is read, and :meth:`check_finite` is still due.
 
-        Raises
-        ------
-        KeyError
-            If a key is missing from ``adata.obs``.
-        ValueError
-            If a cell has no patient, a feature is not finite, a patient carries two labels, or has no donor or batch.
+        KeyError if ``adata.obs`` lacks a column; ValueError if a cell has no patient, a feature is not finite, or a
+        patient carries two labels or has no donor or batch.
         """
         check_anndata(adata)
         patient_of_cell, patients = patients_of_cells(adata, columns.patient)
@@ -156,8 +152,7 @@ class Cohort:
             weights = weights / np.bincount(patient_of_cell, weights, minlength=len(patients))[patient_of_cell]
         argument, key = "solver=Centroids(cell_type_key=…)", columns.cell_type
         types = None if key is None else types_of_cells(adata, key, argument=argument)
-        design = Design(labels, values, donors, batches)
-        cohort = cls(features, patients, rows, classes, design, weights, counts, types)
+        cohort = cls(features, patients, rows, classes, Design(labels, values, donors, batches), weights, counts, types)
         if finite:
             cohort.check_finite()
         return cohort
@@ -190,10 +185,7 @@ def groups_of_cells(adata: AnnData, key: str) -> tuple[NDArray[np.intp], NDArray
 def types_of_cells(
     adata: AnnData, key: str, *, argument: str = "cell_type_key"
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Cell type of each cell, shape (n,), as a position in the sorted names, which come second.
-
-    `argument` names the argument with the column, for messages.
-    """
+    """Cell type of each cell, (n,), as a position in the sorted names, which come second; messages name `argument`."""
     hint = f"Pass the column of cell types as `{argument}`."
     if is_sketch(adata):
         hint += " Points of gml.pp.sketch hold cells of several types, so it kept none; pass the cells."
@@ -226,10 +218,7 @@ def rows_of_patients(
 def _labels_of_patients(
     adata: AnnData, key: str, *, patient_of_cell: NDArray[np.intp], patients: NDArray[np.str_], role: str
 ) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
-    """Class of each patient, shape (p,), as a position in the sorted class names, which come second; -1 for NaN.
-
-    `role` of the classes is the disease, the donor of several samples, or the batch.
-    """
+    """Disease, donor or batch (`role`) of each patient, (p,), as a position in the sorted names; -1 for NaN."""
     column = get_column(adata, key, hint=f"Pass the column of each patient's {role} as `{role}_key`.")
     codes, classes = sorted_codes(column)
     low, high = (np.full(len(patients), start) for start in (len(classes), -1))

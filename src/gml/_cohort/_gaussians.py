@@ -39,25 +39,15 @@ MOST_BYTES = 2e9
 class _Part:
     """The Gaussians of one patient."""
 
-    means: NDArray[np.float64]
-    """Shape (k, d)."""
-    weights: NDArray[np.float64]
-    """Shape (k,)."""
-    covariances: NDArray[np.float64]
-    """Shape (k, d, d) or (k, d)."""
-    member: NDArray[np.intp]
-    """Most likely Gaussian of each cell, shape (n,)."""
+    means: NDArray[np.float64]  # (k, d)
+    weights: NDArray[np.float64]  # (k,)
+    covariances: NDArray[np.float64]  # (k, d, d) or (k, d)
+    member: NDArray[np.intp]  # most likely Gaussian of each cell, (n,)
     converged: bool = True
 
 
 def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | None) -> Points:
-    """Gaussians of all patients as points with covariances; each cell belongs to its most likely Gaussian.
-
-    Raises
-    ------
-    ValueError
-        If full covariances of so many features would not fit, or mixtures are to be fitted to a sketch.
-    """
+    """Gaussians of all patients as points with covariances; each cell belongs to its most likely Gaussian."""
     _check_fittable(cohort, solver)
     fit = partial(_fit_patient, solver=solver, seed=seed)
     tasks = ((patient, cells, cohort.shares(patient)) for patient, cells in cohort.each())
@@ -78,7 +68,7 @@ def fit_gaussians(cohort: Cohort, solver: Gaussian, *, seed: int, n_jobs: int | 
 
 
 def _check_fittable(cohort: Cohort, solver: Gaussian) -> None:
-    """Raise before the work if the Gaussians cannot be fitted or held."""
+    """Raise before the work if full covariances would not fit into memory, or mixtures are to be fitted to a sketch."""
     if cohort.weights is not None and solver.n_components != 1:
         msg = (
             f"Mixtures of Gaussians (n_components={solver.n_components!r}) need the cells, not the points of a sketch. "

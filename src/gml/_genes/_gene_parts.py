@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from gml._measure import features_of, spread_loadings
 from gml._ot import spread_rest
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from anndata import AnnData
     from numpy.typing import NDArray
 

@@ -1,7 +1,4 @@
-"""Genes in relation to a metric, and the uncertainty of their order: bootstraps of patients, permuted diseases.
-
-For these the metric is learned again, with the settings that it was learned with.
-"""
+"""Genes in relation to a metric, and the uncertainty of their order, by learning again: bootstraps, permutations."""
 
 from __future__ import annotations
 

@@ -11,12 +11,21 @@ from ._cell_types import (
     warn_of_ties,
 )
 from ._features import features_of
-from ._groups import measure_groups, read_groups
+from ._groups import Groups, measure_groups, read_groups
 from ._measure import Measured, distances_between, distances_within, measure, measure_both, measure_cells, read_cohort
 from ._metric import Metric, ResolvedMetric, resolve_metric
 from ._pairs import Compared, compare_two
 from ._patients import check_distances_fit, describe_patients, store_distances
-from ._store import arguments_of, check_key_is_free, embed_cells, params_of, splits_of, spread_loadings, store_metric
+from ._store import (
+    arguments_of,
+    as_sketch,
+    check_key_is_free,
+    embed_cells,
+    params_of,
+    splits_of,
+    spread_loadings,
+    store_metric,
+)
 from ._study import check_splits_fit, read_splits, read_study
 from ._tuning import GRID, Search, read_grid
 from ._typical import Steps, check_diseases, typical_patients
@@ -26,6 +35,7 @@ __all__ = [
     "ALL_CELLS",
     "GRID",
     "Compared",
+    "Groups",
     "Measured",
     "Metric",
     "ResolvedMetric",
@@ -34,6 +44,7 @@ __all__ = [
     "Steps",
     "TypeShares",
     "arguments_of",
+    "as_sketch",
     "check_diseases",
     "check_distances_fit",
     "check_key_is_free",

@@ -42,10 +42,8 @@ FEWEST_SPLITS = 0.5  # of all; on the few that are left a type may be the best b
 class TypeShares:
     """Shares of cell types in the points."""
 
-    names: NDArray[np.str_]
-    """Cell types that occur, shape (T,), sorted."""
-    shares: NDArray[np.float64]
-    """Shape (n, T), rows with sum 1."""
+    names: NDArray[np.str_]  # cell types that occur, (T,), sorted
+    shares: NDArray[np.float64]  # (n, T), rows with sum 1
 
     @classmethod
     def of(cls, points: Points, codes: NDArray[np.intp], names: NDArray[np.str_]) -> Self:
@@ -67,8 +65,7 @@ class TypeShares:
         """The shares of one cell type, which may be 0 everywhere; of all for `None`."""
         if name is None:
             return self
-        shares = self.shares[:, self.names == name].sum(axis=1, keepdims=True)
-        return type(self)(np.array([name]), shares)
+        return type(self)(np.array([name]), self.shares[:, self.names == name].sum(axis=1, keepdims=True))
 
 
 def read_types(adata: AnnData, key: str, cell_type: str | None) -> tuple[NDArray[np.intp], NDArray[np.str_]]:
@@ -159,11 +156,10 @@ def usable_splits(
             usable.append((cohort.patients[train].tolist(), cohort.patients[test].tolist()))
     is_enough = len(usable) >= FEWEST_SPLITS * len(folds)
     if len(usable) < len(folds):
-        numbers = (len(usable), len(folds), len(patients), len(cohort))
         logger.info(
             "%s: %d of %d splits can be used; in the others too few of the %d patients that have this type (of %d) are "
             f"on one side{'' if is_enough else ', so it has no score'}",
-            *(name, *numbers),
+            *(name, len(usable), len(folds), len(patients), len(cohort)),
         )
     return usable if is_enough else []
 

@@ -1,7 +1,4 @@
-"""Distances between patients by the cells of each group alone: a cell type, or a cluster.
-
-The metric is the same; patients are sketched again on the cells of the group.
-"""
+"""Distances by the cells of each group (cell type, cluster) alone, sketched again on these, under the same metric."""
 
 from __future__ import annotations
 

@@ -131,12 +131,10 @@ def classical_mds(distances: NDArray[np.float64]) -> NDArray[np.float64]:
     such that its largest coordinate is positive.
     """
     p = len(distances)
-    first = max(0, p - MAX_COMPONENTS)
-    values, vectors = eigh(inner_products(distances**2), subset_by_index=(first, p - 1))
+    values, vectors = eigh(inner_products(distances**2), subset_by_index=(max(0, p - MAX_COMPONENTS), p - 1))
     values, vectors = values[::-1], vectors[:, ::-1]
     kept = values > np.finfo(np.float64).eps * p * max(values[0], 0.0)
     coordinates = vectors[:, kept] * np.sqrt(values[kept])
     largest = np.take_along_axis(coordinates, np.abs(coordinates).argmax(axis=0)[None], axis=0)
     coordinates *= np.where(largest < 0, -1.0, 1.0)
-    n_missing = max(0, 2 - coordinates.shape[1])
-    return np.concatenate([coordinates, np.zeros((p, n_missing))], axis=1)
+    return np.concatenate([coordinates, np.zeros((p, max(0, 2 - coordinates.shape[1])))], axis=1)

@@ -43,9 +43,8 @@ def noise_floor(measured: Measured, *, ground: Ground, work: Work) -> NDArray[np
 
 def warn_of_sizes(distances: NDArray[np.float64], floor: NDArray[np.float64], cohort: Cohort) -> None:
     """Warn if numbers of cells explain the distances better than diseases."""
-    correlations, sizes = size_noise(distances, floor, cohort), cohort.sizes
-    if correlations is not None:
-        by_noise, by_disease = correlations
+    if (correlations := size_noise(distances, floor, cohort)) is not None:
+        (by_noise, by_disease), sizes = correlations, cohort.sizes
         warn(
             f"Distances between patients follow the noise of few cells (rank correlation {by_noise:.2f} with "
             f"numbers of cells or `noise_floor`) more than the disease ({by_disease:.2f}); patients have {sizes.min()} "

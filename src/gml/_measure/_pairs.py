@@ -41,8 +41,7 @@ class Compared:
     def solve(self, *, solver: Exact, n_jobs: int | None) -> Iterator[tuple[Transport, Oriented]]:
         """Plans of the pairs, block by block; the blocks do not depend on the number of workers."""
         clouds = self.measured.clouds
-        n_points = np.diff(clouds.start)
-        edges = np.cumsum(n_points[self.pairs.pairs].sum(axis=1))
+        edges = np.cumsum(np.diff(clouds.start)[self.pairs.pairs].sum(axis=1))
         first = 0
         while first < len(edges):
             room = MOST_EDGES + (edges[first - 1] if first else 0)

@@ -6,15 +6,34 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anndata as ad
 import numpy as np
 
-from gml._anndata import PCA_LOADINGS, Keys, gene_positions, is_lazy, walk, write_metric
+from gml._anndata import (
+    GENES,
+    PCA_LOADINGS,
+    SKETCH,
+    SKETCH_FORMAT,
+    Keys,
+    average,
+    colors_of,
+    gene_matrix,
+    gene_positions,
+    get_var,
+    in_memory,
+    is_lazy,
+    named_like,
+    walk,
+    write_metric,
+)
 from gml._ot import engine_of
 from gml.solvers import solver_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pandas as pd
+    import scipy.sparse as sp
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -92,12 +111,8 @@ def params_of(
 
 def arguments_of(columns: Columns, features: Features, work: Work) -> dict[str, Any]:
     """Arguments that repeat a call as they are, with the settings themselves and not as ``uns`` holds them."""
-    return columns.params(features) | {
-        "donor_key": columns.donor,
-        "batch_key": columns.batch,
-        "solver": work.solver,
-        "rng": work.seed,
-    }
+    design = {"donor_key": columns.donor, "batch_key": columns.batch}
+    return columns.params(features) | design | {"solver": work.solver, "rng": work.seed}
 
 
 def splits_of(
@@ -107,3 +122,29 @@ def splits_of(
     if isinstance(splits, int | np.integer):
         return int(splits)
     return [[cohort.patients[side].tolist() for side in (fold.train, fold.test)] for fold in folds]
+
+
+def as_sketch(
+    adata: AnnData,
+    features: Features,
+    obs: pd.DataFrame,
+    *,
+    of_cells: sp.csr_array,
+    x: NDArray[np.float64],
+    params: dict[str, Any],
+) -> AnnData:
+    """Points as a sketch: features `x`, (points, d), and genes averaged over cells by `of_cells`, (points, n_cells)."""
+
+    def means(layer: str | None) -> NDArray[np.floating[Any]]:
+        return average(of_cells, gene_matrix(adata, layer))
+
+    sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
+    if features.rep != GENES:
+        sketched.obsm[features.rep] = named_like(x, obs.index, stored=adata.obsm.get(features.rep))
+        if PCA_LOADINGS in adata.varm and features.basis is None:  # else features came through those of a metric
+            sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
+    elif features.layer is not None:
+        sketched.layers[features.layer] = means(features.layer)
+    sketched.uns |= colors_of(adata, obs.columns)
+    sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params}
+    return sketched

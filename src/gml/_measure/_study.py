@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+N_TOP_GENES, N_COMPS = 2000, 50
+
 
 def read_study(adata: AnnData, columns: Columns, work: Work, *, method: AnyMethod | None = None) -> Cohort:
     """The patients that have a disease, of which there must be enough to learn a metric."""
@@ -88,10 +90,6 @@ def read_splits(
             )
             raise ValueError(msg)
     return folds
-
-
-N_TOP_GENES = 2000
-N_COMPS = 50
 
 
 def check_genes(cohort: Cohort) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,8 +39,7 @@ class Search:
     """Candidates, and how they are compared."""
 
     candidates: Sequence[Candidate]
-    n_splits: int
-    """Inner splits."""
+    n_splits: int  # inner ones
     work: Work
 
     def represent(self, cohort: Cohort) -> dict[int | None, Points]:
@@ -97,7 +96,7 @@ def _candidate(values: Mapping[str, Any]) -> Candidate:
     try:
         method = replace(method, **settings)
     except TypeError:
-        known = ", ".join(repr(field) for field in type(method).__dataclass_fields__)
+        known = ", ".join(repr(field.name) for field in fields(method))
         msg = f"`grid` names {', '.join(map(repr, settings))}; the settings of {method!r} are {known}."
         raise ValueError(msg) from None
     if isinstance(method, Fixed) and (method.name != "euclidean" or n_components is not None):

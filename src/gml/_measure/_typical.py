@@ -33,7 +33,6 @@ class Steps:
     n_jobs: int | None
 
     def __post_init__(self) -> None:
-        """Check what users pass."""
         check_int(self.max_iter, name="max_iter")
         check_float(self.tol, name="tol")
 

@@ -56,13 +56,8 @@ def validate(
         run = _run_on_the_same_points(cohort, study, work)
     results = parallel(run, folds, n_jobs=work.n_jobs, description="cross-validating")
     table, predictions = tabulate(folds, results, cohort)
-    params = arguments_of(columns, cohort.features, work) | {
-        "cell_type_key": columns.cell_type,
-        "recompute": recompute,
-        "metrics": list(metrics),
-        "n_points": work.n_points,
-        "splits": splits_of(splits, folds, cohort),
-    }
+    params = arguments_of(columns, cohort.features, work) | {"cell_type_key": columns.cell_type, "recompute": recompute}
+    params |= {"metrics": list(metrics), "n_points": work.n_points, "splits": splits_of(splits, folds, cohort)}
     return CrossValidation(table=table, predictions=predictions, params=params)
 
 

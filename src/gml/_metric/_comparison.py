@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from gml._cohort import Design
     from gml.methods import Target
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
     """For every anchor (row) the patients it should be near to, and those it should be far from."""
 
-    near: NDArray[np.bool_]
-    """Shape (p, p)."""
-    far: NDArray[np.bool_]
-    """Shape (p, p)."""
+    near: NDArray[np.bool_]  # (p, p)
+    far: NDArray[np.bool_]  # (p, p)
     gaps: NDArray[np.float64] | None = None
     """With an ordered target, how much two patients differ in it, shape (p, p), the largest gap being 1; then every
     patient may be near and far, and the gaps say who should be nearer."""
@@ -114,9 +114,6 @@ def _preferring(role: NDArray[np.bool_], preferred: NDArray[np.bool_]) -> NDArra
     return np.where(kept.any(axis=1, keepdims=True), kept, role)
 
 
-logger = logging.getLogger(__name__)
-
-
 def learning_pairs(
     design: Design, *, target: Target, max_pairs: int | None, rng: np.random.Generator
 ) -> NDArray[np.intp]:
@@ -196,10 +193,7 @@ def draw_batches(
 
 
 def _batch_units(design: Design, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Number of the unit of each patient, two donors of one disease, which share a batch, shape (p,).
-
-    Units are numbered one disease after the other.
-    """
+    """Unit of each patient, (p,), numbered disease by disease: two donors of one disease, which share a batch."""
     place = design.shuffled(rng)
     _, first = np.unique(place, return_index=True)
     _, begin, counts = np.unique(design.labels[first], return_index=True, return_counts=True)

@@ -178,5 +178,4 @@ class GroundMetric:
 
 def read_metric(adata: AnnData, key: str) -> GroundMetric:
     """The metric of the name `key`; see :func:`gml.get.metric`."""
-    run = get_run(check_holder(adata), key, hint=LEARN_FIRST)
-    return GroundMetric.from_dict(run, name=f"adata.uns[{key!r}]")
+    return GroundMetric.from_dict(get_run(check_holder(adata), key, hint=LEARN_FIRST), name=f"adata.uns[{key!r}]")

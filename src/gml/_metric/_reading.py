@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from scipy.linalg import eigh
@@ -12,18 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-
-class Reading(Protocol):
-    """Genes beside the axes of the points. A map of the axes has shape (k, a)."""
-
-    def of_components(self, components: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each gene in each component, shape (g, k)."""
-
-    def importance(
-        self, components: NDArray[np.float64], z: NDArray[np.float64], moved: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Importance of each gene, shape (g,), from the mapped points `z` and how they are `moved`, both (n, k)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +38,7 @@ class Parts:
         z: NDArray[np.float64],  # noqa: ARG002 (of the protocol)
         moved: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        """Parts of the genes."""
+        """Parts of the genes, shape (g,), from mapped points `z`, and how they are `moved`, both (n, k)."""
         return np.asarray((self.of_components(components) * self.add_up(moved)).sum(axis=1))
 
 
@@ -76,7 +64,10 @@ class Correlations:
     def importance(
         self, components: NDArray[np.float64], z: NDArray[np.float64], moved: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        """Squared correlations, weighted by the excess of the components."""
+        """Squared correlations, shape (g,), weighted by the excess of the components."""
         excess = z.T @ moved
         values, vectors = eigh((excess + excess.T) / 2)
         return self.of_components(vectors.T @ components) ** 2 @ values
+
+
+Reading: TypeAlias = Parts | Correlations

@@ -164,8 +164,7 @@ class Resampling:
 class ReplicateReading:
     """What is read of the genes in a replicate, its map in the scale of the learned one."""
 
-    importance: NDArray[np.float64]
-    """Shape (g,)."""
+    importance: NDArray[np.float64]  # (g,)
     of_components: NDArray[np.float64]
     """Loadings or correlations with the first components, which were turned towards the learned ones, shape (g, c)."""
 
@@ -181,8 +180,7 @@ def read_replicates(
         weights = [replicate.weights(pairs, settings.target, balanced=balanced) for replicate in replicates]
         scatters = pair_sums(displacements, np.concatenate(weights), n_jobs=n_jobs).reshape(len(replicates), 2, -1)
     read = partial(_read_replicate, resampling=resampling, n_components=n_components)
-    tasks = list(zip(replicates, scatters, strict=True))
-    return parallel(read, tasks, n_jobs=n_jobs, description="learning again")
+    return parallel(read, list(zip(replicates, scatters, strict=True)), n_jobs=n_jobs, description="learning again")
 
 
 def pair_sums(displacements: Displacements, weights: NDArray[np.float64], *, n_jobs: int | None) -> NDArray[np.float64]:

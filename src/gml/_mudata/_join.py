@@ -52,13 +52,12 @@ def select(mdata: MuData, part: Part) -> AnnData:
     """One modality with the ``obs``, and with the results, of the MuData."""
     cells = _cells_of(mdata, part.modality)
     genes = genes_of(mdata, [part.modality])
-    own = {key: value for key, value in mdata.obsm.items() if key not in mdata.mod}
     return AnnData(
         cells.X,
         obs=mdata.obs,
         var=cells.var,
         uns=dict(mdata.uns),
-        obsm=dict(cells.obsm) | own,
+        obsm=dict(cells.obsm) | {key: value for key, value in mdata.obsm.items() if key not in mdata.mod},
         varm=dict(cells.varm) | _varm(mdata, genes),
         layers={key: value for key, value in cells.layers.items() if key is not None},  # X itself, from anndata 0.13 on
     )
@@ -150,8 +149,7 @@ def _genes(cells: AnnData, part: Part) -> Any:
 
 
 def _named(var: pd.DataFrame, modality: str) -> pd.DataFrame:
-    names = [f"{modality}:{name}" for name in var.index]
-    return var.set_axis(pd.Index(names), axis=0).assign(**{MODALITY: modality})
+    return var.set_axis(pd.Index([f"{modality}:{name}" for name in var.index]), axis=0).assign(**{MODALITY: modality})
 
 
 def _below(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -1,7 +1,4 @@
-"""The modalities of a MuData that a call reads: those of its metric, or those that `use_rep` selects.
-
-A decorator for functions of `tl` makes them one AnnData, and copies results back.
-"""
+"""A decorator for `tl`: the modalities of a MuData that a metric or `use_rep` selects, as one AnnData, and back."""
 
 from __future__ import annotations
 
@@ -98,7 +95,7 @@ def choose(given: Mapping[str, Any], holders: Sequence[MuData]) -> Taken:
             modality = next(iter(holders[0].mod))
             msg = f"The metric was learned on an AnnData, of no known modality; pass it, e.g. mdata[{modality!r}]."
             raise ValueError(msg)
-        return Taken(_all(holders[0]), use_rep=use_rep, layer=layer, is_shared=True)
+        return Taken([Part(name) for name in holders[0].mod], use_rep=use_rep, layer=layer, is_shared=True)
     columns = [metric.modalities[name].tolist() for name in ("modality", "use_rep", "layer", "scale")]
     stored = [Part(str(name), str(rep), layer or None, scale) for name, rep, layer, scale in zip(*columns, strict=True)]
     if use_rep is not None or layer is not None:
@@ -124,7 +121,7 @@ def _selected(mdata: MuData, use_rep: object, layer: str | None) -> Taken:
                 f"({keys}). For a representation of one modality name both, e.g. {both}."
             )
             raise KeyError(msg)
-        return Taken(_all(mdata), use_rep=use_rep, layer=layer, is_shared=True)
+        return Taken([Part(name) for name in mdata.mod], use_rep=use_rep, layer=layer, is_shared=True)
     elif isinstance(use_rep, Mapping) and use_rep:
         reps = use_rep
     else:
@@ -141,10 +138,6 @@ def _selected(mdata: MuData, use_rep: object, layer: str | None) -> Taken:
         return Taken([Part(modality)], use_rep=rep, layer=layer)
     parts = [Part(modality, rep, layer) for modality, rep in reps.items()]
     return Taken(parts, use_rep=None if use_rep is None else JOINED)
-
-
-def _all(mdata: MuData) -> list[Part]:
-    return [Part(modality) for modality in mdata.mod]
 
 
 def _check_same_features(stored: Sequence[Part], selected: Taken) -> None:

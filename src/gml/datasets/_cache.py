@@ -136,16 +136,16 @@ def _check_secure(url: str) -> None:
 def _check_hash(path: Path, sha256: str | None) -> str:
     import pooch
 
-    found: str = pooch.file_hash(str(path), alg="sha256")
-    if sha256 not in {None, found}:
-        msg = f"{path} has the SHA-256 {found}, but `sha256={sha256!r}` was expected. Delete it to download it again."
+    digest: str = pooch.file_hash(str(path), alg="sha256")
+    if sha256 not in {None, digest}:
+        msg = f"{path} has the SHA-256 {digest}, but `sha256={sha256!r}` was expected. Delete it to download it again."
         raise ValueError(msg)
     record = path.with_name(f"{path.name}.sha256")
-    known = record.read_text(encoding="utf-8").split()[:1] if record.exists() else [found]
-    if known != [found]:
+    known = record.read_text(encoding="utf-8").split()[:1] if record.exists() else [digest]
+    if known != [digest]:
         msg = (
-            f"{path} is not what it was at first use: its SHA-256 is {found}, and {record.name} says "
+            f"{path} is not what it was at first use: its SHA-256 is {digest}, and {record.name} says "
             f"{' '.join(known) or 'nothing'}. Delete the file to download it again, or {record.name} if it is right."
         )
         raise ValueError(msg)
-    return found
+    return digest

@@ -27,12 +27,9 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 class Published:
     """One file of CELLxGENE, and what is known of it."""
 
-    version: str
-    """The id of the version of the dataset."""
-    columns: Mapping[str, str]
-    """Columns of the file, by the names that they get."""
-    shape: tuple[int, int] | None = None
-    """Cells × genes."""
+    version: str  # the id of the version of the dataset
+    columns: Mapping[str, str]  # columns of the file, by the names that they get
+    shape: tuple[int, int] | None = None  # cells × genes
     sha256: str | None = None
 
 
@@ -145,11 +142,9 @@ def kumar23(
 
     Returns
     -------
-    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with
-
-    `.obs['patient']`, `.obs['disease']` : categorical
-        The columns `donor_id` and `reported_diseases` of the file; the disease by its own ontology is
-        ``obs["disease_original"]``.
+    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with the columns `donor_id` and
+    `reported_diseases` of the file as `.obs['patient']` and `.obs['disease']`, categorical; the disease by the ontology
+    of the file is ``obs["disease_original"]``.
 
     Raises
     ------
@@ -185,11 +180,9 @@ def kuppe22(
 
     Returns
     -------
-    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with
-
-    `.obs['patient']`, `.obs['disease']`, `.obs['donor']` : categorical
-        The columns `sample`, `patient_group` and `donor_id` of the file; the disease by its own ontology is
-        ``obs["disease_original"]``.
+    Cells × genes, counts, read and kept as :func:`gml.datasets.cellxgene` does, with the columns `sample`,
+    `patient_group` and `donor_id` of the file as `.obs['patient']`, `.obs['disease']` and `.obs['donor']`, categorical;
+    the disease by the ontology of the file is ``obs["disease_original"]``.
 
     Raises
     ------

@@ -98,11 +98,10 @@ def gaussian_cohort(
     noises = scale * _noise(rank, modes, n_features=n_features - 1, rng=rng)  # (p, n_cells, d - 1)
 
     patients = padded("P", n_patients, width=2)
-    diseases = numbered("class_", n_diseases)
     obs = pd.DataFrame(
         {
             "patient": labelled(np.repeat(np.arange(n_patients), n_cells), patients),
-            "disease": labelled(np.repeat(disease, n_cells), diseases),
+            "disease": labelled(np.repeat(disease, n_cells), numbered("class_", n_diseases)),
             "mode": labelled(np.tile(modes, n_patients), _MODES),
         },
         index=cell_names(patients, [n_cells] * n_patients),

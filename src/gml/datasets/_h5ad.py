@@ -36,12 +36,8 @@ def read_cohort(
 ) -> AnnData:
     """Read cells × genes with the `columns` of the file (values) under the names of gml (keys).
 
-    Raises
-    ------
-    KeyError
-        If a column is missing.
-    ValueError
-        If the file cannot be read, has another `shape` than the published one, or different genes in ``raw``.
+    KeyError if a column is missing; ValueError if the file cannot be read, has another `shape` than the published one,
+    or different genes in ``raw``.
     """
     with _opened(path) as file:
         matrix = "raw/X" if "raw/X" in file else "X"

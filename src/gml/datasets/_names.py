@@ -31,5 +31,4 @@ def cell_names(patients: Sequence[str], n_cells: Sequence[int]) -> list[str]:
 
 def labelled(codes: NDArray[Any], names: Sequence[str]) -> pd.Categorical[Any]:
     """Column with the name that each code stands for."""
-    categorical: pd.Categorical[Any] = pd.Categorical.from_codes(codes, pd.Index(names))
-    return categorical
+    return pd.Categorical.from_codes(codes, pd.Index(names))

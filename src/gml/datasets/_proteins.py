@@ -14,15 +14,11 @@ from ._names import padded
 if TYPE_CHECKING:
     from mudata import MuData
 
-N_PROTEINS = 24
-_OF_DISEASE = 2
-"""Proteins of each disease."""
+N_PROTEINS, _OF_DISEASE = 24, 2  # in all, and of each disease
 _LOG_MEAN, _LOG_MEAN_SD = 2.0, 0.8
 _MARKER_SHIFT = 1.5
-_MARKERS = 0.15
-"""Fraction of the proteins that mark a cell type."""
-_BACKGROUND = 1.0
-"""Counts of antibodies that are not bound."""
+_MARKERS = 0.15  # fraction of the proteins that mark a cell type
+_BACKGROUND = 1.0  # counts of antibodies that are not bound
 _CELL_SD = 0.3
 _DISPERSION = 0.1
 
@@ -40,8 +36,7 @@ def with_proteins(
     n_diseases = len(diseases.categories)
     n = max(N_PROTEINS, 2 * _OF_DISEASE * n_diseases)
     disease_of = np.full(n, -1)
-    planted = rng.choice(n, (n_diseases, _OF_DISEASE), replace=False)
-    disease_of[planted] = np.arange(n_diseases)[:, None]
+    disease_of[rng.choice(n, (n_diseases, _OF_DISEASE), replace=False)] = np.arange(n_diseases)[:, None]
 
     profile = np.tile(rng.normal(_LOG_MEAN, _LOG_MEAN_SD, n), (len(types.categories), 1))
     others = np.flatnonzero(disease_of < 0)
@@ -59,9 +54,8 @@ def with_proteins(
     var = pd.DataFrame(
         {"disease_protein": disease_of >= 0, "disease": names[disease_of]}, index=padded("protein_", n, width=2)
     )
-    prot = AnnData(counts, obs=rna.obs.copy(), var=var)
     # mudata 0.4 leaves columns of modalities to the modalities; before it, that is an option, and it warns without one
     with mudata.set_options(pull_on_update=False) if hasattr(mudata, "set_options") else nullcontext():
-        mdata = mudata.MuData({"rna": rna, "prot": prot})
+        mdata = mudata.MuData({"rna": rna, "prot": AnnData(counts, obs=rna.obs.copy(), var=var)})
     mdata.obs = rna.obs.copy()
     return mdata

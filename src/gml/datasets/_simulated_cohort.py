@@ -20,19 +20,14 @@ if TYPE_CHECKING:
     from mudata import MuData
     from numpy.typing import NDArray
 
-_AFFECTED = 0
-"""The cell type that the diseases change."""
-_PROPORTIONS = 30.0
-"""Dirichlet parameter of every cell type: proportions of six types are 0.17 ± 0.03."""
-_LOG_MEAN_SD = 0.8
-"""Spread of mean expression over genes, around one count per cell."""
+_AFFECTED = 0  # the cell type that the diseases change
+_PROPORTIONS = 30.0  # Dirichlet parameter of every cell type: proportions of six types are 0.17 ± 0.03
+_LOG_MEAN_SD = 0.8  # spread of mean expression over genes, around one count per cell
+# disease genes have moderate means: a change is neither lost among zeros nor does it swamp the library
 _LOG_MEAN_OF_DISEASE_GENES = (0.0, math.log(4.0))
-"""Disease genes have moderate means: a change is neither lost among zeros nor does it swamp the library."""
-_MARKERS = 0.1
-"""Fraction of the other genes that mark a cell type."""
+_MARKERS = 0.1  # fraction of the other genes that mark a cell type
 _MARKER_SHIFT = 2.0
-_PROGRAMME_SHARE = 0.8
-"""Part of the variance between donors that lies along the shared programmes."""
+_PROGRAMME_SHARE = 0.8  # part of the variance between donors that lies along the shared programmes
 _LIBRARY_SD = 0.3
 _DISPERSION = 0.2
 
@@ -213,8 +208,9 @@ def _simulate(design: _Design, rng: np.random.Generator, *, protein: bool) -> An
         {"disease_gene": disease_of_gene >= 0, "disease": diseases[disease_of_gene]},
         index=padded("gene_", design.n_genes, width=3),
     )
-    simulation = {**asdict(design), "affected_cell_type": types[_AFFECTED]}
-    rna = AnnData(counts, obs=obs, var=var, uns={"simulation": simulation})
+    rna = AnnData(
+        counts, obs=obs, var=var, uns={"simulation": asdict(design) | {"affected_cell_type": types[_AFFECTED]}}
+    )
     if not protein:
         return rna
     effects = {"effect": design.effect, "patient_effect": design.patient_effect}

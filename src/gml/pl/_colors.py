@@ -55,10 +55,7 @@ def find_coloring(
 
 
 def read_coloring(patients: AnnData, name: str, *, key: str, drawn: NDArray[np.intp] | None = None) -> Coloring:
-    """Colours for a column of ``patients.obs`` or for a gene; the disease is a class even if it is a number.
-
-    They are those of all patients, or of those in the positions `drawn`.
-    """
+    """Colours of all patients, or those `drawn`, for a column or gene; the disease is a class even if a number."""
     has_genes = not is_mudata(patients)  # whose modalities may have genes of the same name
     if has_genes and isinstance(name, str) and name not in patients.obs.columns and name in patients.var_names:
         column = np.flatnonzero(patients.var_names == name)[:1]
@@ -79,8 +76,7 @@ def _categorical(name: str, column: pd.Series[Any], *, stored: object) -> Colori
     codes = categories.codes.to_numpy()  # (p,), -1 where missing
     colors = palette(len(categories.categories), stored)
     rgba = np.vstack([colors, MISSING])[codes]
-    present = np.unique(codes[codes >= 0])
-    classes = [(str(categories.categories[code]), colors[code]) for code in present]
+    classes = [(str(categories.categories[code]), colors[code]) for code in np.unique(codes[codes >= 0])]
     if (codes < 0).any():
         classes.append(("missing", MISSING))
     return Coloring(name, rgba, classes=tuple(classes))

@@ -38,11 +38,7 @@ _FILLED = 0.8  # of the height of a row
 
 
 def cross_validate(
-    result: CrossValidation,
-    *,
-    score: Score = "balanced_accuracy",
-    readout: str | None = "knn",
-    ax: Axes | None = None,
+    result: CrossValidation, *, score: Score = "balanced_accuracy", readout: str | None = "knn", ax: Axes | None = None
 ) -> Axes:
     """Scores on held-out patients: a row per metric, its mean, 95 % interval, and small dots for the splits.
 

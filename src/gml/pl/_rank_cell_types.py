@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gml._measure import ALL_CELLS
+
 from ._axes import check_axes, drawing, shorten
 from ._names import BLUE, GREY, mark_chance, name_rows, row_room
 from ._tables import check_table, numbers
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-ALL_CELLS = "(all cells)"
-"""Name of the row of all cells together."""
 _SCORE = ["balanced_accuracy", "low", "high"]
 _ROW = 0.24  # inches
 _LONGEST = 30  # characters

@@ -27,12 +27,7 @@ _GOLDEN = (5**0.5 - 1) / 2  # its multiples fill a row evenly, whatever the numb
 
 
 def score_patients(
-    patients: AnnData,
-    *,
-    disease: str | None = None,
-    key: str = "gml",
-    color: str | None = None,
-    ax: Axes | None = None,
+    patients: AnnData, *, disease: str | None = None, key: str = "gml", color: str | None = None, ax: Axes | None = None
 ) -> Axes:
     """Score of each patient for a disease, one row per group of patients with the same disease.
 
@@ -112,8 +107,7 @@ def _draw_row(ax: Axes, row: int, *, scores: NDArray[np.float64], rgba: NDArray[
     heights = row + _SPREAD * ((_GOLDEN * np.arange(len(scores)) + 0.5) % 1 - 0.5)
     size = float(np.clip(600 / len(scores), 8, 28))
     ax.scatter(scores, heights, c=rgba, s=size, edgecolors="white", linewidths=0.4, clip_on=False, zorder=3)
-    median = np.median(scores)
-    ax.vlines(median, row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE)
+    ax.vlines(np.median(scores), row - 0.4, row + 0.4, colors="0.2", lw=1.5, zorder=4, path_effects=WHITE_EDGE)
 
 
 def _find(patients: AnnData, disease: str | None, key: str) -> tuple[str, str]:

@@ -104,8 +104,7 @@ def transport_plan(table: pd.DataFrame, *, min_share: float = 0.01, ax: Axes | N
 class _Bars:
     """Bars of the cell types, one below the other, from 0 downwards."""
 
-    side: int
-    """0 left, 1 right."""
+    side: int  # 0 left, 1 right
     sizes: NDArray[np.float64]
     gap: float
 
@@ -113,8 +112,7 @@ class _Bars:
     def tops(self) -> NDArray[np.float64]:
         """Upper ends."""
         rooms = self.sizes + self.gap * (self.sizes > 0)
-        tops: NDArray[np.float64] = np.cumsum(rooms) - rooms
-        return tops
+        return np.cumsum(rooms) - rooms
 
 
 def _draw_bands(

@@ -18,11 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def equalize_cells(
-    adata: AnnData,
-    *,
-    patient_key: str = PATIENT,
-    n_cells: int | None = None,
-    rng: int | np.random.Generator | None = 0,
+    adata: AnnData, *, patient_key: str = PATIENT, n_cells: int | None = None, rng: int | np.random.Generator | None = 0
 ) -> AnnData:
     """Draw the same number of cells from every patient, so that numbers of cells cannot explain distances.
 

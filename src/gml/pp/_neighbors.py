@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anndata as ad
 import numpy as np
@@ -14,8 +14,6 @@ from gml._anndata import DISTANCES_FIRST, Keys, check_anndata, get_distances, ge
 from gml._base import check_int, check_seed
 
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
-
     from anndata import AnnData
     from numpy.typing import NDArray
 
@@ -85,8 +83,7 @@ def neighbors(
     # scanpy's own code for precomputed distances fails from 4,096 patients on, and takes a duplicate for the patient
     precomputed = _Precomputed(distances, _n_neighbors(distances, n_neighbors))
     rep = keys.means if sp.issparse(distances) else keys.mds
-    coordinates = get_matrix(patients, "obsm", rep, hint=DISTANCES_FIRST)
-    scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: coordinates})
+    scratch = ad.AnnData(obs=patients.obs[[]], obsm={rep: get_matrix(patients, "obsm", rep, hint=DISTANCES_FIRST)})
     sc.pp.neighbors(scratch, use_rep=rep, transformer=precomputed, metric="precomputed", random_state=check_seed(rng))
     matrices = {("obsp", name): scratch.obsp[name] for name in ("distances", "connectivities")}
     write_all(patients, {("uns", "neighbors"): scratch.uns["neighbors"]} | matrices)

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 
-from gml._anndata import (
-    GENES,
-    N_CELLS,
-    PATIENT,
-    PCA_LOADINGS,
-    SKETCH,
-    SKETCH_FORMAT,
-    WEIGHT,
-    Columns,
-    average,
-    check_anndata,
-    colors_of,
-    find_features,
-    gene_matrix,
-    get_var,
-    in_memory,
-    named_like,
-)
+from gml._anndata import N_CELLS, PATIENT, WEIGHT, Columns, check_anndata, find_features
 from gml._base import check_int, check_memory, check_n_jobs, check_seed
 from gml._cohort import Cohort, constant_columns
 from gml._cohort import sketch as find_points
+from gml._measure import as_sketch
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from gml._cohort import Points
 
@@ -123,17 +105,8 @@ def sketch(
         check_memory(8 * n * adata.n_vars, what=f"The means of {adata.n_vars} genes in {n} points", advice=advice)
     points = find_points(cohort, n_points, seed=seed, n_jobs=n_jobs)
     obs = _describe(adata, cohort, points)
-    sketched = ad.AnnData(_means(adata, points, layer=None), obs=obs, var=get_var(adata))
-    if features.rep != GENES:
-        sketched.obsm[features.rep] = named_like(points.x, obs.index, stored=adata.obsm[features.rep])
-        if PCA_LOADINGS in adata.varm:
-            sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
-    elif layer is not None:
-        sketched.layers[layer] = _means(adata, points, layer=layer)
     params = {"patient_key": patient_key, "use_rep": features.rep, "layer": layer, "n_points": n_points, "rng": seed}
-    sketched.uns |= colors_of(adata, obs.columns)
-    sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params}
-    return sketched
+    return as_sketch(adata, features, obs, of_cells=points.averaging(adata.n_obs), x=points.x, params=params)
 
 
 def _describe(adata: AnnData, cohort: Cohort, points: Points) -> pd.DataFrame:
@@ -146,10 +119,3 @@ def _describe(adata: AnnData, cohort: Cohort, points: Points) -> pd.DataFrame:
     counts = None if cohort.counts is None else cohort.counts[points.rows]
     n_cells = np.bincount(points.point_of_row, counts, minlength=len(points.x)).astype(np.int64)
     return obs.set_axis(pd.Index(names), axis=0).assign(**{WEIGHT: points.weights, N_CELLS: n_cells})
-
-
-def _means(adata: AnnData, points: Points, *, layer: str | None) -> NDArray[np.floating[Any]] | None:
-    """Mean of each gene over the cells of each point."""
-    if layer is None and adata.X is None:
-        return None
-    return average(points.averaging(adata.n_obs), gene_matrix(adata, layer))

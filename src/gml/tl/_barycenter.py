@@ -4,41 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
-from gml._anndata import (
-    DISEASE,
-    GENES,
-    N_CELLS,
-    PATIENT,
-    PCA_LOADINGS,
-    SKETCH,
-    SKETCH_FORMAT,
-    WEIGHT,
-    Columns,
-    Keys,
-    average,
-    check_anndata,
-    colors_of,
-    gene_matrix,
-    get_column,
-    get_var,
-    in_memory,
-    named_like,
-)
+from gml._anndata import DISEASE, N_CELLS, PATIENT, SKETCH, WEIGHT, Columns, Keys, check_anndata, get_column
 from gml._cohort import Work
-from gml._measure import Steps, check_diseases, measure_cells, params_of, resolve_metric, store_metric, typical_patients
+from gml._measure import (
+    Steps,
+    as_sketch,
+    check_diseases,
+    measure_cells,
+    params_of,
+    resolve_metric,
+    store_metric,
+    typical_patients,
+)
 from gml._mudata import takes_mudata
 from gml.solvers import resolve_exact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from anndata import AnnData
-    from numpy.typing import NDArray
 
     from gml._measure import Measured, Metric, ResolvedMetric
     from gml._ot import Barycenter
@@ -163,33 +149,20 @@ def _check_means(metric: ResolvedMetric) -> None:
 
 def _as_sketch(adata: AnnData, measured: Measured, typical: list[Barycenter], *, params: dict[str, Any]) -> AnnData:
     """The typical patients as an AnnData that gml takes for a sketch."""
-    points, features, metric = measured.points, measured.cohort.features, measured.metric
+    points, metric = measured.points, measured.metric
     shares = sp.vstack([center.shares for center in typical], format="csr")
-    of_cells = shares @ points.averaging(adata.n_obs)
-
-    def means(layer: str | None) -> NDArray[np.floating[Any]]:
-        return average(of_cells, gene_matrix(adata, layer))
-
-    obs = _describe(adata, measured, typical, params=params)
-    sketched = ad.AnnData(None if adata.X is None else means(None), obs=obs, var=get_var(adata))
-    if features.rep != GENES:
-        sketched.obsm[features.rep] = named_like(shares @ points.x, obs.index, stored=adata.obsm.get(features.rep))
-        if PCA_LOADINGS in adata.varm and features.basis is None:  # else features came through those of the metric
-            sketched.varm[PCA_LOADINGS] = np.asarray(in_memory(adata.varm[PCA_LOADINGS]))
-    elif features.layer is not None:
-        sketched.layers[features.layer] = means(features.layer)
+    of_cells, obs = shares @ points.averaging(adata.n_obs), _describe(adata, measured, typical, params=params)
+    sketched = as_sketch(adata, measured.cohort.features, obs, of_cells=of_cells, x=shares @ points.x, params=params)
     if metric.learned is not None:
         key = metric.name if metric.kind == "key" else Keys().run
         store_metric(sketched, metric.learned, np.concatenate([center.z for center in typical]), key_added=key)
-    sketched.uns |= colors_of(adata, obs.columns)
-    summary = {
+    sketched.uns[SKETCH] |= {
         "diseases": measured.cohort.classes,
         "n_patients": np.bincount(measured.cohort.labels[measured.cohort.known]),
         "n_iter": np.array([len(center.objective) for center in typical]),
         "change": np.array([center.change for center in typical]),
         "objective": np.array([center.objective[-1] for center in typical]),
     }
-    sketched.uns[SKETCH] = {"format": SKETCH_FORMAT, "params": params, **summary}
     return sketched
 
 
@@ -205,17 +178,9 @@ def _describe(adata: AnnData, measured: Measured, typical: list[Barycenter], *, 
         params["patient_key"]: pd.Categorical(np.repeat(names, sizes)),
         params["disease_key"]: labels.iloc[np.repeat(first, sizes)].array,
         WEIGHT: np.repeat(1.0 / sizes, sizes),
-        N_CELLS: np.concatenate([_evenly(total, size) for total, size in zip(totals, sizes, strict=True)]),
+        # integers as alike as can be that add up to the cells of the disease
+        N_CELLS: np.concatenate([np.diff(n * np.arange(m + 1) // m) for n, m in zip(totals, sizes, strict=True)]),
     }
-    return pd.DataFrame(columns, index=pd.Index(list(_point_names(names, sizes))))
-
-
-def _evenly(total: int, n: int) -> NDArray[np.int64]:
-    """Numbers with that sum, as alike as integers can be."""
-    return np.diff(total * np.arange(n + 1) // n).astype(np.int64)
-
-
-def _point_names(names: list[str], sizes: NDArray[np.intp]) -> Iterator[str]:
     width = len(str(sizes.max() - 1))  # so that names sort as the points do
-    for name, size in zip(names, sizes.tolist(), strict=True):
-        yield from (f"{name}_{i:0{width}}" for i in range(size))
+    index = [f"{name}_{i:0{width}}" for name, size in zip(names, sizes.tolist(), strict=True) for i in range(size)]
+    return pd.DataFrame(columns, index=pd.Index(index))

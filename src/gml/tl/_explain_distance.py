@@ -155,13 +155,7 @@ def explain_distance(
         types = TypeShares.of(compared.measured.points, *codes).only(single)
     summed_by: By = "component" if way is not None and way.loadings is None else by
     parts = _sum_parts(compared, work, types, by=summed_by, only_within=single is not None)
-    if way is not None:
-        of_genes = way.parts(adata, compared.measured, parts)
-        table = _of_genes(of_genes, adata.var_names, has_types=types is not None, split=way.loadings is not None)
-    elif types is not None and by == "cell_type":
-        table = _of_types(parts, types.names)
-    else:
-        table = _of_components(parts, has_types=types is not None)
+    table = _tabulate(adata, compared, parts, types=types, by=by, way=way)
     table.attrs = {"distance": parts.whole, "p": names[0], "q": names[1], "by": by, "excess": bool(excess)}
     if types is not None:
         table.attrs.update(_totals(parts, types, compared, has_between=single is None))
@@ -215,6 +209,20 @@ def _check_squares(metric: ResolvedMetric, by: By) -> None:
         raise ValueError(msg)
 
 
+def _tabulate(
+    adata: AnnData, compared: Compared, parts: Parts, *, types: TypeShares | None, by: By, way: GeneWay | None
+) -> pd.DataFrame:
+    """The parts, sorted unless by component."""
+    if way is not None:
+        of_genes = way.parts(adata, compared.measured, parts)
+        return _of_genes(of_genes, adata.var_names, has_types=types is not None, split=way.loadings is not None)
+    if types is not None and by == "cell_type":
+        return _of_types(parts, types.names)
+    part, within = parts.components
+    index = [f"component_{c}" for c in range(1, len(part) + 1)]
+    return pd.DataFrame({"part": part} | _split(part, within, has_types=types is not None), index=index)
+
+
 def _of_types(parts: Parts, names: NDArray[np.str_]) -> pd.DataFrame:
     """One row per pair of cell types."""
     n = len(names)
@@ -222,13 +230,6 @@ def _of_types(parts: Parts, names: NDArray[np.str_]) -> pd.DataFrame:
     source, target = names.astype(object).repeat(n), np.tile(names.astype(object), n)
     table = pd.DataFrame({"source": source, "target": target, "mass": mass, "part": part})
     return table.sort_values("part", ascending=False, kind="stable", ignore_index=True)
-
-
-def _of_components(parts: Parts, *, has_types: bool) -> pd.DataFrame:
-    """One row per component."""
-    part, within = parts.components
-    index = [f"component_{c}" for c in range(1, len(part) + 1)]
-    return pd.DataFrame({"part": part} | _split(part, within, has_types=has_types), index=index)
 
 
 def _of_genes(of_genes: NDArray[np.float64], names: pd.Index[str], *, has_types: bool, split: bool) -> pd.DataFrame:

@@ -10,15 +10,7 @@ from gml._anndata import DISEASE, PATIENT, Columns, check_anndata, check_key_add
 from gml._base import check_int, warn
 from gml._cohort import Work
 from gml._evaluate import learn_any
-from gml._measure import (
-    ResolvedMetric,
-    check_key_is_free,
-    embed_cells,
-    measure,
-    params_of,
-    read_study,
-    store_metric,
-)
+from gml._measure import ResolvedMetric, check_key_is_free, embed_cells, measure, params_of, read_study, store_metric
 from gml._metric import GroundMetric, check_solver, with_signs
 from gml._mudata import takes_mudata
 from gml.methods import Fixed, method_name, resolve_method, settings_of
@@ -189,15 +181,10 @@ def _as_metric(
 
 def _params(columns: Columns, method: AnyMethod, learned: AnyMethod) -> dict[str, Any]:
     """Parameters of learning: the method that was given, and the one that learned."""
-    return {
-        "donor_key": columns.donor,
-        "batch_key": columns.batch,
-        "method": method_name(method),
-        "method_settings": settings_of(method),
-        "learned_by": method_name(learned),
-        "learned_settings": settings_of(learned),
-        "transformed": False,
-    }
+    design = {"donor_key": columns.donor, "batch_key": columns.batch}
+    given = {"method": method_name(method), "method_settings": settings_of(method)}
+    learner = {"learned_by": method_name(learned), "learned_settings": settings_of(learned)}
+    return design | given | learner | {"transformed": False}
 
 
 def _warn_of_batches(cohort: Cohort) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from gml._anndata import UseRep
-    from gml._measure import Measured, Metric
+    from gml._measure import Groups, Measured, Metric
     from gml._ot import Ground
     from gml.methods import Power
     from gml.solvers import Solver, SolverName
@@ -170,23 +170,16 @@ def patient_distances(  # noqa: PLR0913 (one argument per column, and what all d
     check_ground(work.solver, ground)
     if neighbors_only is None:
         check_distances_fit(adata, reference, resolved, columns=columns)
-    groups = None
     if cell_type_key is not None:
         check_types_apart(work.solver)
-        groups = read_groups(adata, reference, cell_type_key, key_added=key_added)
+    groups = None if cell_type_key is None else read_groups(adata, reference, cell_type_key, key_added=key_added)
 
     query, source = measure_both(adata, reference, resolved, columns=columns, work=work, gene_symbols=gene_symbols)
     more = {"gene_symbols": gene_symbols, "neighbors_only": neighbors_only, "cell_type_key": cell_type_key}
     patients = describe_patients(adata, query, columns, key_added=key_added, ground=ground, work=work, more=more)
-    if groups is not None:
-        groups.check(patients, query.cohort)
-    if neighbors_only is not None:
-        _store_nearest(patients, query, neighbors_only, key_added=key_added, work=work)
-        return patients
-    store_distances(patients, query, source, key_added=key_added, ground=ground, work=work)
-    if groups is not None:
-        measure_groups(patients, query, source, groups=groups, key_added=key_added, ground=ground, work=work)
-    return patients
+    return _store(
+        patients, query, source, groups=groups, nearest=neighbors_only, key=key_added, ground=ground, work=work
+    )
 
 
 def _check_neighbors_only(
@@ -211,12 +204,29 @@ def _check_neighbors_only(
         raise ValueError(msg)
 
 
-def _store_nearest(patients: AnnData, query: Measured, neighbors_only: int, *, key_added: str, work: Work) -> None:
-    """Solve and store the distances to the nearest patients, and where patients lie."""
-    keys = Keys(key_added)
-    nearest = nearest_patients(
-        query.clouds, min(neighbors_only, len(query.cohort) - 1), solver=resolve_exact(work.solver), n_jobs=work.n_jobs
-    )
-    patients.obsp[keys.distances] = nearest.graph()
-    patients.obsm[keys.means] = query.metric.embed(query.points.means())
-    patients.uns[keys.run]["n_solved"] = nearest.n_solved
+def _store(
+    patients: AnnData,
+    query: Measured,
+    source: Measured | None,
+    *,
+    groups: Groups | None,
+    nearest: int | None,
+    key: str,
+    ground: Ground,
+    work: Work,
+) -> AnnData:
+    """Solve and store all distances and those of groups, or the distances to so many `nearest` patients."""
+    keys = Keys(key)
+    if groups is not None:
+        groups.check(patients, query.cohort)
+    if nearest is None:
+        store_distances(patients, query, source, key_added=key, ground=ground, work=work)
+    else:
+        n, exact = min(nearest, len(query.cohort) - 1), resolve_exact(work.solver)
+        solved = nearest_patients(query.clouds, n, solver=exact, n_jobs=work.n_jobs)
+        patients.obsp[keys.distances] = solved.graph()
+        patients.obsm[keys.means] = query.metric.embed(query.points.means())
+        patients.uns[keys.run]["n_solved"] = solved.n_solved
+    if groups is not None:
+        measure_groups(patients, query, source, groups=groups, key_added=key, ground=ground, work=work)
+    return patients

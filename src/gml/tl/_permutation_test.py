@@ -107,14 +107,9 @@ def permutation_test(
     cohort = read_study(adata, columns, work, method=Discriminant(target="ordered") if is_ordered else settings)
     learned = check_testable(settings, statistic, cohort.design)
     check_splits_fit(cohort)
-    points = measure(cohort, ResolvedMetric(), work).points
-    test = LabelTest.prepare(points, learned, statistic, work=work)
+    test = LabelTest.prepare(measure(cohort, ResolvedMetric(), work).points, learned, statistic, work=work)
     designs = permuted_designs(cohort.design, statistic, n_permutations, seed=work.seed)
     values = list(parallel(test.value, designs, n_jobs=work.n_jobs, description="permuting"))
-    params = arguments_of(columns, cohort.features, work) | {
-        "method": method,
-        "statistic": statistic,
-        "n_permutations": n_permutations,
-        "n_points": work.n_points,
-    }
+    params = {"method": method, "statistic": statistic, "n_permutations": n_permutations, "n_points": work.n_points}
+    params = arguments_of(columns, cohort.features, work) | params
     return PermutationTest(statistic=statistic, value=values[0], null=np.array(values[1:]), params=params)

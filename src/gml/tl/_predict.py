@@ -205,10 +205,7 @@ def _store_classes(
 
 
 def _held_out(source: Measured, *, is_home: bool, work: Work) -> NDArray[np.float64] | None:
-    """Distances of each reference patient as if they were unseen, shape (p, p); `None` if that is not possible.
-
-    `is_home`: the reference holds the metric.
-    """
+    """Distances of reference patients (`is_home`: which hold the metric) as if unseen, (p, p); `None` if impossible."""
     metric = source.metric
     training = _training_patients(source, is_home=is_home)
     if metric.learned is None or not training.any():

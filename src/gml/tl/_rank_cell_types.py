@@ -152,6 +152,5 @@ def rank_cell_types(
             if name == ALL_CELLS:
                 raise
             warn(f"The cell type {name!r} has no score: {error}")
-        row = ScoredType(name, patients, scores).row(method if isinstance(method, str) else repr(method))
-        rows.append(row)
+        rows.append(ScoredType(name, patients, scores).row(method if isinstance(method, str) else repr(method)))
     return rank_types(rows)

@@ -163,8 +163,7 @@ def rank_genes(
     )
     if by == "parts":
         within, between = resampling.squared_distances(Replicate.of(design), resampling.learned)
-        rest = abs(results["importance"].sum() - (between - within))
-        check_rest(rest, between + within, instead="by='correlation'")
+        check_rest(abs(results["importance"].sum() - (between - within)), between + within, instead="by='correlation'")
     return _table(adata, results, _directions(adata, measured.cohort, learned), columns=columns)
 
 

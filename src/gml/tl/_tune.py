@@ -10,16 +10,7 @@ from gml._anndata import DISEASE, PATIENT, Columns, check_anndata
 from gml._base import check_int, parallel
 from gml._cohort import Work
 from gml._evaluate import Tuning, tabulate
-from gml._measure import (
-    GRID,
-    Search,
-    arguments_of,
-    check_splits_fit,
-    read_grid,
-    read_splits,
-    read_study,
-    splits_of,
-)
+from gml._measure import GRID, Search, arguments_of, check_splits_fit, read_grid, read_splits, read_study, splits_of
 from gml._metric import check_solver
 from gml._mudata import takes_mudata
 
