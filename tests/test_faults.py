@@ -151,34 +151,34 @@ def test_the_best_map_so_far_is_kept(adata: AnnData, monkeypatch: pytest.MonkeyP
     best = int(np.argmin(expected.loss)) + 1
     message = rf"stopped in pass 4, whose loss is NaN .* map of pass {best}, .*lower `learning_rate` \(0\.05\)"
     with pytest.warns(UserWarning, match=message) as caught:
-        found = fitted(adata, max_iter=10)
+        fit = fitted(adata, max_iter=10)
     assert len(caught) == 1
     assert Path(caught[0].filename).name == "test_faults.py"
-    np.testing.assert_array_equal(found.loss, expected.loss)
-    np.testing.assert_array_equal(found.components, expected.components)
+    np.testing.assert_array_equal(fit.loss, expected.loss)
+    np.testing.assert_array_equal(fit.components, expected.components)
 
 
 @pytest.mark.parametrize("power", [1, 2])
 @pytest.mark.parametrize("rate", [1e100, 1e300])
 def test_a_learning_rate_that_explodes(adata: AnnData, rate: float, power: int) -> None:
     with pytest.warns(UserWarning, match="stopped in pass 2.*map of pass 1"):
-        found = fitted(adata, max_iter=10, learning_rate=rate, power=power)
+        fit = fitted(adata, max_iter=10, learning_rate=rate, power=power)
     expected = fitted(adata, max_iter=1, power=power)
-    np.testing.assert_array_equal(found.components, expected.components)
-    np.testing.assert_array_equal(found.loss, expected.loss)
+    np.testing.assert_array_equal(fit.components, expected.components)
+    np.testing.assert_array_equal(fit.loss, expected.loss)
 
 
 @pytest.mark.parametrize("max_iter", [3, 5])
 def test_a_learning_rate_that_leads_nowhere(adata: AnnData, max_iter: int) -> None:
     expected = fitted(adata, max_iter=1)
     with warnings.catch_warnings(record=True, action="always") as caught:
-        found = fitted(adata, max_iter=max_iter, learning_rate=100.0)
+        fit = fitted(adata, max_iter=max_iter, learning_rate=100.0)
     message = "Learning went nowhere: the first of 5 passes .* its map is kept. Lower `learning_rate` \\(100\\)"
     told = [re.match(message, str(warning.message)) for warning in caught]
     assert len(told) == (max_iter > 3)  # a few passes say nothing yet
     assert all(told)
-    assert found.loss.argmin() == 0
-    np.testing.assert_array_equal(found.components, expected.components)
+    assert fit.loss.argmin() == 0
+    np.testing.assert_array_equal(fit.components, expected.components)
 
 
 def test_a_loss_that_is_lost_within_a_pass(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,9 +186,9 @@ def test_a_loss_that_is_lost_within_a_pass(adata: AnnData, monkeypatch: pytest.M
     expected = fitted(adata, max_iter=2, batch_size=4)
     lose_the_way(monkeypatch, 6, of="loss")
     with pytest.warns(UserWarning, match="stopped in pass 3"):
-        found = fitted(adata, max_iter=9, batch_size=4)
-    np.testing.assert_array_equal(found.loss, expected.loss)
-    np.testing.assert_array_equal(found.components, expected.components)
+        fit = fitted(adata, max_iter=9, batch_size=4)
+    np.testing.assert_array_equal(fit.loss, expected.loss)
+    np.testing.assert_array_equal(fit.components, expected.components)
 
 
 def test_early_stopping_does_not_take_the_last_map(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,9 +197,9 @@ def test_early_stopping_does_not_take_the_last_map(adata: AnnData, monkeypatch: 
     expected = fitted(adata, max_iter=1)
     lose_the_way(monkeypatch, 3, of="loss")
     with pytest.warns(UserWarning, match=r"stopped in pass 3.*map of pass 1"):
-        found = fitted(adata, max_iter=5, early_stopping=True, learning_rate=1e3)
-    assert len(found.loss) == 2
-    np.testing.assert_array_equal(found.components, expected.components)
+        fit = fitted(adata, max_iter=5, early_stopping=True, learning_rate=1e3)
+    assert len(fit.loss) == 2
+    np.testing.assert_array_equal(fit.components, expected.components)
 
 
 @pytest.mark.parametrize("reg", [0.1, 1e308])

@@ -43,11 +43,11 @@ def run(adata: AnnData, *, rows: np.ndarray | None = None, method: Any = "discri
     reference, query = adata[~rows].copy(), adata[rows].copy()
     gml.tl.learn_metric(reference, method=method, use_rep="X", **settings)
     patients = gml.tl.patient_distances(reference)
-    found = gml.tl.predict(query, reference)
+    predicted = gml.tl.predict(query, reference)
     return Result(
         patients.obsp["gml_distances"],
-        found.obs["gml_predicted"].astype(str).tolist(),
-        found.obsm["gml_probabilities"].to_numpy(),
+        predicted.obs["gml_predicted"].astype(str).tolist(),
+        predicted.obsm["gml_probabilities"].to_numpy(),
         gml.get.metric(reference).components,
         patients.obs_names.tolist(),
     )
@@ -149,8 +149,8 @@ def test_tables_of_other_numbers(dtype: str) -> None:
     adata = cohort()
     table = pd.DataFrame(adata.X, index=adata.obs_names, columns=list("abcd")).astype(int)
     adata.obsm["table"] = table.astype(dtype).assign(a=table["a"].astype(float))
-    one, two = (gml.tl.patient_distances(adata, metric=None, use_rep=rep) for rep in ("X", "table"))
-    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+    first, second = (gml.tl.patient_distances(adata, metric=None, use_rep=rep) for rep in ("X", "table"))
+    np.testing.assert_array_equal(first.obsp["gml_distances"], second.obsp["gml_distances"])
 
 
 CONSTANT: dict[str, tuple[float, ...]] = {
@@ -176,11 +176,11 @@ def test_any_unit(exponent: int, method: Any) -> None:
     """What is measured in other units is the same under a metric that was learned in them."""
     ordinary, other, unit = cohort(), cohort(), 2.0**exponent
     other.X = other.X * unit
-    one, two = run(ordinary, method=method), run(other, method=method)
-    learned = method != "auto" or not np.array_equal(one.components, np.eye(4))
-    np.testing.assert_allclose(two.distances, one.distances * (1 if learned else unit), rtol=1e-6)
-    assert two.predicted == one.predicted
-    np.testing.assert_allclose(two.probabilities, one.probabilities, rtol=1e-5, atol=1e-5)
+    first, second = run(ordinary, method=method), run(other, method=method)
+    learned = method != "auto" or not np.array_equal(first.components, np.eye(4))
+    np.testing.assert_allclose(second.distances, first.distances * (1 if learned else unit), rtol=1e-6)
+    assert second.predicted == first.predicted
+    np.testing.assert_allclose(second.probabilities, first.probabilities, rtol=1e-5, atol=1e-5)
 
 
 # other cells
@@ -192,10 +192,10 @@ def test_cells_of_zeros(ordinary: Result) -> None:
     some = np.arange(zeros.n_obs) % 4 == 0
     zeros.X[some] = 0.0
     moved.X = zeros.X + 17.0
-    one, two = run(zeros), run(moved)
-    np.testing.assert_allclose(one.distances, two.distances, rtol=1e-6)
-    assert one.predicted == two.predicted
-    assert not np.allclose(one.distances, ordinary.distances)
+    first, second = run(zeros), run(moved)
+    np.testing.assert_allclose(first.distances, second.distances, rtol=1e-6)
+    assert first.predicted == second.predicted
+    assert not np.allclose(first.distances, ordinary.distances)
 
 
 @pytest.mark.slow
@@ -205,15 +205,15 @@ def test_duplicated_cells_are_no_news(n_points: int | None) -> None:
     adata = cohort()
     adata.X = np.rint(adata.X / 50)  # few values in each gene
     twice = ad.concat([adata, adata], keys=["a", "b"], index_unique="-", merge="first")
-    one, two = run(adata, n_points=n_points), run(twice, n_points=n_points)
-    assert np.isfinite(two.distances).all()
-    assert set(two.predicted) <= set(adata.obs["disease"])  # ties leave more than one best plan to learn from
+    first, second = run(adata, n_points=n_points), run(twice, n_points=n_points)
+    assert np.isfinite(second.distances).all()
+    assert set(second.predicted) <= set(adata.obs["disease"])  # ties leave more than one best plan to learn from
     if n_points != 5:  # k-means starts elsewhere
-        one, two = (
+        first, second = (
             gml.tl.patient_distances(data, metric=None, use_rep="X", n_points=n_points).obsp["gml_distances"]
             for data in (adata, twice)
         )
-        np.testing.assert_allclose(two, one, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(second, first, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.filterwarnings("ignore:Probabilities are not calibrated", "ignore:Patients of different diseases")
@@ -232,9 +232,9 @@ def test_two_patients_are_measured() -> None:
     adata = cohort()
     two = adata[adata.obs["patient"].isin(["P00", "P01"])].copy()
     whole = gml.tl.patient_distances(adata, metric=None, use_rep="X").obsp["gml_distances"]
-    found = gml.tl.patient_distances(two, metric=None, use_rep="X")
-    np.testing.assert_array_equal(found.obsp["gml_distances"], whole[:2, :2])
-    assert found.obsm["X_gml_mds"].shape == (2, 2)
+    patients = gml.tl.patient_distances(two, metric=None, use_rep="X")
+    np.testing.assert_array_equal(patients.obsp["gml_distances"], whole[:2, :2])
+    assert patients.obsm["X_gml_mds"].shape == (2, 2)
 
 
 def test_one_gene_has_a_closed_form() -> None:
@@ -271,8 +271,8 @@ def test_names_that_are_repeated() -> None:
     """Cells and, where no metric looks for them, genes need no names of their own."""
     adata, other = cohort(), cohort()
     other.obs_names, other.var_names = ["cell"] * other.n_obs, ["gene"] * other.n_vars
-    one, two = (gml.tl.patient_distances(each, metric=None, use_rep="X") for each in (adata, other))
-    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+    first, second = (gml.tl.patient_distances(each, metric=None, use_rep="X") for each in (adata, other))
+    np.testing.assert_array_equal(first.obsp["gml_distances"], second.obsp["gml_distances"])
 
 
 def test_colours_that_are_none() -> None:

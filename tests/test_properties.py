@@ -78,12 +78,12 @@ def close(one: np.ndarray, two: np.ndarray, *, tolerance: float = 1e-7) -> None:
 @given(cohorts(), st.sampled_from([None, 4]), st.booleans())
 def test_axioms(adata: AnnData, n_points: int | None, learn: bool) -> None:
     kwargs = {"metric": "gml", "use_rep": None} if learn else {}
-    found = distances(learned(adata) if learn else adata, n_points=n_points, **kwargs)
-    np.testing.assert_array_equal(found, found.T)
-    np.testing.assert_array_equal(np.diag(found), 0)
-    assert (found >= 0).all()
-    detours = found[:, :, None] + found[None]  # p to q to r
-    assert (found[:, None] <= detours + 1e-9 * found.max()).all()
+    values = distances(learned(adata) if learn else adata, n_points=n_points, **kwargs)
+    np.testing.assert_array_equal(values, values.T)
+    np.testing.assert_array_equal(np.diag(values), 0)
+    assert (values >= 0).all()
+    detours = values[:, :, None] + values[None]  # p to q to r
+    assert (values[:, None] <= detours + 1e-9 * values.max()).all()
 
 
 @pytest.mark.slow
@@ -92,12 +92,12 @@ def test_axioms(adata: AnnData, n_points: int | None, learn: bool) -> None:
 def test_permutations(adata: AnnData, seed: int) -> None:
     """Of cells and genes change nothing; other names of patients permute the distances."""
     rng = np.random.default_rng(seed)
-    found = distances(adata)
+    values = distances(adata)
     moved = adata[rng.permutation(adata.n_obs), rng.permutation(adata.n_vars)].copy()
-    close(distances(moved), found)
-    order = rng.permutation(len(found))
+    close(distances(moved), values)
+    order = rng.permutation(len(values))
     adata.obs["patient"] = [f"Q{order[int(name[1:])]}" for name in adata.obs["patient"]]
-    close(distances(adata)[np.ix_(order, order)], found)
+    close(distances(adata)[np.ix_(order, order)], values)
 
 
 @profile
@@ -136,9 +136,9 @@ def test_a_rotation_of_all_features(adata: AnnData, seed: int) -> None:
     turned = adata.copy()
     turned.X = adata.X @ q.T
     close(distances(turned), distances(adata))
-    one, two = learned(adata), learned(turned)
-    close(gml.get.metric(two).mahalanobis(), q @ gml.get.metric(one).mahalanobis() @ q.T, tolerance=1e-5)
-    close(*(distances(data, metric="gml", use_rep=None) for data in (two, one)), tolerance=1e-5)
+    first, second = learned(adata), learned(turned)
+    close(gml.get.metric(second).mahalanobis(), q @ gml.get.metric(first).mahalanobis() @ q.T, tolerance=1e-5)
+    close(*(distances(data, metric="gml", use_rep=None) for data in (second, first)), tolerance=1e-5)
 
 
 @profile
@@ -279,7 +279,7 @@ def test_known_answers(problem: str, solver: str, power: int, seed: int) -> None
     obs = pd.DataFrame({"patient": np.repeat(["P0", "P1"], [len(x), len(y)]), "cell_type": "T"})
     obs.index = obs.index.astype(str)
     adata = AnnData(np.concatenate([x, y]), obs=obs)
-    found = distances(adata, solver=settings_of_solver, power=power)[0, 1]
+    distance = distances(adata, solver=settings_of_solver, power=power)[0, 1]
     answer = answers[power] * (ON_LINES[power] if solver == "sliced" else 1)
     spread = float(np.ptp(adata.X, axis=0).max()) ** power
-    assert found == pytest.approx(answer, rel=tolerance, abs=0.1 * tolerance * spread)
+    assert distance == pytest.approx(answer, rel=tolerance, abs=0.1 * tolerance * spread)

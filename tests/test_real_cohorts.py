@@ -121,8 +121,8 @@ def test_main_job_on_others(name: str, shape: tuple[int, int]) -> None:
     patients = gml.tl.patient_distances(cells)
     assert patients.shape == shape
     assert (truth(cells) == patients.obs["label"].to_numpy(dtype=str)).all()
-    found = patients.obsp["gml_distances"]
-    np.testing.assert_array_equal(found, found.T)
+    distances = patients.obsp["gml_distances"]
+    np.testing.assert_array_equal(distances, distances.T)
 
 
 @pytest.mark.parametrize(

@@ -132,11 +132,11 @@ def numbers(result: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def check_same(found: Any, expected: Any, check: Call = np.testing.assert_array_equal) -> None:
     """The same slots with the same content."""
-    one, other = dict(numbers(found)), dict(numbers(expected))
-    assert one.keys() == other.keys()
-    for name, value in other.items():
+    first, second = dict(numbers(found)), dict(numbers(expected))
+    assert first.keys() == second.keys()
+    for name, value in second.items():
         is_number = isinstance(value, float) or (isinstance(value, np.ndarray) and value.dtype.kind == "f")
-        (check if is_number else np.testing.assert_array_equal)(one[name], value, err_msg=name)
+        (check if is_number else np.testing.assert_array_equal)(first[name], value, err_msg=name)
 
 
 def is_same(found: Any, expected: Any) -> bool:
@@ -203,8 +203,8 @@ def test_memory_maps_do_not_change_a_bit() -> None:
     rng = np.random.default_rng(0)
     cells = AnnData(rng.standard_normal((20, 7000)), obs={"patient": np.repeat(list("abcd"), 5)})
     assert cells.X.nbytes > 1e6  # joblib's limit
-    found, expected = (gml.tl.patient_distances(cells, metric=None, n_jobs=n_jobs) for n_jobs in (None, 1))
-    check_same(found, expected)
+    patients, expected = (gml.tl.patient_distances(cells, metric=None, n_jobs=n_jobs) for n_jobs in (None, 1))
+    check_same(patients, expected)
 
 
 # threads of BLAS and torch
@@ -248,14 +248,14 @@ def test_thread_counts_change_the_last_digits_at_most() -> None:
             gml.tl.learn_metric(adata, method=gml.methods.Discriminant(rounds=2), n_points=8)
             gml.tl.learn_metric(adata, method=gml.methods.Triplet(max_iter=4), n_points=8, key_added="triplet")
             settings: list[dict[str, Any]] = [{"metric": "triplet"}, {"solver": "sinkhorn"}, {"solver": "gaussian"}]
-            patients = [gml.tl.patient_distances(adata, n_points=8, **some) for some in settings]
+            patients = [gml.tl.patient_distances(adata, n_points=8, **setting) for setting in settings]
             table = gml.tl.cross_validate(adata, metrics=["discriminant"], splits=3, n_points=8)
-            results.append([sketched, adata, [one.obsp["gml_distances"] for one in patients], table])
+            results.append([sketched, adata, [measured.obsp["gml_distances"] for measured in patients], table])
     (sketched, adata, found, table), expected = results[1], results[0]
     check_same(sketched, expected[0])
     check_same(adata, expected[1], check)
-    for one, other in zip(found, expected[2], strict=True):
-        check(one, other)
+    for first, second in zip(found, expected[2], strict=True):
+        check(first, second)
     check_same(table, expected[3], check)
 
 
@@ -365,9 +365,9 @@ def test_prediction_from_its_file(tmp_path: Path, calibrate: bool) -> None:
     is_new = adata.obs["patient"].isin(adata.obs["patient"].cat.categories[:3])
     query, reference = adata[is_new].copy(), adata[~is_new].copy()
     gml.tl.learn_metric(reference, method="discriminant", n_points=6)
-    found = gml.tl.predict(query, reference, n_neighbors=3, calibrate=calibrate, n_points=6, rng=3)
-    params = through_file(found, tmp_path).uns["gml"]["params"]
-    check_same(gml.tl.predict(query, reference, **arguments(gml.tl.predict, params)), found)
+    predicted = gml.tl.predict(query, reference, n_neighbors=3, calibrate=calibrate, n_points=6, rng=3)
+    params = through_file(predicted, tmp_path).uns["gml"]["params"]
+    check_same(gml.tl.predict(query, reference, **arguments(gml.tl.predict, params)), predicted)
 
 
 @pytest.mark.slow
@@ -406,10 +406,10 @@ def test_distances_to_a_reference_from_their_file(tmp_path: Path, kind: str) -> 
         gml.tl.transform(query, gml.get.metric(reference), gene_symbols="symbol")
         reference = None
     options = {"reference": reference, "metric": metric}
-    found = gml.tl.patient_distances(query, n_points=6, rng=3, solver="partial", **options)
-    params = through_file(found, tmp_path).uns["gml"]["params"]
+    patients = gml.tl.patient_distances(query, n_points=6, rng=3, solver="partial", **options)
+    params = through_file(patients, tmp_path).uns["gml"]["params"]
     again = gml.tl.patient_distances(query, **arguments(gml.tl.patient_distances, params) | options)
-    check_same(again, found)
+    check_same(again, patients)
 
 
 @pytest.mark.slow

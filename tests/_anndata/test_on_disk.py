@@ -202,11 +202,11 @@ def test_learning_and_what_follows(kind: str, opened: AnnData, use_rep: str) -> 
     expected = learned_in_memory(kind, use_rep)
     cells = expected["cells"].copy()
     gml.tl.learn_metric(opened, use_rep=use_rep, **DISCRIMINANT)
-    one, other = gml.get.metric(cells), gml.get.metric(opened)
+    first, second = gml.get.metric(cells), gml.get.metric(opened)
     for name in ("components", "spectrum", "patients", "feature_names"):
-        check_same(getattr(one, name), getattr(other, name))
+        check_same(getattr(first, name), getattr(second, name))
     for name in ("names", "means", "basis", "offset"):
-        check_same(getattr(one.gene_map, name), getattr(other.gene_map, name))
+        check_same(getattr(first.gene_map, name), getattr(second.gene_map, name))
     # blocks of Dask arrays are theirs, and with them the last digits
     check_same(opened.obsm["X_gml"], cells.obsm["X_gml"], rtol=1e-5, atol=1e-6)
     assert opened.obsm["X_gml"].dtype == cells.obsm["X_gml"].dtype == np.float32
@@ -216,7 +216,7 @@ def test_learning_and_what_follows(kind: str, opened: AnnData, use_rep: str) -> 
     check_same(gml.tl.predict(opened, cells, **FAST), expected["predicted"])
     check_same(gml.tl.predict(cells, opened, **FAST), expected["predicted"])
     for adata in (cells, opened):
-        gml.tl.transform(adata, one, key_added="again")
+        gml.tl.transform(adata, first, key_added="again")
     check_same(opened.obsm["X_again"], cells.obsm["X_again"], rtol=1e-5, atol=1e-6)
 
 
@@ -311,8 +311,8 @@ def test_blocks_are_the_same_in_every_form(matrix: Any) -> None:
 def test_wide_blocks_have_fewer_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_storage, "BLOCK_NUMBERS", 60)
     assert {block.shape for _, block in walk(numbers())} == {(10, 6)}
-    for one, other in walk_together(numbers(), numbers()[:, :2]):
-        np.testing.assert_array_equal(one[:, :2], other)
+    for first, second in walk_together(numbers(), numbers()[:, :2]):
+        np.testing.assert_array_equal(first[:, :2], second)
 
 
 @pytest.mark.slow
@@ -472,7 +472,7 @@ def test_what_is_no_matrix(bad: Any) -> None:
 
 @pytest.mark.slow
 def test_equal_numbers_of_cells_come_into_memory(kind: str, opened: AnnData) -> None:
-    found, expected = gml.pp.equalize_cells(opened), gml.pp.equalize_cells(cells_of(kind))
-    assert not found.isbacked
-    assert isinstance(found.obs, pd.DataFrame)
-    np.testing.assert_array_equal(dense(read_rows(found.X, np.arange(found.n_obs))), dense(expected.X))
+    equalized, expected = gml.pp.equalize_cells(opened), gml.pp.equalize_cells(cells_of(kind))
+    assert not equalized.isbacked
+    assert isinstance(equalized.obs, pd.DataFrame)
+    np.testing.assert_array_equal(dense(read_rows(equalized.X, np.arange(equalized.n_obs))), dense(expected.X))

@@ -119,9 +119,9 @@ def test_genes_by_a_column(query: AnnData, metric: gml.GroundMetric) -> None:
 
 def test_prediction_by_a_column(query: AnnData, reference: AnnData) -> None:
     expected = gml.tl.predict(query, reference, calibrate=False)
-    found = gml.tl.predict(renamed(query), reference, gene_symbols="symbol", calibrate=False)
-    np.testing.assert_allclose(found.obsm["gml_distances"], expected.obsm["gml_distances"], rtol=1e-4)
-    assert found.uns["gml"]["params"]["gene_symbols"] == "symbol"
+    predicted = gml.tl.predict(renamed(query), reference, gene_symbols="symbol", calibrate=False)
+    np.testing.assert_allclose(predicted.obsm["gml_distances"], expected.obsm["gml_distances"], rtol=1e-4)
+    assert predicted.uns["gml"]["params"]["gene_symbols"] == "symbol"
     with pytest.raises(ValueError, match=r"60 of the 60 genes.*pass gene_symbols='symbol'"):
         gml.tl.predict(renamed(query), reference)
 
@@ -137,16 +137,16 @@ def test_the_column_is_remembered(query: AnnData, reference: AnnData, tmp_path: 
     other.write_h5ad(tmp_path / "other.h5ad")
     other = ad.read_h5ad(tmp_path / "other.h5ad")
     for against in (None, reference):
-        one, two = (gml.tl.patient_distances(each, reference=against) for each in (query, other))
+        first, second = (gml.tl.patient_distances(each, reference=against) for each in (query, other))
         slot = "obsp" if against is None else "obsm"
-        np.testing.assert_allclose(*(getattr(each, slot)["gml_distances"] for each in (two, one)), rtol=1e-4)
+        np.testing.assert_allclose(*(getattr(each, slot)["gml_distances"] for each in (second, first)), rtol=1e-4)
     ranking = {"n_bootstrap": 0, "n_permutations": 0}
-    one, two = (gml.tl.rank_genes(each, **ranking)["importance"] for each in (query, other))
-    two.index = other.var["symbol"].astype(str)[two.index]
-    np.testing.assert_allclose(two[one.index], one, rtol=1e-3, atol=1e-6)
-    one, two = (gml.tl.explain_distance(each, "P06", "P07", by="gene")["part"] for each in (query, other))
-    two.index = other.var["symbol"].astype(str)[two.index]
-    np.testing.assert_allclose(two[one.index], one, rtol=1e-3, atol=1e-6)
+    first, second = (gml.tl.rank_genes(each, **ranking)["importance"] for each in (query, other))
+    second.index = other.var["symbol"].astype(str)[second.index]
+    np.testing.assert_allclose(second[first.index], first, rtol=1e-3, atol=1e-6)
+    first, second = (gml.tl.explain_distance(each, "P06", "P07", by="gene")["part"] for each in (query, other))
+    second.index = other.var["symbol"].astype(str)[second.index]
+    np.testing.assert_allclose(second[first.index], first, rtol=1e-3, atol=1e-6)
     gml.tl.rotate(other)
     assert gml.get.metric(other).params["gene_symbols"] == "symbol"
     # the column is that of `other`, not of the metric
@@ -162,8 +162,8 @@ def test_genes_of_a_reference_by_a_column(query: AnnData, reference: AnnData) ->
     call: dict[str, Any] = {"reference": reference, "metric": None, "use_rep": "X"}
     expected = gml.tl.patient_distances(query, **call).obsm["gml_distances"]
     other = renamed(query)
-    found = gml.tl.patient_distances(other, gene_symbols="symbol", **call).obsm["gml_distances"]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    distances = gml.tl.patient_distances(other, gene_symbols="symbol", **call).obsm["gml_distances"]
+    np.testing.assert_allclose(distances, expected, rtol=1e-4)
     with pytest.raises(ValueError, match=r"60 genes of `reference`.*holds 60 of them: pass gene_symbols='symbol'"):
         gml.tl.patient_distances(other, **call)
 
@@ -443,10 +443,10 @@ def test_few_cells_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("sizes", [(0.25, 0.35), (0.35, 0.25)])
 def test_a_limit_alone_is_no_difference(sizes: tuple[float, float]) -> None:
-    one, other = (GeneScale(False, size, 5.0, 9.0, 0.5, 9.0) for size in sizes)
-    assert one.kind != other.kind
-    assert not one.differs(other)
-    assert one.differs(GeneScale(False, sizes[0] - 0.31 if sizes[0] > 0.31 else 0.9, 5.0, 9.0, 0.5, 9.0))
+    first, second = (GeneScale(False, size, 5.0, 9.0, 0.5, 9.0) for size in sizes)
+    assert first.kind != second.kind
+    assert not first.differs(second)
+    assert first.differs(GeneScale(False, sizes[0] - 0.31 if sizes[0] > 0.31 else 0.9, 5.0, 9.0, 0.5, 9.0))
 
 
 # metrics of before
@@ -516,6 +516,6 @@ def test_a_column_of_modalities() -> None:
     gml.tl.transform(new, gml.get.metric(mdata), gene_symbols="symbol")
     np.testing.assert_allclose(new.obsm["X_gml"], mdata.obsm["X_gml"], atol=1e-5)
     np.testing.assert_array_equal(new.varm["gml"], mdata.varm["gml"])
-    one, two = (gml.tl.patient_distances(each).obsp["gml_distances"] for each in (mdata, new))
-    np.testing.assert_allclose(two, one, rtol=1e-4)
+    first, second = (gml.tl.patient_distances(each).obsp["gml_distances"] for each in (mdata, new))
+    np.testing.assert_allclose(second, first, rtol=1e-4)
     assert gml.tl.rank_genes(new, n_bootstrap=0, n_permutations=0)["importance"].abs().max() > 0

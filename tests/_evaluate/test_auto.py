@@ -167,8 +167,8 @@ def test_held_out_labels_teach_nothing(reference: ModuleType, rng: np.random.Gen
     folds = [Split(np.arange(6), np.array([6, 7]))]
     swapped = labels.copy()
     swapped[6:] = 1 - labels[6:]
-    one, two = (judge(points, Design(some), candidates=METHODS, folds=folds, **CALL) for some in (labels, swapped))
-    np.testing.assert_allclose(one + two, 1, atol=1e-12)
+    first, second = (judge(points, Design(some), candidates=METHODS, folds=folds, **CALL) for some in (labels, swapped))
+    np.testing.assert_allclose(first + second, 1, atol=1e-12)
 
 
 def test_ties_count_half(reference: ModuleType) -> None:

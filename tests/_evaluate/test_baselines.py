@@ -350,10 +350,10 @@ def test_predictions_with_recomputed_pca(genes: AnnData) -> None:
         "metrics": ["euclidean", "discriminant"],
     }
     call |= {"n_points": 5, "cell_type_key": "cell_type"}
-    one, two = (gml.tl.cross_validate(data, **call).predictions for data in (dense, adata))
-    kept = one["patient"].isin(["P08", "P09"])
-    pd.testing.assert_frame_equal(one[kept], two[kept])
-    assert not one.equals(two)
+    first, second = (gml.tl.cross_validate(data, **call).predictions for data in (dense, adata))
+    kept = first["patient"].isin(["P08", "P09"])
+    pd.testing.assert_frame_equal(first[kept], second[kept])
+    assert not first.equals(second)
 
 
 @pytest.mark.slow
@@ -402,11 +402,11 @@ def test_blas_threads_are_as_before(genes: AnnData, n_jobs: int) -> None:
 
 @pytest.mark.slow
 def test_recompute_is_the_same_on_any_number_of_workers(genes: AnnData) -> None:
-    one, two = (
+    first, second = (
         gml.tl.cross_validate(genes, recompute="pca", metrics=["discriminant"], splits=2, n_points=4, n_jobs=n)
         for n in (1, 2)
     )
-    pd.testing.assert_frame_equal(*(result.table.drop(columns="fit_seconds") for result in (one, two)))
+    pd.testing.assert_frame_equal(*(result.table.drop(columns="fit_seconds") for result in (first, second)))
 
 
 @pytest.mark.parametrize(

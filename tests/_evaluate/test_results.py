@@ -114,8 +114,11 @@ def test_a_metric_does_not_differ_from_itself() -> None:
     assert (found.loc["discriminant", differences] == 0).all(axis=None)
     other = summary(table_of(SCORES), versus="euclidean").set_index(["metric", "readout"])
     for readout in ("knn", "energy"):
-        one, two = found.loc[("euclidean", readout), differences], other.loc[("discriminant", readout), differences]
-        np.testing.assert_allclose(one.to_numpy(), -two.to_numpy()[[0, 2, 1]])
+        first, second = (
+            found.loc[("euclidean", readout), differences],
+            other.loc[("discriminant", readout), differences],
+        )
+        np.testing.assert_allclose(first.to_numpy(), -second.to_numpy()[[0, 2, 1]])
 
 
 @pytest.mark.parametrize("versus", [None, "triplet"])

@@ -104,9 +104,9 @@ def drawn_scatters(resampling: Resampling, design: Design, counts: np.ndarray) -
         of_pair[pair] = scatter(displacements.plans, np.eye(len(displacements.pairs))[number], displacements.x)
     drawn = np.repeat(np.arange(len(design)), counts.astype(int))
     near, far = [], []
-    for one, two in itertools.combinations(drawn.tolist(), 2):
-        if one != two:
-            (near if design.labels[one] == design.labels[two] else far).append(of_pair[one, two])
+    for first, second in itertools.combinations(drawn.tolist(), 2):
+        if first != second:
+            (near if design.labels[first] == design.labels[second] else far).append(of_pair[first, second])
     return np.mean(near, axis=0), np.mean(far, axis=0)
 
 
@@ -204,10 +204,10 @@ def test_pairs_do_not_depend_on_diseases() -> None:
     donors = np.repeat(np.arange(50), 2)
     rng = np.random.default_rng(0)
     designs = [Design(labels, donors=donors) for labels in (np.arange(100) % 2, rng.integers(0, 3, 100))]
-    one, two = (unlabelled_pairs(design, 400, np.random.default_rng(1)) for design in designs)
-    np.testing.assert_array_equal(one, two)
-    assert 200 < len(one) <= 400
-    assert (donors[one[:, 0]] == donors[one[:, 1]]).sum() == 50
+    first, second = (unlabelled_pairs(design, 400, np.random.default_rng(1)) for design in designs)
+    np.testing.assert_array_equal(first, second)
+    assert 200 < len(first) <= 400
+    assert (donors[first[:, 0]] == donors[first[:, 1]]).sum() == 50
     assert len(unlabelled_pairs(Design(np.zeros(10, dtype=int)), None, rng)) == 45
 
 
@@ -242,41 +242,41 @@ def test_columns_by_plain_loops(learned: AnnData) -> None:
     _, of_bootstrap, of_permutations = np.random.default_rng(5).spawn(3)
     drawn = [draw_patients(design, "classes", of_bootstrap) for _ in range(15)]
     exchanged = [gml._evaluate.permute(design, of_permutations) for _ in range(30)]
-    found = list(
+    replicates = list(
         read_replicates(
             resampling, [*drawn, Replicate.of(design), *map(Replicate.of, exchanged)], n_components=5, n_jobs=1
         )
     )
-    bootstraps, null = np.array([one.importance for one in found[:15]]), []
-    for one, other in zip(found[16:], exchanged, strict=True):
-        same = (other.labels[:, None] == other.labels) == (design.labels[:, None] == design.labels)
-        if not same.all() and not any(np.allclose(one.importance, before, rtol=1e-9) for before in null):
-            null.append(one.importance)
-    all_values = np.array([found[15].importance, *null])
+    bootstraps, null = np.array([replicate.importance for replicate in replicates[:15]]), []
+    for replicate, permuted in zip(replicates[16:], exchanged, strict=True):
+        same = (permuted.labels[:, None] == permuted.labels) == (design.labels[:, None] == design.labels)
+        if not same.all() and not any(np.allclose(replicate.importance, before, rtol=1e-9) for before in null):
+            null.append(replicate.importance)
+    all_values = np.array([replicates[15].importance, *null])
     z = (all_values - all_values.mean(axis=0)) / all_values.std(axis=0)
     table = gml.tl.rank_genes(learned, n_bootstrap=15, n_permutations=30, n_top=4, rng=5).sort_index()
     for gene in range(40):
         row = table.iloc[gene]
-        ranks = [(np.delete(one, gene) > one[gene]).sum() for one in bootstraps]
+        ranks = [(np.delete(values, gene) > values[gene]).sum() for values in bootstraps]
         assert row["stability"] == np.mean([rank < 4 for rank in ranks])
         assert row["importance_high"] - row["importance"] == pytest.approx(1.96 * bootstraps[:, gene].std(), rel=1e-6)
-        assert row["p_value"] == pytest.approx((1 + sum(one[gene] >= z[0, gene] for one in z[1:])) / len(z))
-        assert row["p_adjusted"] == pytest.approx((1 + sum(one.max() >= z[0, gene] for one in z[1:])) / len(z))
-    loadings = np.array([one.of_components for one in found[:15]])
+        assert row["p_value"] == pytest.approx((1 + sum(values[gene] >= z[0, gene] for values in z[1:])) / len(z))
+        assert row["p_adjusted"] == pytest.approx((1 + sum(values.max() >= z[0, gene] for values in z[1:])) / len(z))
+    loadings = np.array([replicate.of_components for replicate in replicates[:15]])
     half = (table["loading_2_high"] - table["loading_2_low"]) / 2
     np.testing.assert_allclose(half, 1.96 * loadings[:, :, 1].std(axis=0), atol=1e-9)
 
 
 def test_same_on_any_number_of_workers(learned: AnnData) -> None:
-    one, two = (gml.tl.rank_genes(learned, n_bootstrap=10, n_permutations=9, n_jobs=n_jobs) for n_jobs in (1, 2))
-    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    first, second = (gml.tl.rank_genes(learned, n_bootstrap=10, n_permutations=9, n_jobs=n_jobs) for n_jobs in (1, 2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_seed(learned: AnnData) -> None:
     settings = {"n_bootstrap": 5, "n_permutations": 5}
-    one, same, other = (gml.tl.rank_genes(learned, rng=rng, **settings) for rng in (3, 3, 4))
-    pd.testing.assert_frame_equal(one, same, check_exact=True)
-    assert not np.array_equal(one["stability"], other["stability"][one.index])
+    first, same, second = (gml.tl.rank_genes(learned, rng=rng, **settings) for rng in (3, 3, 4))
+    pd.testing.assert_frame_equal(first, same, check_exact=True)
+    assert not np.array_equal(first["stability"], second["stability"][first.index])
 
 
 @pytest.mark.parametrize("method", ["euclidean", "auto", Triplet(max_iter=3), Discriminant(rounds=2, shrinkage="auto")])
@@ -294,10 +294,10 @@ def test_a_metric_of_other_cells(learned: AnnData) -> None:
     """A metric that was transferred is asked on the cells at hand, which may know no donors."""
     adata = learned.copy()
     gml.tl.learn_metric(adata, method="discriminant", donor_key="donor", n_points=8)
-    other = learned.copy()
-    other.obs = other.obs.drop(columns="donor")
+    without_donors = learned.copy()
+    without_donors.obs = without_donors.obs.drop(columns="donor")
     tables = []
-    for cells in (other, learned.copy()):  # each patient is a donor of their own
+    for cells in (without_donors, learned.copy()):  # each patient is a donor of their own
         gml.tl.transform(cells, gml.get.metric(adata))
         tables.append(gml.tl.rank_genes(cells, n_bootstrap=5, n_permutations=5))
     pd.testing.assert_frame_equal(*tables)

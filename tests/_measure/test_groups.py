@@ -157,14 +157,14 @@ def test_a_group_of_one_patient(adata: AnnData) -> None:
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_order_of_cells_and_workers_do_not_matter(learned: AnnData, n_jobs: int) -> None:
     shuffled = learned[np.random.default_rng(1).permutation(learned.n_obs)]
-    one, two = (
+    first, second = (
         gml.tl.patient_distances(each, cell_type_key="cell_type", n_points=4, n_jobs=jobs)
         for each, jobs in ((learned, None), (shuffled, n_jobs))
     )
-    for slot in one.obsp:
-        same(one.obsp[slot], two.obsp[slot])
+    for slot in first.obsp:
+        same(first.obsp[slot], second.obsp[slot])
     for group in TYPES:
-        same(one.uns[f"gml_{group}"]["noise_floor"], two.uns[f"gml_{group}"]["noise_floor"])
+        same(first.uns[f"gml_{group}"]["noise_floor"], second.uns[f"gml_{group}"]["noise_floor"])
 
 
 def test_cells_are_read_a_few_times_and_never_copied(adata: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -403,10 +403,10 @@ def test_cells_on_disk(learned: AnnData, tmp_path: Path, use_rep: str) -> None:
     learned.copy().write_h5ad(tmp_path / "c.h5ad")
     backed = ad.read_h5ad(tmp_path / "c.h5ad", backed="r")
     for opened in (backed, read_lazy(tmp_path / "c.h5ad")):
-        found = gml.tl.patient_distances(opened, **call)
+        patients = gml.tl.patient_distances(opened, **call)
         for name, value in expected.obsp.items():
-            same(found.obsp[name], value)
-        same(found.uns["gml_type_2"]["n_cells"], expected.uns["gml_type_2"]["n_cells"])
+            same(patients.obsp[name], value)
+        same(patients.uns["gml_type_2"]["n_cells"], expected.uns["gml_type_2"]["n_cells"])
     backed.file.close()
 
 

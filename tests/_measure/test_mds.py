@@ -71,8 +71,8 @@ def test_at_least_two_columns() -> None:
 def test_sign_does_not_hang_on_the_order_of_patients() -> None:
     x = np.random.default_rng(0).standard_normal((9, 3)) ** 3
     distances, order = cdist(x, x), np.random.default_rng(1).permutation(9)
-    one, other = classical_mds(distances), classical_mds(distances[np.ix_(order, order)])
-    np.testing.assert_allclose(other[:, :3], one[order, :3], atol=1e-9)
+    first, second = classical_mds(distances), classical_mds(distances[np.ix_(order, order)])
+    np.testing.assert_allclose(second[:, :3], first[order, :3], atol=1e-9)
 
 
 def test_input_is_left_alone() -> None:

@@ -141,11 +141,11 @@ def test_balance_keeps_the_proportions_inside_a_class(name: str) -> None:
     design = design_of(name)
     pairs = all_pairs(len(design))
     plain, balanced = (pair_weights(compare(design), design, pairs, balanced=flag) for flag in (False, True))
-    for one, two in zip(plain, balanced, strict=True):
-        np.testing.assert_array_equal(one > 0, two > 0)
+    for first, second in zip(plain, balanced, strict=True):
+        np.testing.assert_array_equal(first > 0, second > 0)
         for kind in np.unique(np.sort(design.labels[pairs], axis=1), axis=0):
-            mine = (np.sort(design.labels[pairs], axis=1) == kind).all(axis=1) & (one > 0)
-            ratio = two[mine] / one[mine]
+            mine = (np.sort(design.labels[pairs], axis=1) == kind).all(axis=1) & (first > 0)
+            ratio = second[mine] / first[mine]
             np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:1], ratio.shape))
 
 
@@ -183,8 +183,10 @@ def test_scatters_of_some_patients(reference: ModuleType) -> None:
     alone = Displacements.solve(points.of(some), work=Work(Exact(), None, 0, 1))
     found = whole.scatters(part, some, Discriminant())
     expected = alone.scatters(part, np.arange(5), Discriminant())
-    for one, two in zip(found, expected, strict=True):
-        np.testing.assert_allclose(whole.basis.T @ one @ whole.basis, alone.basis.T @ two @ alone.basis, atol=1e-12)
+    for first, second in zip(found, expected, strict=True):
+        np.testing.assert_allclose(
+            whole.basis.T @ first @ whole.basis, alone.basis.T @ second @ alone.basis, atol=1e-12
+        )
 
 
 def test_design_of_some_patients() -> None:

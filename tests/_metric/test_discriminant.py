@@ -199,8 +199,8 @@ def test_without_shrinkage_units_of_each_feature_do_not_matter(reference: Module
     labels = LABELS["two"]
     points = reference.make_points([np.array([[10.0 * p, 0, 0]]) + rng.standard_normal((1, 3)) for p in range(6)])
     units = np.array([1.0, 5.0, 0.2])
-    one, other = (fit(replace(points, x=points.x * scale), labels, shrinkage=0.0) for scale in (1.0, units))
-    check_same_metric(other.components * units, one.components, rtol=1e-7)
+    first, second = (fit(replace(points, x=points.x * scale), labels, shrinkage=0.0) for scale in (1.0, units))
+    check_same_metric(second.components * units, first.components, rtol=1e-7)
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.5, 1.0])
@@ -287,9 +287,9 @@ def test_order_of_patients_and_names_of_classes(reference: ModuleType, rng: np.r
 def test_workers_do_not_change_a_bit(reference: ModuleType, rng: np.random.Generator, n_jobs: int) -> None:
     labels = LABELS["three"]
     points = reference.random_points(rng, labels, 4)
-    one, other = fit(points, labels, rounds=2), fit(points, labels, rounds=2, n_jobs=n_jobs)
-    np.testing.assert_array_equal(one.components, other.components)
-    np.testing.assert_array_equal(one.loss, other.loss)
+    first, second = fit(points, labels, rounds=2), fit(points, labels, rounds=2, n_jobs=n_jobs)
+    np.testing.assert_array_equal(first.components, second.components)
+    np.testing.assert_array_equal(first.loss, second.loss)
 
 
 def test_learn_pads_with_zeros(reference: ModuleType) -> None:

@@ -62,8 +62,8 @@ def test_it_is_what_the_fit_takes(reference: ModuleType, rng: np.random.Generato
         )
         for s in ("auto", reference.jackknife_shrinkage(points, labels))
     )
-    one, two = (found.components.T @ found.components for found in (automatic, by_hand))
-    np.testing.assert_allclose(one, two, rtol=1e-8, atol=1e-10)
+    first, second = (found.components.T @ found.components for found in (automatic, by_hand))
+    np.testing.assert_allclose(first, second, rtol=1e-8, atol=1e-10)
 
 
 def test_it_is_estimated_in_every_round(reference: ModuleType, rng: np.random.Generator) -> None:

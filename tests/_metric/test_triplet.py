@@ -191,11 +191,11 @@ def test_two_ordered_classes_are_two_classes(
 @ordered
 def test_unit_and_sign_of_the_values_do_not_matter(rng: np.random.Generator, values: np.ndarray) -> None:
     distances = random_distances(len(values), rng, ties=False)
-    one, two = (
+    first, second = (
         triplet_loss(distances, compare(in_order(some), "ordered"), margin=1.0) for some in (values, 100 - 7.0 * values)
     )
-    assert one[0] == pytest.approx(two[0], rel=1e-12)
-    np.testing.assert_allclose(one[1], two[1], atol=1e-14)
+    assert first[0] == pytest.approx(second[0], rel=1e-12)
+    np.testing.assert_allclose(first[1], second[1], atol=1e-14)
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -374,8 +374,8 @@ def test_unit_and_origin_of_the_features(
     for unit, origin in [(1e-3, 0.0), (1e3, 0.0), (1.0, 50.0)]:
         found = fit(replace(points, x=unit * points.x + origin), labels, **settings)
         np.testing.assert_allclose(found.loss, expected.loss, rtol=1e-8)
-        one, other = unit * found.components, expected.components
-        np.testing.assert_allclose(one.T @ one, other.T @ other, rtol=1e-6, atol=1e-9)
+        first, second = unit * found.components, expected.components
+        np.testing.assert_allclose(first.T @ first, second.T @ second, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("init", get_args(Init))

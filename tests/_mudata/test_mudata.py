@@ -154,8 +154,8 @@ def test_patients_hold_the_means_of_the_modalities_side_by_side(learned: Any) ->
 @pytest.mark.parametrize("use_rep", [None, BOTH, dict(reversed(BOTH.items()))])
 def test_all_modalities_are_taken_by_the_usual_rule(mdata: Any, learned: Any, use_rep: Any) -> None:
     gml.tl.learn_metric(mdata, method="discriminant", use_rep=use_rep)
-    one, other = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
-    np.testing.assert_allclose(one, other, rtol=1e-4)
+    first, second = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
+    np.testing.assert_allclose(first, second, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("use_rep", "modality", "rep"), [("rna", "rna", "X_pca"), ({"prot": "X"}, "prot", "X")])
@@ -170,9 +170,9 @@ def test_one_modality_is_that_anndata(mdata: Any, use_rep: Any, modality: str, r
     assert not mdata.varm["gml"][~rows].any()
     table = mdata.uns["gml"]["modalities"]
     assert table[["modality", "use_rep", "scale", "share"]].to_numpy().tolist() == [[modality, rep, 1.0, 1.0]]
-    one, other = (gml.tl.patient_distances(those) for those in (mdata, alone))
-    np.testing.assert_array_equal(one.obsp["gml_distances"], other.obsp["gml_distances"])
-    assert one.var_names.equals(other.var_names)
+    first, second = (gml.tl.patient_distances(those) for those in (mdata, alone))
+    np.testing.assert_array_equal(first.obsp["gml_distances"], second.obsp["gml_distances"])
+    assert first.var_names.equals(second.var_names)
 
 
 def test_representation_of_all_modalities(mdata: Any) -> None:
@@ -189,18 +189,18 @@ def test_representation_of_all_modalities(mdata: Any) -> None:
 
 def test_order_of_cells_of_a_modality_does_not_matter(mdata: Any, learned: Any) -> None:
     shuffled = mdata["prot"][np.random.default_rng(0).permutation(mdata.n_obs)].copy()
-    other = _together({"rna": mdata["rna"], "prot": shuffled}, mdata.obs)
-    gml.tl.learn_metric(other, method="discriminant", use_rep=BOTH)
-    order = other.obs_names.get_indexer(learned.obs_names)
-    np.testing.assert_allclose(other.obsm["X_gml"][order], learned.obsm["X_gml"], atol=1e-5)
+    reordered = _together({"rna": mdata["rna"], "prot": shuffled}, mdata.obs)
+    gml.tl.learn_metric(reordered, method="discriminant", use_rep=BOTH)
+    order = reordered.obs_names.get_indexer(learned.obs_names)
+    np.testing.assert_allclose(reordered.obsm["X_gml"][order], learned.obsm["X_gml"], atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1000.0, 0.01])
 def test_unit_of_a_modality_does_not_matter(mdata: Any, learned: Any, factor: float) -> None:
     mdata["prot"].X = mdata["prot"].X * np.float32(factor)
     gml.tl.learn_metric(mdata, method="discriminant", use_rep=BOTH)
-    one, other = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
-    np.testing.assert_allclose(one, other, rtol=1e-4)
+    first, second = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (mdata, learned))
+    np.testing.assert_allclose(first, second, rtol=1e-4)
 
 
 def test_signal_of_one_modality_is_found_there() -> None:
@@ -304,8 +304,8 @@ def test_new_patients_are_measured_and_predicted(learned: Any) -> None:
     names = learned.obs["patient"].cat.categories[:3]
     query = _some(learned, learned.obs["patient"].isin(names).to_numpy())
     del query.uns["gml"]
-    found = gml.tl.predict(query, learned)
-    assert found.obs["gml_predicted"].isin(["disease_1", "disease_2"]).all()
+    predicted = gml.tl.predict(query, learned)
+    assert predicted.obs["gml_predicted"].isin(["disease_1", "disease_2"]).all()
     between = gml.tl.patient_distances(query, reference=learned).obsm["gml_distances"]
     np.testing.assert_allclose(
         np.asarray(between), gml.tl.patient_distances(learned).obsp["gml_distances"][:3], rtol=1e-3, atol=1e-3
@@ -322,8 +322,8 @@ def test_survives_the_disk(learned: Any, tmp_path: Path) -> None:
         warnings.simplefilter("ignore")
         learned.write(tmp_path / "cohort.h5mu")
         again = mudata.read(tmp_path / "cohort.h5mu")
-    one, other = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (learned, again))
-    np.testing.assert_array_equal(one, other)
+    first, second = (gml.tl.patient_distances(those).obsp["gml_distances"] for those in (learned, again))
+    np.testing.assert_array_equal(first, second)
     pd.testing.assert_frame_equal(gml.get.metric(again).modalities, gml.get.metric(learned).modalities)
 
 

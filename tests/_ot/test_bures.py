@@ -236,11 +236,11 @@ def test_any_unit(rng: np.random.Generator, sizes: list[int], diag: bool, unit: 
 def test_diagonal_and_full_agree(rng: np.random.Generator, power: int) -> None:
     points = points_of(rng, MIXED, 4, diag=True)
     full = Points(points.x, points.weights, points.start, points.rows, points.rows, None, dense(points.covariances))
-    one, other = solve(Clouds.of(points), power=power), solve(Clouds.of(full), power=power)
-    np.testing.assert_allclose(one.distances, other.distances, rtol=1e-12)
+    first, second = solve(Clouds.of(points), power=power), solve(Clouds.of(full), power=power)
+    np.testing.assert_allclose(first.distances, second.distances, rtol=1e-12)
     c = rng.standard_normal(6)
-    np.testing.assert_allclose(one.slopes(c).covariances, other.slopes(c).covariances, atol=1e-10)
-    np.testing.assert_allclose(one.moments(points).triangles, other.moments(full).triangles, atol=1e-11)
+    np.testing.assert_allclose(first.slopes(c).covariances, second.slopes(c).covariances, atol=1e-10)
+    np.testing.assert_allclose(first.moments(points).triangles, second.moments(full).triangles, atol=1e-11)
 
 
 @pytest.mark.slow
@@ -283,9 +283,9 @@ def test_order_of_patients_and_pairs(rng: np.random.Generator, sizes: list[int])
     pairs, order = all_pairs(4), np.array([2, 0, 3, 1])
     c, shuffled = rng.standard_normal(6), rng.permutation(6)
     expected = solve(Clouds.of(points), pairs)
-    some = points.of(order)
+    subset = points.of(order)
     place = np.argsort(order)
-    found = solve(Clouds.of(some), place[pairs][shuffled])
+    found = solve(Clouds.of(subset), place[pairs][shuffled])
     np.testing.assert_allclose(found.distances, expected.distances[shuffled], rtol=1e-12)
     slopes, whole = found.slopes(c[shuffled]), expected.slopes(c)
     taken = points.points_of(order)

@@ -124,11 +124,11 @@ def test_names_that_this_scipy_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", sorted({*REAL, *BOOLEAN}))
 def test_agrees_with_a_slow_loop(name: str, power: int) -> None:
     adata = make()
-    found = distances(adata, Fixed(name), power=power)
-    np.testing.assert_allclose(found, slow_distances(adata, of_scipy(name), power), rtol=1e-9, atol=1e-12)
-    np.testing.assert_array_equal(found, found.T)
-    assert (found >= 0).all()
-    assert (np.diag(found) == 0).all()
+    values = distances(adata, Fixed(name), power=power)
+    np.testing.assert_allclose(values, slow_distances(adata, of_scipy(name), power), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(values, values.T)
+    assert (values >= 0).all()
+    assert (np.diag(values) == 0).all()
 
 
 @pytest.mark.parametrize("power", [1, 2])
@@ -137,9 +137,9 @@ def test_equal_patients_are_not_apart(name: str, power: int) -> None:
     adata = make((9, 9, 3))
     first, second = (adata.obs["patient"] == f"P{i}" for i in range(2))
     adata.X[second] = adata.X[first][::-1]
-    found = distances(adata, Fixed(name), power=power)
-    assert 0 <= found[0, 1] < 1e-12 or name == "russellrao"
-    assert (found >= 0).all()
+    values = distances(adata, Fixed(name), power=power)
+    assert 0 <= values[0, 1] < 1e-12 or name == "russellrao"
+    assert (values >= 0).all()
 
 
 @pytest.mark.parametrize("name", BOOLEAN)
@@ -215,8 +215,8 @@ each_estimated = pytest.mark.parametrize("name", ESTIMATED)
 def test_one_metric_for_all_pairs(name: str, power: int) -> None:
     adata = make((4, 9, 1, 12), counts=False)
     metric = explicit(name, covariance(clouds(adata)))
-    found = distances(adata, Fixed(name), power=power)
-    np.testing.assert_allclose(found, slow_distances(adata, metric, power), rtol=1e-9)
+    values = distances(adata, Fixed(name), power=power)
+    np.testing.assert_allclose(values, slow_distances(adata, metric, power), rtol=1e-9)
 
 
 @each_estimated
@@ -263,8 +263,8 @@ def test_new_patients_may_leave_what_varies(name: str, far: float) -> None:
     known, query = make((8, 9, 11), counts=False), make((7,), seed=1, counts=False)
 
     def against(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        one, other = AnnData(y + far, obs=query.obs), AnnData(x + far, obs=known.obs)
-        patients = gml.tl.patient_distances(one, reference=other, metric=Fixed(name), n_points=None)
+        first, second = AnnData(y + far, obs=query.obs), AnnData(x + far, obs=known.obs)
+        patients = gml.tl.patient_distances(first, reference=second, metric=Fixed(name), n_points=None)
         return patients.obsm["gml_distances"]
 
     x, y = known.X, query.X
@@ -339,10 +339,10 @@ def test_predictions_use_the_metric_of_the_reference(name: str) -> None:
     adata = make((8,) * 8, counts=False)
     new = adata.obs["patient"].isin(["P6", "P7"]).to_numpy()
     query, known = adata[new].copy(), adata[~new].copy()
-    found = gml.tl.predict(query, known, metric=Fixed(name))
+    predicted = gml.tl.predict(query, known, metric=Fixed(name))
     expected = gml.tl.patient_distances(query, reference=known, metric=Fixed(name))
-    np.testing.assert_array_equal(found.obsm["gml_distances"], expected.obsm["gml_distances"])
-    assert found.obs["gml_predicted"].isin(["disease_0", "disease_1"]).all()
+    np.testing.assert_array_equal(predicted.obsm["gml_distances"], expected.obsm["gml_distances"])
+    assert predicted.obs["gml_predicted"].isin(["disease_0", "disease_1"]).all()
 
 
 @each_estimated
@@ -477,8 +477,8 @@ def test_function_need_be_no_metric() -> None:
     """Not symmetric, without a triangle inequality, not 0 between equal cells, and of any kind of number."""
     adata = make(counts=False)
     ahead = Fixed(lambda u, v: max(0.0, (u - v).sum()) ** 3 + 1)
-    found = distances(adata, ahead)
-    np.testing.assert_allclose(found, slow_distances(adata, ahead.function), rtol=1e-9)
+    values = distances(adata, ahead)
+    np.testing.assert_allclose(values, slow_distances(adata, ahead.function), rtol=1e-9)
     counts = make()
     differ = distances(counts, Fixed(lambda u, v: (u != v).any()))  # a numpy bool
     np.testing.assert_allclose(differ, slow_distances(counts, lambda u, v: float((u != v).any())), rtol=1e-9)
@@ -635,12 +635,12 @@ def test_functions_in_cross_validation() -> None:
 
 
 def test_two_functions_of_one_name_are_told_apart() -> None:
-    adata, one, other = make((5,) * 8), Fixed(lambda *_: 1.0), Fixed(lambda *_: 2.0)
-    assert one.name == other.name
-    assert one != other
+    adata, first, second = make((5,) * 8), Fixed(lambda *_: 1.0), Fixed(lambda *_: 2.0)
+    assert first.name == second.name
+    assert first != second
     with pytest.raises(ValueError, match=r"Two of `metrics` would be .*<lambda>.* different names, or give them names"):
-        gml.tl.cross_validate(adata, metrics=[one, other], splits=1)
-    named = [Fixed(name, function=metric.function) for name, metric in (("one", one), ("other", other))]
+        gml.tl.cross_validate(adata, metrics=[first, second], splits=1)
+    named = [Fixed(name, function=metric.function) for name, metric in (("one", first), ("other", second))]
     table = gml.tl.cross_validate(adata, metrics=named, splits=1).table
     assert {"Fixed(name='one')", "Fixed(name='other')"} <= set(table["metric"])
 
@@ -650,9 +650,11 @@ def test_function_in_other_tools() -> None:
     adata.obs["cell_type"] = np.resize(["a", "b"], adata.n_obs)
     new = adata.obs["patient"].isin(["P6", "P7"]).to_numpy()
     query, known = adata[new].copy(), adata[~new].copy()
-    one, other = (gml.tl.predict(query, known, metric=Fixed(metric)) for metric in (block, "cityblock"))
-    pd.testing.assert_frame_equal(one.obsm["gml_probabilities"], other.obsm["gml_probabilities"])
-    one, other = (gml.tl.explain_distance(adata, "P0", "P1", metric=Fixed(metric)) for metric in (block, "cityblock"))
-    assert one.attrs["distance"] == pytest.approx(other.attrs["distance"])
+    first, second = (gml.tl.predict(query, known, metric=Fixed(metric)) for metric in (block, "cityblock"))
+    pd.testing.assert_frame_equal(first.obsm["gml_probabilities"], second.obsm["gml_probabilities"])
+    first, second = (
+        gml.tl.explain_distance(adata, "P0", "P1", metric=Fixed(metric)) for metric in (block, "cityblock")
+    )
+    assert first.attrs["distance"] == pytest.approx(second.attrs["distance"])
     with pytest.raises(ValueError, match="got 'function block', whose squares"):
         gml.tl.explain_distance(adata, "P0", "P1", metric=Fixed(block), by="component")

@@ -161,11 +161,11 @@ def test_within_one_cell_type(points: Points, pairs: Oriented, shares: np.ndarra
 
 def test_pairs_can_be_taken_in_blocks(points: Points, pairs: Oriented, shares: np.ndarray) -> None:
     whole = parts_of(solve(points, 1), pairs, by="gene", z=points.x, power=1, shares=shares)
-    one, other = (
+    first, second = (
         parts_of(solve(points, 1, PAIRS[some]), pairs[some], by="gene", z=points.x, power=1, shares=shares)
         for some in (slice(0, 2), slice(2, 6))
     )
-    both = one + other
+    both = first + second
     for name in ("whole", "within", "size", "components", "moved"):
         np.testing.assert_allclose(getattr(both, name), getattr(whole, name), atol=1e-13)
 
@@ -224,11 +224,11 @@ def test_tilted_plans(points: Points, shares: np.ndarray, power: int, metric: st
     clouds = Clouds(points.x, points.weights, points.start)
     expected = np.zeros((2, 2))
     for p, q in PAIRS:
-        one, other = (slice(*points.start[patient : patient + 2]) for patient in (p, q))
-        cost = cdist(points.x[one], points.x[other], metric) ** power
-        stays = np.array([[np.trace(couple(s, t)) for t in shares[other]] for s in shares[one]])
+        first, second = (slice(*points.start[patient : patient + 2]) for patient in (p, q))
+        cost = cdist(points.x[first], points.x[second], metric) ** power
+        stays = np.array([[np.trace(couple(s, t)) for t in shares[second]] for s in shares[first]])
         for row, tilt in enumerate((0, 0.01)):
-            plan = ot.emd(points.weights[one], points.weights[other], cost + tilt * cost.mean() * (1 - stays))
+            plan = ot.emd(points.weights[first], points.weights[second], cost + tilt * cost.mean() * (1 - stays))
             expected[row] += (plan * cost).sum(), (plan * cost * stays).sum()
     costs = costs_if_types_stay(clouds, PAIRS, shares, ground=Ground(power, metric), solver=Exact())
     np.testing.assert_allclose(costs[:, 0], expected[:, 0])

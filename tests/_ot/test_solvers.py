@@ -78,9 +78,9 @@ def distances(adata: AnnData, solver: object, **settings: object) -> np.ndarray:
 @cache
 def among_all(solver: object, power: int = 1) -> np.ndarray:
     """Distances of :func:`cohort`, by two threads; read only."""
-    found = distances(cohort(), solver, power=power, n_jobs=2)
-    found.flags.writeable = False
-    return found
+    values = distances(cohort(), solver, power=power, n_jobs=2)
+    values.flags.writeable = False
+    return values
 
 
 def clouds(*parts: np.ndarray) -> AnnData:
@@ -138,22 +138,22 @@ def test_a_pair_depends_on_nobody_else(adata: AnnData, solver: object) -> None:
 def test_a_shift_costs_its_length(solver: object, power: int) -> None:
     rng = np.random.default_rng(1)
     x, way = rng.standard_normal((30, 3)), np.array([1.0, -2.0, 2.0])
-    found = distances(clouds(x, x[rng.permutation(30)] + way), solver, power=power)[0, 1]
+    distance = distances(clouds(x, x[rng.permutation(30)] + way), solver, power=power)[0, 1]
     tolerance = {1: 0.15, 2: 1e-5} if isinstance(solver, Sinkhorn) else {1: 1e-6, 2: 1e-6}  # exact for q = 2 only
-    assert found == pytest.approx(3.0**power, rel=tolerance[power])
+    assert distance == pytest.approx(3.0**power, rel=tolerance[power])
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
 def test_patients_of_one_cell(solver: object) -> None:
     """Two Diracs lie as far apart as their cells; on lines they lie nearer."""
     x = np.array([[0.0, 0.0], [3.0, 4.0]])
-    found = distances(clouds(x[:1], x[1:]), solver)[0, 1]
+    distance = distances(clouds(x[:1], x[1:]), solver)[0, 1]
     if isinstance(solver, Sliced):
-        assert 0 < found < 5
+        assert 0 < distance < 5
     elif solver == Centroids():
-        assert found == 0  # both are the same type
+        assert distance == 0  # both are the same type
     else:
-        assert found == pytest.approx(5, rel=1e-5)
+        assert distance == pytest.approx(5, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -184,11 +184,11 @@ def test_the_same_patient_twice(adata: AnnData, solver: object) -> None:
     other = one.copy()
     other.obs["patient"] = "again"
     other.obs_names = "x" + other.obs_names
-    found = distances(ad.concat([one, other]), solver)[0, 1]
+    values = distances(ad.concat([one, other]), solver)[0, 1]
     if isinstance(solver, Sinkhorn) and not solver.debias:
-        assert found > 0
+        assert values > 0
     else:
-        assert found <= (1e-3 if getattr(solver, "dtype", "float64") == "float32" else 1e-6)
+        assert values <= (1e-3 if getattr(solver, "dtype", "float64") == "float32" else 1e-6)
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=ids)
@@ -199,9 +199,9 @@ def test_hard_clouds(solver: object) -> None:
     parts.append(rng.standard_normal((25, 3)))
     for x in parts:
         x[:, 2] = 4.0
-    found = distances(clouds(*parts), solver)
-    assert np.isfinite(found).all()
-    np.testing.assert_array_equal(found, found.T)
+    values = distances(clouds(*parts), solver)
+    assert np.isfinite(values).all()
+    np.testing.assert_array_equal(values, values.T)
 
 
 @pytest.mark.slow
@@ -324,8 +324,8 @@ def test_not_defined_for_other_ground_metrics(adata: AnnData, solver: object) ->
 def test_sinkhorn_takes_other_ground_metrics(adata: AnnData) -> None:
     cityblock = gml.methods.Fixed("cityblock")
     exact = distances(adata, "exact", metric=cityblock)
-    found = distances(adata, Sinkhorn(epsilon=0.005, debias=False), metric=cityblock)
-    np.testing.assert_allclose(found, exact, rtol=0.02)
+    values = distances(adata, Sinkhorn(epsilon=0.005, debias=False), metric=cityblock)
+    np.testing.assert_allclose(values, exact, rtol=0.02)
 
 
 def test_large_patients() -> None:
@@ -333,8 +333,8 @@ def test_large_patients() -> None:
     rng = np.random.default_rng(0)
     adata = clouds(*(rng.standard_normal((10_000, 5)) + shift for shift in (0.0, 0.1, 1.0)))
     for solver in (Sliced(), Gaussian()):
-        found = distances(adata, solver)
-        assert 0 < found[0, 1] < found[0, 2]
+        values = distances(adata, solver)
+        assert 0 < values[0, 1] < values[0, 2]
 
 
 @pytest.mark.slow

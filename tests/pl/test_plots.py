@@ -60,14 +60,14 @@ def patients() -> AnnData:
 
 
 def legends(ax: Axes) -> dict[str, list[str]]:
-    found = [child for child in ax.get_children() if isinstance(child, Legend)]
-    return {legend.get_title().get_text(): [text.get_text() for text in legend.get_texts()] for legend in found}
+    drawn = [child for child in ax.get_children() if isinstance(child, Legend)]
+    return {legend.get_title().get_text(): [text.get_text() for text in legend.get_texts()] for legend in drawn}
 
 
 def strips(ax: Axes) -> dict[str, np.ndarray]:
     """Colours (p, 4) of the strips by name."""
-    found = [child for child in ax.child_axes if child.images]
-    return {strip.get_xticklabels()[0].get_text(): strip.images[0].get_array()[:, 0] for strip in found}
+    drawn = [child for child in ax.child_axes if child.images]
+    return {strip.get_xticklabels()[0].get_text(): strip.images[0].get_array()[:, 0] for strip in drawn}
 
 
 def names(ax: Axes) -> list[str]:
@@ -80,7 +80,7 @@ def test_heatmap_puts_blocks_together(patients: AnnData) -> None:
     assert sorted(order) == list(patients.obs_names)
     assert [label.get_text() for label in ax.get_xticklabels()] == order
     diseases = patients.obs.loc[order, "disease"].tolist()
-    assert sum(one != other for one, other in pairwise(diseases)) == 1
+    assert sum(first != second for first, second in pairwise(diseases)) == 1
     expected = patients[order].obsp["gml_distances"]
     np.testing.assert_array_equal(ax.images[0].get_array(), expected)
     assert ax.images[0].get_clim() == (0, expected.max())
@@ -139,12 +139,12 @@ def test_legends_and_bars_lie_apart(n: int) -> None:
     color = ["disease", "reads", "site", "sex", "n_cells", "treated", "CD19", patients.obs.columns[-1]]
     ax = gml.pl.patient_heatmap(patients, color=color)
     ax.figure.canvas.draw()
-    found = [child for child in ax.get_children() if isinstance(child, Legend)]
-    found += [child for child in ax.child_axes if child.get_ylabel()]
-    boxes = [child.get_tightbbox() for child in found]
+    legends_drawn = [child for child in ax.get_children() if isinstance(child, Legend)]
+    legends_drawn += [child for child in ax.child_axes if child.get_ylabel()]
+    boxes = [child.get_tightbbox() for child in legends_drawn]
     assert len(boxes) == 9
-    for one, other in combinations(boxes, 2):
-        assert one.x1 <= other.x0 or other.x1 <= one.x0 or one.y1 <= other.y0 or other.y1 <= one.y0
+    for first, second in combinations(boxes, 2):
+        assert first.x1 <= second.x0 or second.x1 <= first.x0 or first.y1 <= second.y0 or second.y1 <= first.y0
     lowest = min(box.y0 for box in boxes)
     assert ax.figure.bbox.y0 <= lowest
     assert max(box.x1 for box in boxes) <= ax.figure.bbox.x1
@@ -155,8 +155,8 @@ def test_legends_stand_below_each_other(patients: AnnData) -> None:
     patients.obs["treated"] = np.where(patients.obs["treated"], "treated in hospital", "not")
     ax = gml.pl.patient_heatmap(patients, color=["treated", "disease", "sex"])
     ax.figure.draw_without_rendering()
-    found = {child.get_title().get_text(): child for child in ax.get_children() if isinstance(child, Legend)}
-    boxes = [found[name].get_window_extent() for name in ("treated", "disease", "sex")]
+    legends_by_title = {child.get_title().get_text(): child for child in ax.get_children() if isinstance(child, Legend)}
+    boxes = [legends_by_title[name].get_window_extent() for name in ("treated", "disease", "sex")]
     assert all(upper.y0 >= lower.y1 for upper, lower in pairwise(boxes))
     assert ax.get_tightbbox().x1 >= boxes[0].x1  # the layout leaves room for all of them
 

@@ -114,8 +114,8 @@ def mean_colors(ax: Axes) -> list[tuple[float, ...]]:
 
 def intervals(ax: Axes) -> list[np.ndarray]:
     """Ends of the horizontal bars, each (2, 2)."""
-    found = [child for child in ax.collections if isinstance(child, LineCollection)]
-    return [segment for bars in found for segment in bars.get_segments()]
+    marks = [child for child in ax.collections if isinstance(child, LineCollection)]
+    return [segment for bars in marks for segment in bars.get_segments()]
 
 
 def dots(ax: Axes) -> list[np.ndarray]:
@@ -139,8 +139,10 @@ def check_layout(ax: Axes) -> None:
     """Labels are apart and inside the figure."""
     ax.figure.canvas.draw()
     for labels in (ax.get_yticklabels(), ax.get_xticklabels()):
-        found = boxes(labels)
-        assert not any(overlap(one, other) for number, one in enumerate(found) for other in found[:number])
+        rectangles = boxes(labels)
+        assert not any(
+            overlap(first, second) for number, first in enumerate(rectangles) for second in rectangles[:number]
+        )
     drawn, figure = ax.get_tightbbox(), ax.figure.bbox
     assert drawn.x0 >= figure.x0
     assert drawn.y0 >= figure.y0
@@ -198,12 +200,12 @@ def test_all_readouts_have_marks_and_a_legend() -> None:
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [*ON_DISTANCES, "direct"]
     assert ax.get_legend().get_title().get_text() == "readout"
     expected = result.summary().set_index(["metric", "readout"])["mean"]
-    found = means(ax)
-    assert len(found) == len(expected)
+    drawn = means(ax)
+    assert len(drawn) == len(expected)
     for number, name in enumerate(names(ax)):
-        of_metric = [x for y, x in found.items() if abs(y - number) < 0.5]
+        of_metric = [x for y, x in drawn.items() if abs(y - number) < 0.5]
         assert of_metric == pytest.approx(expected[name].tolist())
-    assert found[2] == pytest.approx(expected["majority", "direct"])  # a single mark is in the middle
+    assert drawn[2] == pytest.approx(expected["majority", "direct"])  # a single mark is in the middle
     assert len(set(mean_colors(ax)[:4])) == 4
     assert mean_colors(ax)[4:8] == mean_colors(ax)[:4]
     assert set(mean_colors(ax)[8:]) == {GREY}
@@ -264,10 +266,10 @@ def test_many_metrics_with_long_names(readout: str | None) -> None:
     settings = [Discriminant(shrinkage=i / 10, whitening=1.0, euclidean=2.0, balanced=True) for i in range(10)]
     longest = Discriminant(shrinkage=0.25, rounds=3, directions=0.125, whitening=0.25, euclidean=0.5, target="ordered")
     ax = gml.pl.cross_validate(make_result((*map(repr, settings), repr(longest), "x" * 200)), readout=readout)
-    found = names(ax)
-    assert len(set(found)) == len(found) == 15
-    assert max(len(line) for name in found for line in name.split("\n")) <= 34
-    assert "…" in found[11]
+    labels = names(ax)
+    assert len(set(labels)) == len(labels) == 15
+    assert max(len(line) for name in labels for line in name.split("\n")) <= 34
+    assert "…" in labels[11]
     assert all(label.get_fontsize() == 9 for label in ax.get_yticklabels())
     check_layout(ax)
 
@@ -280,8 +282,8 @@ def test_names_shrink_in_small_axes(draw: Callable[..., Axes]) -> None:
         else make_result(tuple(repr(Discriminant(shrinkage=i / 9)) for i in range(9)))
     )
     ax = draw(result, ax=plt.figure(figsize=(8, 3)).add_axes((0.4, 0.2, 0.5, 0.7)))
-    found = boxes(ax.get_yticklabels())
-    assert not any(overlap(one, other) for one, other in pairwise(found))
+    rectangles = boxes(ax.get_yticklabels())
+    assert not any(overlap(first, second) for first, second in pairwise(rectangles))
 
 
 @pytest.mark.parametrize("readout", ["knn", "energy"])

@@ -139,16 +139,18 @@ def names(ax: Axes) -> list[str]:
 
 def bars(ax: Axes) -> pd.DataFrame:
     """Start, width and colour of horizontal bars, by row."""
-    found = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
-    rows = [round(bar.get_y() + bar.get_height() / 2, 6) for bar in found]
-    columns = {"start": [bar.get_x() for bar in found], "width": [bar.get_width() for bar in found]}
-    return pd.DataFrame(columns | {"color": [to_hex(bar.get_facecolor()) for bar in found]}, index=rows).sort_index()
+    rectangles = [patch for patch in ax.patches if isinstance(patch, Rectangle)]
+    rows = [round(bar.get_y() + bar.get_height() / 2, 6) for bar in rectangles]
+    columns = {"start": [bar.get_x() for bar in rectangles], "width": [bar.get_width() for bar in rectangles]}
+    return pd.DataFrame(
+        columns | {"color": [to_hex(bar.get_facecolor()) for bar in rectangles]}, index=rows
+    ).sort_index()
 
 
 def segments(ax: Axes) -> np.ndarray:
     """Ends of the lines that were drawn together, shape (lines, 2, 2)."""
-    found = [child for child in ax.collections if isinstance(child, LineCollection)]
-    return np.array([segment for lines in found for segment in lines.get_segments()])
+    line_collections = [child for child in ax.collections if isinstance(child, LineCollection)]
+    return np.array([segment for lines in line_collections for segment in lines.get_segments()])
 
 
 def dots(ax: Axes) -> list[np.ndarray]:
@@ -157,13 +159,13 @@ def dots(ax: Axes) -> list[np.ndarray]:
 
 def legends(ax: Axes) -> dict[str, dict[str, str]]:
     """Title to names to colours."""
-    found = [child for child in ax.get_children() if isinstance(child, Legend)]
+    drawn = [child for child in ax.get_children() if isinstance(child, Legend)]
     return {
         legend.get_title().get_text(): {
             text.get_text(): to_hex(mark.get_color())
             for text, mark in zip(legend.get_texts(), legend.legend_handles, strict=True)
         }
-        for legend in found
+        for legend in drawn
     }
 
 
@@ -172,8 +174,8 @@ def check_layout(ax: Axes, *, texts: bool = True) -> None:
     ax.figure.canvas.draw()
     for labels in (ax.get_yticklabels(), ax.get_xticklabels(), ax.texts if texts else []):
         boxes = [label.get_window_extent().get_points() for label in labels if label.get_text()]
-        for one, other in combinations(boxes, 2):
-            assert not (np.minimum(one[1], other[1]) - np.maximum(one[0], other[0]) > 1).all()
+        for first, second in combinations(boxes, 2):
+            assert not (np.minimum(first[1], second[1]) - np.maximum(first[0], second[0]) > 1).all()
     drawn, figure = ax.get_tightbbox(), ax.figure.bbox
     assert (drawn.min >= figure.min - 0.5).all()
     assert (drawn.max <= figure.max + 0.5).all()
@@ -327,9 +329,9 @@ def test_missing_loadings() -> None:
 
 def arrows(ax: Axes) -> dict[str, np.ndarray]:
     """Vectors of the genes by name; names are written in the order of the arrows."""
-    found = [text for text in ax.texts if not text.get_text()]
+    drawn = [text for text in ax.texts if not text.get_text()]
     written = [text.get_text() for text in ax.texts if text.get_text()]
-    return {name: np.subtract(text.xy, text.xyann) for name, text in zip(written, found, strict=True)}
+    return {name: np.subtract(text.xy, text.xyann) for name, text in zip(written, drawn, strict=True)}
 
 
 def test_cells_are_where_they_are_and_mixed() -> None:
@@ -353,11 +355,11 @@ def test_cells_are_where_they_are_and_mixed() -> None:
 
 def test_arrows_are_the_longest_genes() -> None:
     adata = make_cells(lengths=(1.0, 1.0, 9.0))
-    found = arrows(gml.pl.metric(adata, n_genes=4, ax=fresh()))
+    vectors = arrows(gml.pl.metric(adata, n_genes=4, ax=fresh()))
     loadings = pd.DataFrame(adata.varm["gml"][:, :2], index=adata.var_names)
     length = (loadings**2).sum(axis=1) ** 0.5
-    assert list(found) == length.sort_values(ascending=False).index[:4].tolist()
-    ratios = np.array([vector / loadings.loc[name] for name, vector in found.items()])
+    assert list(vectors) == length.sort_values(ascending=False).index[:4].tolist()
+    ratios = np.array([vector / loadings.loc[name] for name, vector in vectors.items()])
     np.testing.assert_allclose(ratios, ratios[0, 0])
     assert ratios[0, 0] > 0
 
@@ -529,8 +531,8 @@ def test_pairs_that_do_not_occur_are_empty() -> None:
 def test_waterfall_adds_up(n_top: int) -> None:
     table = make_parts()
     ax = gml.pl.explain_distance(table.sample(frac=1, random_state=0), n_top=n_top)
-    whole, found = table.attrs["distance"], bars(ax)
-    steps, total = found.iloc[:-1], found.iloc[-1]
+    whole, drawn = table.attrs["distance"], bars(ax)
+    steps, total = drawn.iloc[:-1], drawn.iloc[-1]
     assert steps["start"].iloc[0] == 0
     ends = steps["start"] + steps["width"]
     np.testing.assert_allclose(steps["start"].iloc[1:], ends.iloc[:-1], atol=1e-12)
@@ -706,11 +708,11 @@ def test_scores_of_patients_by_disease() -> None:
     assert names(ax) == ["x (6)", "y/z (6)"]
     scores = patients.obs["gml_score_y_z"]
     for row, points in enumerate(dots(ax)):
-        mine = scores[patients.obs["disease"] == ["x", "y/z"][row]]
-        np.testing.assert_allclose(points[:, 0], np.sort(mine))
+        of_disease = scores[patients.obs["disease"] == ["x", "y/z"][row]]
+        np.testing.assert_allclose(points[:, 0], np.sort(of_disease))
         assert (np.abs(points[:, 1] - row) < 0.5).all()
         assert len(np.unique(points[:, 1])) == 6
-        assert segments(ax)[row + 1, 0, 0] == pytest.approx(mine.median())
+        assert segments(ax)[row + 1, 0, 0] == pytest.approx(of_disease.median())
     colors = [
         {to_hex(color) for color in child.get_facecolors()} for child in ax.collections if len(child.get_offsets()) > 1
     ]
@@ -725,10 +727,10 @@ def test_scores_of_patients_by_disease() -> None:
 def test_scores_do_not_depend_on_the_order_of_patients() -> None:
     patients = make_scored()
     turned = patients[patients.obs_names[::-1]].copy()
-    for one, other in zip(
+    for points, turned_points in zip(
         dots(gml.pl.score_patients(patients, ax=fresh())), dots(gml.pl.score_patients(turned, ax=fresh())), strict=True
     ):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(points, turned_points)
 
 
 def test_scores_for_one_disease_in_other_colors() -> None:
@@ -737,8 +739,11 @@ def test_scores_for_one_disease_in_other_colors() -> None:
     np.testing.assert_allclose(np.sort(np.concatenate(dots(ax))[:, 0]), np.sort(patients.obs["gml_score_y_z"]))
     assert ax.get_xlabel().endswith("or like y/z (1)")
     assert legends(ax) == {"sex": {"f": FIRST, "m": SECOND}}
-    found = np.concatenate(dots(ax))[:, 0], np.concatenate([child.get_facecolors() for child in ax.collections[1::2]])
-    for score, color in zip(*found, strict=True):
+    scores_and_colors = (
+        np.concatenate(dots(ax))[:, 0],
+        np.concatenate([child.get_facecolors() for child in ax.collections[1::2]]),
+    )
+    for score, color in zip(*scores_and_colors, strict=True):
         (patient,) = patients.obs_names[patients.obs["gml_score_y_z"] == score]
         assert to_hex(color) == (FIRST if patients.obs.loc[patient, "sex"] == "f" else SECOND)
 

@@ -37,8 +37,8 @@ def drawn(adata: AnnData, **kwargs: Any) -> dict[str, set[str]]:
 
 
 def test_as_many_as_the_smallest(cells: AnnData) -> None:
-    found = gml.pp.equalize_cells(cells)
-    assert found.obs["patient"].value_counts().to_dict() == dict.fromkeys(SIZES, 4)
+    equalized = gml.pp.equalize_cells(cells)
+    assert equalized.obs["patient"].value_counts().to_dict() == dict.fromkeys(SIZES, 4)
     before = names_of(cells)
     for name, names in drawn(cells).items():
         assert len(names) == 4
@@ -47,20 +47,20 @@ def test_as_many_as_the_smallest(cells: AnnData) -> None:
 
 
 def test_cells_keep_their_order_and_all_that_is_known_of_them(cells: AnnData) -> None:
-    found = gml.pp.equalize_cells(cells, n_cells=5)
-    row = found.X.ravel()
+    equalized = gml.pp.equalize_cells(cells, n_cells=5)
+    row = equalized.X.ravel()
     assert (np.diff(row) > 0).all()
     rows = row.astype(int)
-    assert found.obs_names.tolist() == cells.obs_names[rows].tolist()
-    assert found.obs["disease"].tolist() == cells.obs["disease"].iloc[rows].tolist()
-    np.testing.assert_array_equal(found.obsm["X_pca"], cells.obsm["X_pca"][rows])
-    np.testing.assert_array_equal(found.layers["counts"].toarray().ravel(), row)
+    assert equalized.obs_names.tolist() == cells.obs_names[rows].tolist()
+    assert equalized.obs["disease"].tolist() == cells.obs["disease"].iloc[rows].tolist()
+    np.testing.assert_array_equal(equalized.obsm["X_pca"], cells.obsm["X_pca"][rows])
+    np.testing.assert_array_equal(equalized.layers["counts"].toarray().ravel(), row)
 
 
 def test_small_patients_are_left_out(cells: AnnData, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        found = gml.pp.equalize_cells(cells, n_cells=6)
-    assert found.obs["patient"].value_counts().to_dict() == {"a": 6, "c": 6, "d": 6}
+        equalized = gml.pp.equalize_cells(cells, n_cells=6)
+    assert equalized.obs["patient"].value_counts().to_dict() == {"a": 6, "c": 6, "d": 6}
     assert "2 patients have fewer than 6 cells: b, e" in caplog.text
     caplog.clear()
     gml.pp.equalize_cells(cells, n_cells=4)
@@ -69,11 +69,11 @@ def test_small_patients_are_left_out(cells: AnnData, caplog: pytest.LogCaptureFi
 
 def test_a_copy(cells: AnnData) -> None:
     before = cells.copy()
-    found = gml.pp.equalize_cells(cells)
-    assert not found.is_view
-    found.X[:] = -1
-    found.obsm["X_pca"][:] = -1
-    found.obs["patient"] = "z"
+    equalized = gml.pp.equalize_cells(cells)
+    assert not equalized.is_view
+    equalized.X[:] = -1
+    equalized.obsm["X_pca"][:] = -1
+    equalized.obs["patient"] = "z"
     np.testing.assert_array_equal(cells.X, before.X)
     np.testing.assert_array_equal(cells.obsm["X_pca"], before.obsm["X_pca"])
     pd.testing.assert_frame_equal(cells.obs, before.obs)
@@ -100,16 +100,16 @@ def test_order_of_rows_does_not_matter(cells: AnnData) -> None:
 def test_seeds(cells: AnnData) -> None:
     assert drawn(cells, rng=1) == drawn(cells, rng=1)
     assert drawn(cells, rng=1) != drawn(cells, rng=2)
-    one, two = (drawn(cells, rng=np.random.default_rng(3)) for _ in range(2))
-    assert one == two
+    first, second = (drawn(cells, rng=np.random.default_rng(3)) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.slow
 def test_every_cell_is_as_likely(cells: AnnData) -> None:
-    mine = cells[cells.obs["patient"] == "c"].copy()
-    counts = pd.Series(0, index=mine.obs_names)
+    own_cells = cells[cells.obs["patient"] == "c"].copy()
+    counts = pd.Series(0, index=own_cells.obs_names)
     for seed in range(300):
-        counts[list(drawn(mine, n_cells=4, rng=seed)["c"])] += 1
+        counts[list(drawn(own_cells, n_cells=4, rng=seed)["c"])] += 1
     assert counts.sum() == 1200
     assert counts.between(100 - 35, 100 + 35).all()  # sd 8.2
 

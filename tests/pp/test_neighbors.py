@@ -121,11 +121,11 @@ def test_other_key(measured: AnnData) -> None:
 
 @pytest.mark.slow
 def test_same_seed_same_graph(measured: AnnData) -> None:
-    one, two = measured.copy(), measured.copy()
-    for patients in (one, two):
+    first, second = measured.copy(), measured.copy()
+    for patients in (first, second):
         gml.pp.neighbors(patients, rng=np.random.default_rng(1))
-    assert (one.obsp["connectivities"] != two.obsp["connectivities"]).nnz == 0
-    assert one.uns["neighbors"]["params"] == two.uns["neighbors"]["params"]
+    assert (first.obsp["connectivities"] != second.obsp["connectivities"]).nnz == 0
+    assert first.uns["neighbors"]["params"] == second.uns["neighbors"]["params"]
 
 
 @pytest.mark.slow

@@ -105,8 +105,8 @@ def test_more_neighbours_than_known(nearest: AnnData) -> None:
 
 def test_more_neighbours_than_patients(cells: AnnData) -> None:
     few = cells[cells.obs["patient"].isin(cells.obs["patient"].unique()[:4])].copy()
-    found = gml.tl.patient_distances(few, metric=None, n_points=None, neighbors_only=10)
-    assert found.obsp["gml_distances"].nnz == 4 * 3
+    patients = gml.tl.patient_distances(few, metric=None, n_points=None, neighbors_only=10)
+    assert patients.obsp["gml_distances"].nnz == 4 * 3
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,10 @@ def test_genes_and_features_of_points_belong_together(points: AnnData) -> None:
 def test_same_distances(cells: AnnData, points: AnnData, n_points: int | None) -> None:
     """Points stay as they are, unless fewer are asked for."""
     expected = gml.tl.patient_distances(cells, metric=None, **FAST)
-    found = gml.tl.patient_distances(points, metric=None, n_points=n_points)
-    check_close(found, expected)
-    assert found.obs["noise_floor"].isna().all()
-    assert np.isnan(found.uns["gml"]["sketch_error"])
+    patients = gml.tl.patient_distances(points, metric=None, n_points=n_points)
+    check_close(patients, expected)
+    assert patients.obs["noise_floor"].isna().all()
+    assert np.isnan(patients.uns["gml"]["sketch_error"])
 
 
 @pytest.mark.slow
@@ -93,13 +93,13 @@ def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
     cells, points = cells.copy(), points.copy()
     for adata in (cells, points):
         gml.tl.learn_metric(adata, method=method, **FAST)
-    one, other = gml.get.metric(points), gml.get.metric(cells)
-    np.testing.assert_allclose(one.components, other.components, rtol=1e-10, atol=1e-10)
+    first, second = gml.get.metric(points), gml.get.metric(cells)
+    np.testing.assert_allclose(first.components, second.components, rtol=1e-10, atol=1e-10)
     for name in ("means", "basis", "offset"):
-        np.testing.assert_allclose(getattr(one.gene_map, name), getattr(other.gene_map, name), atol=1e-10)
+        np.testing.assert_allclose(getattr(first.gene_map, name), getattr(second.gene_map, name), atol=1e-10)
     check_close(gml.tl.patient_distances(points, **FAST), gml.tl.patient_distances(cells, **FAST))
     # through genes, as new patients go
-    check_close(gml.tl.patient_distances(points, metric=other, **FAST), gml.tl.patient_distances(cells, **FAST))
+    check_close(gml.tl.patient_distances(points, metric=second, **FAST), gml.tl.patient_distances(cells, **FAST))
     ranks = [gml.tl.rank_genes(adata) for adata in (points, cells)]
     pd.testing.assert_frame_equal(ranks[0], ranks[1], rtol=1e-8, atol=1e-8)
     expected = gml.tl.predict(cells.copy(), cells, **FAST)
@@ -117,8 +117,8 @@ def test_same_metric(cells: AnnData, points: AnnData, method: Any) -> None:
     ids=["cross_validate", "permutation_test"],
 )
 def test_same_scores(cells: AnnData, points: AnnData, call: Callable[[AnnData], pd.DataFrame]) -> None:
-    one, other = (call(adata).drop(columns="fit_seconds", errors="ignore") for adata in (points, cells))
-    pd.testing.assert_frame_equal(one, other, rtol=1e-10)
+    first, second = (call(adata).drop(columns="fit_seconds", errors="ignore") for adata in (points, cells))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-10)
 
 
 @pytest.mark.parametrize("settings", [{"use_rep": "X"}, {"layer": "twice"}], ids=str)
@@ -134,8 +134,8 @@ def test_columns_with_names(cells: AnnData) -> None:
     named.obsm["scores"] = pd.DataFrame(cells.obsm["X_pca"], index=cells.obs_names, columns=list("abcde"))
     points = gml.pp.sketch(named, use_rep="scores", n_points=N_POINTS)
     assert list(points.obsm["scores"].columns) == list("abcde")
-    found = gml.tl.patient_distances(points, metric=None, use_rep="scores", **FAST)
-    check_close(found, gml.tl.patient_distances(cells, metric=None, **FAST))
+    patients = gml.tl.patient_distances(points, metric=None, use_rep="scores", **FAST)
+    check_close(patients, gml.tl.patient_distances(cells, metric=None, **FAST))
 
 
 def test_coarser(points: AnnData) -> None:
@@ -144,8 +144,8 @@ def test_coarser(points: AnnData) -> None:
     totals = [adata.obs.groupby("patient", observed=True)["n_cells"].sum() for adata in (coarse, points)]
     pd.testing.assert_series_equal(*totals)
     np.testing.assert_array_equal(coarse.obs["patient"].value_counts(sort=False), 3)
-    found, expected = (gml.tl.patient_distances(adata, metric=None, n_points=3) for adata in (coarse, points))
-    check_close(found, expected)
+    patients, expected = (gml.tl.patient_distances(adata, metric=None, n_points=3) for adata in (coarse, points))
+    check_close(patients, expected)
 
 
 @pytest.mark.slow
@@ -166,12 +166,12 @@ def test_some_patients(cells: AnnData, points: AnnData) -> None:
 
 def test_some_points_of_a_patient(points: AnnData) -> None:
     """Weights sum to 1 again, and cells are those that are still stood for."""
-    some = points[np.arange(points.n_obs) % 3 > 0].copy()
-    patients = gml.tl.patient_distances(some, metric=None, **FAST)
-    n_cells = some.obs.groupby("patient", observed=True)["n_cells"].sum()
+    subset = points[np.arange(points.n_obs) % 3 > 0].copy()
+    patients = gml.tl.patient_distances(subset, metric=None, **FAST)
+    n_cells = subset.obs.groupby("patient", observed=True)["n_cells"].sum()
     assert patients.obs["n_cells"].tolist() == n_cells.tolist()
-    weights = some.obs["n_cells"] / n_cells[some.obs["patient"].astype(str)].to_numpy()
-    mean = some[some.obs["patient"] == "P03"].X.T @ weights[some.obs["patient"] == "P03"]
+    weights = subset.obs["n_cells"] / n_cells[subset.obs["patient"].astype(str)].to_numpy()
+    mean = subset[subset.obs["patient"] == "P03"].X.T @ weights[subset.obs["patient"] == "P03"]
     np.testing.assert_allclose(patients["P03"].X[0], mean)
 
 
@@ -191,10 +191,10 @@ def test_weights_are_used(points: AnnData) -> None:
     heavy = points.copy()
     first = ~heavy.obs["patient"].duplicated().to_numpy()
     heavy.obs["weight"] = np.where(first, 1.0, 1e-14)
-    found = gml.tl.patient_distances(heavy, metric=None, **FAST)
+    patients = gml.tl.patient_distances(heavy, metric=None, **FAST)
     x = heavy.obsm["X_pca"][first]
     expected = np.linalg.norm(x[:, None] - x[None], axis=2)
-    np.testing.assert_allclose(found.obsp["gml_distances"], expected, rtol=1e-8, atol=1e-8)
+    np.testing.assert_allclose(patients.obsp["gml_distances"], expected, rtol=1e-8, atol=1e-8)
 
 
 @pytest.mark.parametrize("column", ["weight", "n_cells"])

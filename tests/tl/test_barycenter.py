@@ -148,21 +148,21 @@ def test_start_knows_no_order_and_no_names() -> None:
     parts, weights = zip(*(of_patient(clouds, p) for p in range(5)), strict=True)
     order = [3, 0, 4, 2, 1]
     other = make_clouds([parts[p] for p in order], [weights[p] for p in order])
-    one, two = (barycenter_start(some, np.arange(5), 6, seed=0) for some in (clouds, other))
-    np.testing.assert_array_equal(one, two)
-    np.testing.assert_allclose(solve(clouds, one).z, solve(other, two).z, atol=1e-12)
-    assert len(one) == 6
+    first, second = (barycenter_start(some, np.arange(5), 6, seed=0) for some in (clouds, other))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(solve(clouds, first).z, solve(other, second).z, atol=1e-12)
+    assert len(first) == 6
     distinct = make_clouds([np.zeros((4, 2)), np.ones((3, 2))])
     assert len(barycenter_start(distinct, np.arange(2), 6, seed=0)) == 2
 
 
 def test_clouds_one_below_the_other() -> None:
     rng = np.random.default_rng(0)
-    one, two = random_clouds(rng, p=2), random_clouds(rng, p=3)
-    both = join([one, two])
+    first, second = random_clouds(rng, p=2), random_clouds(rng, p=3)
+    both = join([first, second])
     assert len(both.start) == 6
     for number in range(5):
-        expected = of_patient(one, number) if number < 2 else of_patient(two, number - 2)
+        expected = of_patient(first, number) if number < 2 else of_patient(second, number - 2)
         for found, part in zip(of_patient(both, number), expected, strict=True):
             np.testing.assert_array_equal(found, part)
 
@@ -250,8 +250,8 @@ def test_genes_features_and_coordinates_belong_together(cells: AnnData, prototyp
         np.testing.assert_array_equal(prototypes.varm["PCs"], cells.varm["PCs"])
     # means of genes: of all patients of the disease, each weighing the same
     for disease, rows in prototypes.obs.groupby("disease", observed=True).indices.items():
-        mine = cells[cells.obs["disease"] == disease]
-        means = mine.to_df().groupby(mine.obs["patient"].to_numpy(dtype=str)).mean().mean()
+        own_cells = cells[cells.obs["disease"] == disease]
+        means = own_cells.to_df().groupby(own_cells.obs["patient"].to_numpy(dtype=str)).mean().mean()
         np.testing.assert_allclose(prototypes.X[rows].mean(axis=0), means, atol=1e-10)
 
 
@@ -339,12 +339,12 @@ def test_input_is_left_alone_and_order_does_not_matter(cells: AnnData, prototype
     assert list(cells.obs.columns) == list(before.obs.columns)
     assert cells.uns.keys() == before.uns.keys()
     mixed = cells[np.random.default_rng(5).permutation(cells.n_obs)].copy()
-    found = gml.tl.barycenter(mixed, tol=0, **FAST)
-    np.testing.assert_array_equal(found.obsm["X_gml"], prototypes.obsm["X_gml"])
+    typical = gml.tl.barycenter(mixed, tol=0, **FAST)
+    np.testing.assert_array_equal(typical.obsm["X_gml"], prototypes.obsm["X_gml"])
     renamed = cells.copy()
     renamed.obs["patient"] = renamed.obs["patient"].astype(str).map(lambda name: f"{9 - int(name[1:])}")
-    found = gml.tl.barycenter(renamed, tol=0, **FAST)
-    np.testing.assert_allclose(found.obsm["X_gml"], prototypes.obsm["X_gml"], atol=1e-9)
+    typical = gml.tl.barycenter(renamed, tol=0, **FAST)
+    np.testing.assert_allclose(typical.obsm["X_gml"], prototypes.obsm["X_gml"], atol=1e-9)
 
 
 @pytest.mark.slow
@@ -357,10 +357,10 @@ def test_of_a_sketch_and_from_disk(plain: AnnData, tmp_path: Path) -> None:
     backed = ad.read_h5ad(tmp_path / "cells.h5ad", backed="r")
     lazy = ad.experimental.read_lazy(tmp_path / "cells.h5ad")
     for some in (points, backed, lazy):
-        found = gml.tl.barycenter(some, **FAST)
-        np.testing.assert_allclose(found.obsm["X_gml"], expected.obsm["X_gml"], atol=1e-9)
-        np.testing.assert_allclose(found.X, expected.X, atol=1e-9)
-        assert found.obs["n_cells"].tolist() == expected.obs["n_cells"].tolist()
+        typical = gml.tl.barycenter(some, **FAST)
+        np.testing.assert_allclose(typical.obsm["X_gml"], expected.obsm["X_gml"], atol=1e-9)
+        np.testing.assert_allclose(typical.X, expected.X, atol=1e-9)
+        assert typical.obs["n_cells"].tolist() == expected.obs["n_cells"].tolist()
     backed.file.close()
 
 
@@ -370,15 +370,15 @@ def test_other_metrics(plain: AnnData, metric: Any) -> None:
     adata = with_pcs(plain.copy())
     if metric == "object":
         expected, metric = gml.tl.barycenter(adata, **FAST), gml.get.metric(adata)
-        found = gml.tl.barycenter(adata, metric=metric, **FAST)
-        np.testing.assert_allclose(found.obsm["X_gml"], expected.obsm["X_gml"], atol=1e-6)
-        distances = gml.tl.patient_distances(found, metric=metric, **FAST)
+        typical = gml.tl.barycenter(adata, metric=metric, **FAST)
+        np.testing.assert_allclose(typical.obsm["X_gml"], expected.obsm["X_gml"], atol=1e-6)
+        distances = gml.tl.patient_distances(typical, metric=metric, **FAST)
     else:
-        found = gml.tl.barycenter(adata, metric=metric, **FAST)
-        assert "gml" not in found.uns
-        distances = gml.tl.patient_distances(adata, metric=None, reference=found, **FAST)
-    assert found.obsm["X_pca"].shape == (16, 5)
-    assert distances.n_obs == (2 if "gml" in found.uns else 9)
+        typical = gml.tl.barycenter(adata, metric=metric, **FAST)
+        assert "gml" not in typical.uns
+        distances = gml.tl.patient_distances(adata, metric=None, reference=typical, **FAST)
+    assert typical.obsm["X_pca"].shape == (16, 5)
+    assert distances.n_obs == (2 if "gml" in typical.uns else 9)
 
 
 def test_all_cells_and_labels_of_other_kinds(plain: AnnData) -> None:
@@ -386,11 +386,11 @@ def test_all_cells_and_labels_of_other_kinds(plain: AnnData) -> None:
     adata = plain[plain.obs["patient"].isin(["P00", "P01", "P02"])].copy()
     adata.obs["stage"] = np.where(adata.obs["patient"] == "P01", 7, 3)
     adata.obs["sample"] = adata.obs.pop("patient").astype(str)
-    found = gml.tl.barycenter(adata, metric=None, patient_key="sample", disease_key="stage", n_points=None)
+    typical = gml.tl.barycenter(adata, metric=None, patient_key="sample", disease_key="stage", n_points=None)
     sizes = adata.obs["sample"].value_counts()
-    assert found.obs["stage"].dtype == adata.obs["stage"].dtype
-    assert found.obs["stage"].value_counts().to_dict() == {3: (sizes["P00"] + sizes["P02"]) // 2, 7: sizes["P01"]}
-    alone = found[found.obs["sample"] == "7"]
+    assert typical.obs["stage"].dtype == adata.obs["stage"].dtype
+    assert typical.obs["stage"].value_counts().to_dict() == {3: (sizes["P00"] + sizes["P02"]) // 2, 7: sizes["P01"]}
+    alone = typical[typical.obs["sample"] == "7"]
     np.testing.assert_allclose(by_rows(alone.X), by_rows(adata[adata.obs["sample"] == "P01"].X.toarray()), atol=1e-12)
     np.testing.assert_array_equal(alone.obs["n_cells"], 1)
 
@@ -399,9 +399,9 @@ def test_warns_if_points_still_move(plain: AnnData) -> None:
     with pytest.warns(
         UserWarning, match=r"2 of 2 diseases still move after max_iter=1.*'disease_\d'.*Raise `max_iter`"
     ):
-        found = gml.tl.barycenter(plain, metric=None, max_iter=1, **FAST)
-    assert found.uns["gml_sketch"]["n_iter"].tolist() == [1, 1]
-    assert (found.uns["gml_sketch"]["change"] > 1e-4).all()
+        typical = gml.tl.barycenter(plain, metric=None, max_iter=1, **FAST)
+    assert typical.uns["gml_sketch"]["n_iter"].tolist() == [1, 1]
+    assert (typical.uns["gml_sketch"]["change"] > 1e-4).all()
 
 
 @pytest.mark.parametrize(

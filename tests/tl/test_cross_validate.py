@@ -347,8 +347,8 @@ def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
 @pytest.mark.slow
 def test_order_of_cells_does_not_matter(cells: AnnData) -> None:
     shuffled = cells[np.random.default_rng(0).permutation(cells.n_obs)].copy()
-    one, two = (predictions(adata, splits=2, n_points=6) for adata in (cells, shuffled))
-    pd.testing.assert_frame_equal(one, two)
+    first, second = (predictions(adata, splits=2, n_points=6) for adata in (cells, shuffled))
+    pd.testing.assert_frame_equal(first, second)
 
 
 @pytest.mark.slow

@@ -71,9 +71,9 @@ class Slow:
 
     def __init__(self, adata: AnnData, p: str, q: str, loadings: np.ndarray, power: int) -> None:
         self.types = sorted(set(adata.obs["cell_type"]))
-        one, other = (np.flatnonzero(adata.obs["patient"] == name) for name in (p, q))
-        x, y = dense(adata)[one], dense(adata)[other]
-        s, t = adata.obs["cell_type"].to_numpy()[one], adata.obs["cell_type"].to_numpy()[other]
+        first, second = (np.flatnonzero(adata.obs["patient"] == name) for name in (p, q))
+        x, y = dense(adata)[first], dense(adata)[second]
+        s, t = adata.obs["cell_type"].to_numpy()[first], adata.obs["cell_type"].to_numpy()[second]
         cost = cdist(x @ loadings, y @ loadings) ** power
         plan = ot.emd(np.full(len(x), 1 / len(x)), np.full(len(y), 1 / len(y)), cost)
         self.distance = (plan * cost).sum()
@@ -183,12 +183,12 @@ def test_groups_are_sums_of_pairs(
     for names in groups.values() if excess else ():
         within = [pair(p, q) for p, q in itertools.permutations(names, 2)]
         expected = expected - sum(within) / len(within) / 2
-    found = gml.tl.explain_distance(
+    explained = gml.tl.explain_distance(
         learned, "disease_1", "disease_2", by=by, metric=metric, n_points=5, excess=excess, **GROUPS
     )
-    assert found.attrs["excess"] is excess
-    assert found["part"].sum() == pytest.approx(found.attrs["distance"], rel=1e-9)
-    ordered = (found if index is None else found.set_index(index)).sort_index()
+    assert explained.attrs["excess"] is excess
+    assert explained["part"].sum() == pytest.approx(explained.attrs["distance"], rel=1e-9)
+    ordered = (explained if index is None else explained.set_index(index)).sort_index()
     # what float32 leaves open is spread over genes by the size of the parts of the sum, not of each pair
     digits = 1e-5 if by == "gene" and metric.endswith("pcs") else 1e-9
     scale = np.abs(expected["part"]).sum()
@@ -198,8 +198,8 @@ def test_groups_are_sums_of_pairs(
 def test_blocks_of_edges(learned: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = gml.tl.explain_distance(learned, "disease_1", "disease_2", by="gene", excess=True, **GROUPS)
     monkeypatch.setattr(_pairs, "MOST_EDGES", 60)
-    found = gml.tl.explain_distance(learned, "disease_1", "disease_2", by="gene", excess=True, **GROUPS)
-    pd.testing.assert_frame_equal(found, expected.loc[found.index], rtol=1e-9, atol=1e-12)
+    explained = gml.tl.explain_distance(learned, "disease_1", "disease_2", by="gene", excess=True, **GROUPS)
+    pd.testing.assert_frame_equal(explained, expected.loc[explained.index], rtol=1e-9, atol=1e-12)
 
 
 def test_within_one_group(learned: AnnData) -> None:
@@ -254,9 +254,9 @@ def test_sketches_by_a_slow_loop(learned: AnnData) -> None:
         if (rest := 1 - table.sum()) > 1e-12:
             table += np.outer(np.maximum(s[i] - t[j], 0), np.maximum(t[j] - s[i], 0)) / rest
         expected += plan[i, j] * np.array([table, cost[i, j] * table])
-    found = gml.tl.explain_distance(learned, p, q, metric=None, n_points=4)
+    explained = gml.tl.explain_distance(learned, p, q, metric=None, n_points=4)
     for name, table in zip(("mass", "part"), expected, strict=True):
-        square = found.pivot_table(index="source", columns="target", values=name)
+        square = explained.pivot_table(index="source", columns="target", values=name)
         np.testing.assert_allclose(square, table, atol=1e-12)
 
 
@@ -382,18 +382,20 @@ def test_order_of_cells_and_genes(learned: AnnData, by: Any, metric: str | None)
     rng = np.random.default_rng(1)
     shuffled = learned[rng.permutation(learned.n_obs), rng.permutation(learned.n_vars)].copy()
     settings: dict[str, Any] = {"by": by, "metric": metric, "n_points": 5, "excess": True, **GROUPS}
-    one, two = (gml.tl.explain_distance(some, "disease_1", "disease_2", **settings) for some in (learned, shuffled))
+    first, second = (
+        gml.tl.explain_distance(some, "disease_1", "disease_2", **settings) for some in (learned, shuffled)
+    )
     index = ["source", "target"] if by == "cell_type" else None
-    one, two = (table if index is None else table.set_index(index) for table in (one, two))
-    pd.testing.assert_frame_equal(two.loc[one.index], one, rtol=1e-9, atol=1e-12)
+    first, second = (table if index is None else table.set_index(index) for table in (first, second))
+    pd.testing.assert_frame_equal(second.loc[first.index], first, rtol=1e-9, atol=1e-12)
 
 
 def test_one_result_on_any_number_of_workers(learned: AnnData) -> None:
     settings: dict[str, Any] = {"by": "gene", "n_points": 5, "excess": True, **GROUPS}
-    one, two = (
+    first, second = (
         gml.tl.explain_distance(learned, "disease_1", "disease_2", n_jobs=n_jobs, **settings) for n_jobs in (1, 2)
     )
-    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_the_data_stay_as_they_are(learned: AnnData) -> None:
@@ -419,10 +421,10 @@ def test_other_patients_are_not_read(learned: AnnData, by: Any, metric: str | No
     adata.X = genes
     adata.obsm["X_pca"][others] = np.nan
     settings: dict[str, Any] = {"by": by, "metric": metric, "n_points": 5}
-    found, expected = (gml.tl.explain_distance(some, "P01", "P02", **settings) for some in (adata, learned))
+    explained, expected = (gml.tl.explain_distance(some, "P01", "P02", **settings) for some in (adata, learned))
     if by == "gene":
-        found = found.loc[expected.index]
-    pd.testing.assert_frame_equal(found, expected, rtol=1e-9, atol=1e-12)
+        explained = explained.loc[expected.index]
+    pd.testing.assert_frame_equal(explained, expected, rtol=1e-9, atol=1e-12)
     with pytest.raises(ValueError, match="patient 'P00' hold NaN"):
         gml.tl.explain_distance(adata, "P01", "P00", **settings)
 
@@ -455,13 +457,13 @@ def test_a_sketch_takes_the_place_of_the_cells(learned: AnnData) -> None:
     learned_metric = gml.get.metric(learned, key="pcs")
     for by, metric in itertools.product(("gene", "component"), (learned_metric, None)):
         settings: dict[str, Any] = {"by": by, "excess": True, "n_points": 5, **GROUPS}
-        found = gml.tl.explain_distance(points, "disease_1", "disease_2", metric=metric, **settings)
+        explained = gml.tl.explain_distance(points, "disease_1", "disease_2", metric=metric, **settings)
         of_cells = None if metric is None else "pcs"
         expected = gml.tl.explain_distance(learned, "disease_1", "disease_2", metric=of_cells, **settings)
         known = expected.drop(columns=["expression", "composition"])
         scale = np.abs(known["part"]).max()
-        pd.testing.assert_frame_equal(found.loc[known.index], known, rtol=0, atol=1e-4 * scale)
-        assert "expression" not in found.attrs
+        pd.testing.assert_frame_equal(explained.loc[known.index], known, rtol=0, atol=1e-4 * scale)
+        assert "expression" not in explained.attrs
     with pytest.raises(KeyError, match=r"no 'cell_type'.*Points of gml.pp.sketch hold cells of several types"):
         gml.tl.explain_distance(points, "P00", "P01", metric=None)
 
@@ -482,9 +484,9 @@ def test_a_sketch_of_a_sketch_keeps_its_weights(learned: AnnData) -> None:
 def test_metric_as_an_object(learned: AnnData) -> None:
     metric = gml.get.metric(learned, key="pcs")
     expected = gml.tl.explain_distance(learned, "P00", "P01", by="gene", metric="pcs")
-    found = gml.tl.explain_distance(learned, "P00", "P01", by="gene", metric=metric)
-    pd.testing.assert_frame_equal(found.loc[expected.index], expected, rtol=1e-3, atol=1e-4)
-    assert found["part"].sum() == pytest.approx(found.attrs["distance"], rel=1e-9)
+    explained = gml.tl.explain_distance(learned, "P00", "P01", by="gene", metric=metric)
+    pd.testing.assert_frame_equal(explained.loc[expected.index], expected, rtol=1e-3, atol=1e-4)
+    assert explained["part"].sum() == pytest.approx(explained.attrs["distance"], rel=1e-9)
 
 
 @pytest.mark.parametrize("marked", [False, True])
@@ -547,8 +549,8 @@ def test_a_layer(learned: AnnData) -> None:
     adata = learned.copy()
     adata.layers["log"], adata.X = adata.X, 7 * adata.X
     gml.tl.learn_metric(adata, layer="log", method=Triplet(max_iter=2))
-    one, two = (gml.tl.explain_distance(some, "P00", "P01", by="gene") for some in (adata, learned))
-    pd.testing.assert_frame_equal(one, two, rtol=1e-6, atol=1e-9)
+    first, second = (gml.tl.explain_distance(some, "P00", "P01", by="gene") for some in (adata, learned))
+    pd.testing.assert_frame_equal(first, second, rtol=1e-6, atol=1e-9)
 
 
 def rename(values: dict[str, Any], column: str) -> Callable[[AnnData], AnnData]:
@@ -571,9 +573,9 @@ def rename(values: dict[str, Any], column: str) -> Callable[[AnnData], AnnData]:
 )
 def test_names_of_patients(learned: AnnData, names: list[Any], p: Any, q: Any) -> None:
     named = rename(dict(zip(["P00", "P01", "P02", "P03", "P04"], names, strict=True)), "patient")(learned)
-    found, expected = gml.tl.explain_distance(named, p, q), gml.tl.explain_distance(learned, "P00", "P01")
-    pd.testing.assert_frame_equal(found, expected)
-    assert (found.attrs["p"], found.attrs["q"]) == (str(p), str(q))
+    explained, expected = gml.tl.explain_distance(named, p, q), gml.tl.explain_distance(learned, "P00", "P01")
+    pd.testing.assert_frame_equal(explained, expected)
+    assert (explained.attrs["p"], explained.attrs["q"]) == (str(p), str(q))
 
 
 @pytest.mark.parametrize("names", [[True, False], [1, 0], ["a/b", "c"]])
@@ -590,10 +592,10 @@ def test_names_of_groups_and_cell_types(learned: AnnData, names: list[Any]) -> N
 def test_patients_without_a_group_take_no_part(learned: AnnData) -> None:
     adata = learned.copy()
     adata.obs["disease"] = adata.obs["disease"].where(adata.obs["patient"] != "P04")
-    found = gml.tl.explain_distance(adata, "disease_1", "disease_2", metric=None, excess=True, **GROUPS)
+    explained = gml.tl.explain_distance(adata, "disease_1", "disease_2", metric=None, excess=True, **GROUPS)
     rest = learned[learned.obs["patient"] != "P04"].copy()
     expected = gml.tl.explain_distance(rest, "disease_1", "disease_2", metric=None, excess=True, **GROUPS)
-    pd.testing.assert_frame_equal(found, expected)
+    pd.testing.assert_frame_equal(explained, expected)
 
 
 def test_equal_patients(learned: AnnData) -> None:

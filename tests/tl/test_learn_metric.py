@@ -534,8 +534,8 @@ def test_same_seed_same_result_on_any_number_of_workers(pcs: AnnData, method: An
 
 def test_order_of_cells_does_not_matter(genes: AnnData) -> None:
     shuffled = genes[np.random.default_rng(0).permutation(genes.n_obs)].copy()
-    one, two = (learn(adata, method=Triplet(max_iter=3), n_points=8) for adata in (genes, shuffled))
-    np.testing.assert_array_equal(one.components, two.components)
+    first, second = (learn(adata, method=Triplet(max_iter=3), n_points=8) for adata in (genes, shuffled))
+    np.testing.assert_array_equal(first.components, second.components)
 
 
 def test_generator_leaves_a_seed_that_repeats_the_call(pcs: AnnData) -> None:
@@ -565,8 +565,8 @@ def test_generator_leaves_a_seed_that_repeats_the_call(pcs: AnnData) -> None:
 
 def test_other_seed_other_start(pcs: AnnData) -> None:
     settings = Triplet(max_iter=1, init="orthogonal")
-    one, two = (learn(pcs, method=settings, rng=seed).components for seed in (0, 1))
-    assert not np.allclose(one, two)
+    first, second = (learn(pcs, method=settings, rng=seed).components for seed in (0, 1))
+    assert not np.allclose(first, second)
 
 
 # what is learned
@@ -630,8 +630,8 @@ def test_scale_of_the_features_does_not_matter(pcs: AnnData) -> None:
     """The margin is in units of the mean distance, so L only changes its unit."""
     pcs.obsm["one"] = pcs.obsm["X_pca"].astype(np.float64)
     pcs.obsm["two"] = 1000 * pcs.obsm["one"]
-    one, two = (learn(pcs, method=Triplet(max_iter=3), use_rep=rep) for rep in ("one", "two"))
-    np.testing.assert_allclose(1000 * two.components, one.components, rtol=1e-6, atol=1e-9)
+    first, second = (learn(pcs, method=Triplet(max_iter=3), use_rep=rep) for rep in ("one", "two"))
+    np.testing.assert_allclose(1000 * second.components, first.components, rtol=1e-6, atol=1e-9)
 
 
 # on disk
@@ -677,8 +677,8 @@ def test_survives_the_disk(genes: AnnData, tmp_path: Path, features: str, form: 
         np.testing.assert_array_equal(read.varm["gml"], genes.varm["gml"])
         pd.testing.assert_frame_equal(gml.tl.rank_genes(read), gml.tl.rank_genes(genes))
     np.testing.assert_array_equal(read.obsm["X_gml"], genes.obsm["X_gml"])
-    one, two = (gml.tl.patient_distances(adata, n_points=None) for adata in (genes, read))
-    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
+    first, second = (gml.tl.patient_distances(adata, n_points=None) for adata in (genes, read))
+    np.testing.assert_array_equal(first.obsp["gml_distances"], second.obsp["gml_distances"])
 
 
 def test_odd_labels_survive_the_disk(genes: AnnData, tmp_path: Path) -> None:

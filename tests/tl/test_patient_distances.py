@@ -60,11 +60,11 @@ def emd(adata: AnnData, rep: str, metric: str = "euclidean", power: int = 1) -> 
 def test_agrees_with_pot_under_the_learned_metric(adata: AnnData) -> None:
     metric = gml.get.metric(adata)
     adata.obsm["mapped"] = adata.obsm["X_pca"].astype(np.float64) @ metric.components.T
-    found = distances(adata, n_points=None)
-    np.testing.assert_allclose(found, emd(adata, "mapped"), rtol=1e-9)
-    np.testing.assert_allclose(found, emd(adata, "X_gml"), rtol=1e-5)
-    np.testing.assert_allclose(found, distances(adata, metric=None, use_rep="X_gml", n_points=None), rtol=1e-5)
-    np.testing.assert_array_equal(found, distances(adata))  # fewer cells than points
+    values = distances(adata, n_points=None)
+    np.testing.assert_allclose(values, emd(adata, "mapped"), rtol=1e-9)
+    np.testing.assert_allclose(values, emd(adata, "X_gml"), rtol=1e-5)
+    np.testing.assert_allclose(values, distances(adata, metric=None, use_rep="X_gml", n_points=None), rtol=1e-5)
+    np.testing.assert_array_equal(values, distances(adata))  # fewer cells than points
     squared = distances(adata, n_points=None, power=2)
     np.testing.assert_allclose(squared, emd(adata, "mapped", power=2), rtol=1e-9)
 
@@ -85,27 +85,27 @@ def test_agrees_with_assignment(adata: AnnData) -> None:
     first = [np.flatnonzero(adata.obs["patient"] == name)[:12] for name in NAMES[:2]]
     x, y = (adata.obsm["X_pca"][rows] for rows in first)
     cost = cdist(x, y)
-    found = distances(adata[np.concatenate(first)], metric=None)
-    assert found[0, 1] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), rel=1e-9)
+    values = distances(adata[np.concatenate(first)], metric=None)
+    assert values[0, 1] == pytest.approx(cost[linear_sum_assignment(cost)].mean(), rel=1e-9)
 
 
 @pytest.mark.parametrize("call", [{}, {"metric": None}, {"metric": Fixed("cityblock")}, {"n_points": 5}])
 def test_axioms_of_a_metric(adata: AnnData, call: dict[str, Any]) -> None:
-    found = distances(adata, **call)
-    assert found.dtype == np.float64
-    assert (np.diag(found) == 0).all()
-    np.testing.assert_array_equal(found, found.T)
-    assert (found[~np.eye(6, dtype=bool)] > 0).all()
+    values = distances(adata, **call)
+    assert values.dtype == np.float64
+    assert (np.diag(values) == 0).all()
+    np.testing.assert_array_equal(values, values.T)
+    assert (values[~np.eye(6, dtype=bool)] > 0).all()
     for i, j, k in itertools.permutations(range(6), 3):
-        assert found[i, k] <= found[i, j] + found[j, k] + 1e-9
+        assert values[i, k] <= values[i, j] + values[j, k] + 1e-9
 
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_scales_with_the_map(adata: AnnData, power: int) -> None:
     metric = gml.get.metric(adata)
     scaled = replace(metric, components=3 * metric.components)
-    one, two = (distances(adata, metric=each, power=power, n_points=8) for each in (metric, scaled))
-    np.testing.assert_allclose(two, 3**power * one, rtol=1e-9)
+    first, second = (distances(adata, metric=each, power=power, n_points=8) for each in (metric, scaled))
+    np.testing.assert_allclose(second, 3**power * first, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n_points", [None, 7])
@@ -144,9 +144,9 @@ def test_equal_patients_are_at_zero(adata: AnnData) -> None:
     twin = adata[adata.obs["patient"] == "P02"].copy()
     twin.obs["patient"] = "twin"
     both = ad.concat([adata, twin], index_unique="-")
-    found = gml.tl.patient_distances(both, metric=None, use_rep="X_pca")
-    assert found.obs_names.tolist() == [*NAMES, "twin"]
-    assert found.obsp["gml_distances"][2, 6] == pytest.approx(0, abs=1e-12)
+    patients = gml.tl.patient_distances(both, metric=None, use_rep="X_pca")
+    assert patients.obs_names.tolist() == [*NAMES, "twin"]
+    assert patients.obsp["gml_distances"][2, 6] == pytest.approx(0, abs=1e-12)
 
 
 def test_metric_as_key_or_as_object(adata: AnnData) -> None:
@@ -191,9 +191,9 @@ def test_same_seed_same_result_on_any_number_of_workers(adata: AnnData, n_points
 
 def test_order_of_cells_does_not_matter(adata: AnnData) -> None:
     shuffled = adata[np.random.default_rng(0).permutation(adata.n_obs)].copy()
-    one, two = (gml.tl.patient_distances(each, metric=None, n_points=7) for each in (adata, shuffled))
-    np.testing.assert_array_equal(one.obsp["gml_distances"], two.obsp["gml_distances"])
-    pd.testing.assert_frame_equal(one.obs, two.obs)
+    first, second = (gml.tl.patient_distances(each, metric=None, n_points=7) for each in (adata, shuffled))
+    np.testing.assert_array_equal(first.obsp["gml_distances"], second.obsp["gml_distances"])
+    pd.testing.assert_frame_equal(first.obs, second.obs)
 
 
 # against a reference
@@ -315,12 +315,12 @@ def test_disease_may_be_absent_or_missing(adata: AnnData) -> None:
 def test_noise_floor(adata: AnnData) -> None:
     lonely = np.flatnonzero(adata.obs["patient"] == "P03")[1:]
     adata = adata[np.setdiff1d(np.arange(adata.n_obs), lonely)].copy()
-    one, two = (gml.tl.patient_distances(adata).obs["noise_floor"] for _ in range(2))
-    assert one.isna().tolist() == [name == "P03" for name in NAMES]
-    assert (one.drop("P03") > 0).all()
-    pd.testing.assert_series_equal(one, two)
+    first, second = (gml.tl.patient_distances(adata).obs["noise_floor"] for _ in range(2))
+    assert first.isna().tolist() == [name == "P03" for name in NAMES]
+    assert (first.drop("P03") > 0).all()
+    pd.testing.assert_series_equal(first, second)
     other = gml.tl.patient_distances(adata, rng=1).obs["noise_floor"]
-    assert (one.drop("P03") != other.drop("P03")).any()
+    assert (first.drop("P03") != other.drop("P03")).any()
 
 
 def test_noise_floor_falls_with_the_number_of_cells() -> None:

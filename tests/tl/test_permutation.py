@@ -216,8 +216,8 @@ def test_values_move_with_the_labels() -> None:
 
 def test_same_generator_same_permutations() -> None:
     design = design_of([0, 1, 1, 2, 0, 1])
-    one, two, other = ([d.labels.tolist() for d in draws(design, 5, seed)] for seed in (3, 3, 4))
-    assert one == two != other
+    first, again, second = ([d.labels.tolist() for d in draws(design, 5, seed)] for seed in (3, 3, 4))
+    assert first == again != second
 
 
 # the test
@@ -393,10 +393,10 @@ def test_too_few_patients_to_hold_some_out() -> None:
 
 @pytest.mark.slow
 def test_same_seed_same_result_on_any_number_of_workers(cells: AnnData) -> None:
-    one, two, other = (test_of(cells, rng=seed, n_jobs=n_jobs) for seed, n_jobs in ((1, 1), (1, 2), (2, 2)))
-    assert one.value == two.value
-    np.testing.assert_array_equal(one.null, two.null)
-    assert one.null.tolist() != other.null.tolist()
+    first, again, second = (test_of(cells, rng=seed, n_jobs=n_jobs) for seed, n_jobs in ((1, 1), (1, 2), (2, 2)))
+    assert first.value == again.value
+    np.testing.assert_array_equal(first.null, again.null)
+    assert first.null.tolist() != second.null.tolist()
 
 
 def test_input_is_left_alone(cells: AnnData) -> None:

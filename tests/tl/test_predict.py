@@ -224,10 +224,10 @@ def test_odd_classes(query: AnnData, reference: AnnData, names: list[object]) ->
 
 
 def test_same_seed_same_result_on_any_number_of_workers(query: AnnData, reference: AnnData) -> None:
-    one, two = (gml.tl.predict(query, reference, n_points=8, rng=1, n_jobs=n_jobs) for n_jobs in (1, 2))
-    np.testing.assert_array_equal(one.obsm["gml_distances"], two.obsm["gml_distances"])
-    pd.testing.assert_frame_equal(one.obs, two.obs)
-    assert one.uns["gml"]["calibration"] == two.uns["gml"]["calibration"]
+    first, second = (gml.tl.predict(query, reference, n_points=8, rng=1, n_jobs=n_jobs) for n_jobs in (1, 2))
+    np.testing.assert_array_equal(first.obsm["gml_distances"], second.obsm["gml_distances"])
+    pd.testing.assert_frame_equal(first.obs, second.obs)
+    assert first.uns["gml"]["calibration"] == second.uns["gml"]["calibration"]
 
 
 @pytest.mark.slow
@@ -262,9 +262,9 @@ def test_diseases_of_the_query_are_not_read() -> None:
     query, reference = split_in_two()
     expected = gml.tl.predict(query, reference)
     query.obs["disease"] = np.where(np.arange(query.n_obs) % 2, "x", "y")
-    found = gml.tl.predict(query, reference)
-    np.testing.assert_array_equal(found.obsm["gml_distances"], expected.obsm["gml_distances"])
-    assert "disease" not in found.obs
+    predicted = gml.tl.predict(query, reference)
+    np.testing.assert_array_equal(predicted.obsm["gml_distances"], expected.obsm["gml_distances"])
+    assert "disease" not in predicted.obs
 
 
 @pytest.mark.parametrize("change", [lambda x: x + 5, lambda x: 10 * x], ids=["shift", "factor"])
@@ -409,9 +409,9 @@ def test_labels_without_meaning_make_probabilities_flat() -> None:
 
 def named(reference: AnnData, diseases: dict[str, str]) -> AnnData:
     """Only the patients that are named, with these diseases."""
-    some = reference[reference.obs["patient"].isin(diseases)].copy()
-    some.obs["disease"] = some.obs["patient"].astype(str).map(diseases)
-    return some
+    subset = reference[reference.obs["patient"].isin(diseases)].copy()
+    subset.obs["disease"] = subset.obs["patient"].astype(str).map(diseases)
+    return subset
 
 
 TOO_FEW = "not calibrated.*too few patients of `reference`"
@@ -473,8 +473,8 @@ def test_calibrate_is_yes_or_no(query: AnnData, reference: AnnData) -> None:
 
 def test_a_generator_is_drawn_from_once(query: AnnData, reference: AnnData) -> None:
     """The query is measured twice, with one seed."""
-    one, two = (gml.tl.predict(query, reference, n_points=8, rng=np.random.default_rng(3)) for _ in range(2))
-    again = gml.tl.predict(query, reference, n_points=8, rng=one.uns["gml"]["params"]["rng"])
-    for other in (two, again):
-        pd.testing.assert_frame_equal(one.obs, other.obs)
-        assert one.uns["gml"]["calibration"] == other.uns["gml"]["calibration"]
+    first, second = (gml.tl.predict(query, reference, n_points=8, rng=np.random.default_rng(3)) for _ in range(2))
+    again = gml.tl.predict(query, reference, n_points=8, rng=first.uns["gml"]["params"]["rng"])
+    for other in (second, again):
+        pd.testing.assert_frame_equal(first.obs, other.obs)
+        assert first.uns["gml"]["calibration"] == other.uns["gml"]["calibration"]

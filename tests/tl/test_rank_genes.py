@@ -257,8 +257,8 @@ def test_odd_classes_name_columns(cells: AnnData) -> None:
 def test_same_on_any_number_of_workers(cells: AnnData) -> None:
     adata = cells.copy()
     gml.tl.learn_metric(adata, method="discriminant", n_points=5, rng=np.random.default_rng(0))
-    one, two = (gml.tl.rank_genes(adata, n_jobs=n_jobs) for n_jobs in (1, 2))
-    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    first, second = (gml.tl.rank_genes(adata, n_jobs=n_jobs) for n_jobs in (1, 2))
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
 
 
 def test_needs_a_map_to_genes(cells: AnnData) -> None:
@@ -358,8 +358,8 @@ def test_patients_without_a_disease_have_no_part(cells: AnnData) -> None:
     adata.obs["disease"] = adata.obs["disease"].where(known)
     for some in (adata, labelled):
         gml.tl.learn_metric(some, method="discriminant", n_points=None)
-    one, two = gml.tl.rank_genes(adata), gml.tl.rank_genes(labelled)
-    pd.testing.assert_frame_equal(one, two.loc[one.index], rtol=1e-5, atol=1e-9)
+    first, second = gml.tl.rank_genes(adata), gml.tl.rank_genes(labelled)
+    pd.testing.assert_frame_equal(first, second.loc[first.index], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.slow

@@ -126,13 +126,13 @@ def test_planted_cells_lead() -> None:
 
 
 def test_order_and_workers_do_not_matter(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = cells.copy(), cells[np.random.default_rng(1).permutation(cells.n_obs)].copy()
-    gml.tl.score_cells(one, **FAST)
-    gml.tl.score_cells(two, n_points=8, n_jobs=2)
-    np.testing.assert_array_equal(two.obs["gml_score"][one.obs_names], one.obs["gml_score"])
+    first, second = cells.copy(), cells[np.random.default_rng(1).permutation(cells.n_obs)].copy()
+    gml.tl.score_cells(first, **FAST)
+    gml.tl.score_cells(second, n_points=8, n_jobs=2)
+    np.testing.assert_array_equal(second.obs["gml_score"][first.obs_names], first.obs["gml_score"])
     monkeypatch.setattr(_score_cells, "MOST_EDGES", 50)  # three pairs at a time
-    gml.tl.score_cells(two, **FAST)
-    np.testing.assert_allclose(two.obs["gml_score"][one.obs_names], one.obs["gml_score"], rtol=1e-12)
+    gml.tl.score_cells(second, **FAST)
+    np.testing.assert_allclose(second.obs["gml_score"][first.obs_names], first.obs["gml_score"], rtol=1e-12)
 
 
 def test_patients_that_are_alone(cells: AnnData) -> None:

@@ -243,11 +243,11 @@ def test_leaving_out_matters(cells: AnnData) -> None:
 
 @pytest.mark.slow
 def test_some_patients_in_any_order(cells: AnnData, patients: AnnData) -> None:
-    some = patients[[7, 0, 3]].copy()
-    some.obs = some.obs.drop(columns=COLUMNS)
+    subset = patients[[7, 0, 3]].copy()
+    subset.obs = subset.obs.drop(columns=COLUMNS)
     mixed = cells[np.random.default_rng(3).permutation(cells.n_obs)].copy()
-    gml.tl.score_patients(mixed, some, tol=0, n_points=8, n_jobs=2)
-    pd.testing.assert_frame_equal(some.obs[COLUMNS], patients.obs[COLUMNS].iloc[[7, 0, 3]], check_exact=True)
+    gml.tl.score_patients(mixed, subset, tol=0, n_points=8, n_jobs=2)
+    pd.testing.assert_frame_equal(subset.obs[COLUMNS], patients.obs[COLUMNS].iloc[[7, 0, 3]], check_exact=True)
     view = patients[:2]
     gml.tl.score_patients(cells, view, tol=0, **FAST)
     pd.testing.assert_frame_equal(view.obs[COLUMNS], patients.obs[COLUMNS].iloc[:2], check_exact=True)

@@ -151,8 +151,8 @@ def test_the_pca_of_the_query_is_never_used(cells: AnnData) -> None:
     np.testing.assert_allclose(query.obsm["X_gml"], adata.obsm["X_gml"], rtol=0, atol=1e-4 * scale)
     expected = gml.tl.patient_distances(adata).obsp["gml_distances"]
     for key in ("gml", metric):
-        found = gml.tl.patient_distances(query, metric=key).obsp["gml_distances"]
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        distances = gml.tl.patient_distances(query, metric=key).obsp["gml_distances"]
+        np.testing.assert_allclose(distances, expected, rtol=1e-5)
 
 
 def test_a_transformed_query_passes_the_metric_on(cells: AnnData) -> None:
@@ -202,8 +202,8 @@ def test_without_a_map_to_genes(cells: AnnData) -> None:
     np.testing.assert_array_equal(query.obsm["X_gml"], adata.obsm["X_gml"])
     assert "gml" not in query.varm
     with pytest.warns(UserWarning, match="one embedding"):
-        found = gml.tl.patient_distances(query).obsp["gml_distances"]
-    np.testing.assert_array_equal(found, gml.tl.patient_distances(adata).obsp["gml_distances"])
+        distances = gml.tl.patient_distances(query).obsp["gml_distances"]
+    np.testing.assert_array_equal(distances, gml.tl.patient_distances(adata).obsp["gml_distances"])
 
 
 @pytest.mark.filterwarnings("ignore:The metric has no map to genes")
@@ -243,5 +243,5 @@ def test_only_differences_count(cells: AnnData) -> None:
     _, query, metric = learned(cells, "pca")
     assert metric.gene_map is not None
     moved = replace(metric, gene_map=replace(metric.gene_map, offset=metric.gene_map.offset + 5))
-    one, two = (gml.tl.patient_distances(query, metric=each).obsp["gml_distances"] for each in (metric, moved))
-    np.testing.assert_allclose(one, two, rtol=1e-9)
+    first, second = (gml.tl.patient_distances(query, metric=each).obsp["gml_distances"] for each in (metric, moved))
+    np.testing.assert_allclose(first, second, rtol=1e-9)

@@ -42,17 +42,17 @@ def test_plan_between_cells(learned: AnnData, metric: Any, p_q: tuple[str, str])
     """It has the margins of the cells and the cost of the distance, and hardly more entries than cells."""
     p, q = p_q
     plan = gml.tl.transport_plan(learned, p, q, metric=metric, n_points=None)
-    one, other = rows_of(learned, p), rows_of(learned, q)
+    first, second = rows_of(learned, p), rows_of(learned, q)
     assert isinstance(plan, sp.csr_matrix)
     assert plan.dtype == np.float64
-    assert plan.shape == (len(one), len(other))
+    assert plan.shape == (len(first), len(second))
     assert plan.has_sorted_indices
-    assert plan.nnz <= len(one) + len(other) - 1
+    assert plan.nnz <= len(first) + len(second) - 1
     assert (plan.data > 0).all()
-    np.testing.assert_allclose(plan.sum(axis=1), 1 / len(one))
-    np.testing.assert_allclose(plan.sum(axis=0), 1 / len(other))
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / len(first))
+    np.testing.assert_allclose(plan.sum(axis=0), 1 / len(second))
     z = learned.obsm["X_pca" if metric is None or isinstance(metric, Fixed) else f"X_{metric}"].astype(float)
-    cost = cdist(z[one], z[other], "cityblock" if isinstance(metric, Fixed) else "euclidean")
+    cost = cdist(z[first], z[second], "cityblock" if isinstance(metric, Fixed) else "euclidean")
     patients = gml.tl.patient_distances(learned, metric=metric, n_points=None)
     names = patients.obs_names.to_list()
     expected = patients.obsp["gml_distances"][names.index(p), names.index(q)]
@@ -71,18 +71,18 @@ def test_points_share_their_mass_evenly(learned: AnnData) -> None:
     """Cells of one point are treated alike, and the plan of points comes back by adding up."""
     p, q = "P00", "P02"
     plan = gml.tl.transport_plan(learned, p, q, metric=None, n_points=5).toarray()
-    one, other = rows_of(learned, p), rows_of(learned, q)
-    np.testing.assert_allclose(plan.sum(axis=1), 1 / len(one))
-    np.testing.assert_allclose(plan.sum(axis=0), 1 / len(other))
+    first, second = rows_of(learned, p), rows_of(learned, q)
+    np.testing.assert_allclose(plan.sum(axis=1), 1 / len(first))
+    np.testing.assert_allclose(plan.sum(axis=0), 1 / len(second))
     cohort = Cohort.from_anndata(learned, find_features(learned), Columns(disease=None))
     points = sketch(cohort, 5, seed=0, n_jobs=1)
     point = np.empty(learned.n_obs, dtype=int)
     point[points.rows] = points.point_of_row
-    for i in np.unique(point[one]):
-        for j in np.unique(point[other]):
-            block = plan[np.ix_(point[one] == i, point[other] == j)]
+    for i in np.unique(point[first]):
+        for j in np.unique(point[second]):
+            block = plan[np.ix_(point[first] == i, point[second] == j)]
             np.testing.assert_allclose(block, block[0, 0], atol=1e-16)
-    cost = cdist(points.x[point[one]], points.x[point[other]])
+    cost = cdist(points.x[point[first]], points.x[point[second]])
     patients = gml.tl.patient_distances(learned, metric=None, n_points=5)
     assert (plan * cost).sum() == pytest.approx(patients.obsp["gml_distances"][0, 2], rel=1e-9)
 

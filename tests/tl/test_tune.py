@@ -135,9 +135,10 @@ def test_choice_is_scored_like_any_metric(cells: AnnData) -> None:
         found = result.table[result.table["split"] == number]
         shared = ["readout", "n_train", "n_test", "balanced_accuracy", "macro_f1", "auroc", "silhouette", "ari"]
         for metric, like in (("tuned", expected["metric"].iloc[0]), ("lda", "lda"), ("pseudobulk", "pseudobulk")):
-            one, two = found.loc[found["metric"] == metric, shared], expected.loc[expected["metric"] == like, shared]
-            np.testing.assert_array_equal(one["readout"], two["readout"])
-            np.testing.assert_allclose(one.drop(columns="readout"), two.drop(columns="readout"))
+            first = found.loc[found["metric"] == metric, shared]
+            second = expected.loc[expected["metric"] == like, shared]
+            np.testing.assert_array_equal(first["readout"], second["readout"])
+            np.testing.assert_allclose(first.drop(columns="readout"), second.drop(columns="readout"))
 
 
 @pytest.mark.slow
@@ -245,10 +246,10 @@ def test_outer_test_patients_choose_and_teach_nothing(cells: AnnData, change: st
         unchanged = ["P00", "P13", "P17"]
     after = tuned(adata, grid=grid, splits=splits)
     pd.testing.assert_series_equal(after.table["chosen"], before.table["chosen"])
-    one, two = (found.predictions for found in (before, after))
-    kept, columns = one["patient"].isin(unchanged), ["metric", "readout", "patient", "predicted"]
-    pd.testing.assert_frame_equal(two.loc[kept, columns], one.loc[kept, columns])
-    assert not one.equals(two)
+    first, second = (found.predictions for found in (before, after))
+    kept, columns = first["patient"].isin(unchanged), ["metric", "readout", "patient", "predicted"]
+    pd.testing.assert_frame_equal(second.loc[kept, columns], first.loc[kept, columns])
+    assert not first.equals(second)
     assert not before.search.equals(after.search)  # in which all patients take part
 
 
