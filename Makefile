@@ -10,7 +10,7 @@ ONE_THREAD := LOKY_MAX_CPU_COUNT=1 OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 # pytest rewrites asserts, which takes each process 8 s unless it may keep what it wrote.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(ONE_THREAD) $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-fast lint docs tutorials audit coverage mutants bench bench-accuracy clean
+.PHONY: demo test test-fast test-kernels lint docs tutorials audit coverage mutants bench bench-accuracy clean
 
 # The stamps are newer than pyproject.toml once the installation is complete, so a second run installs nothing.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -44,6 +44,10 @@ test: $(VENV)/.test
 # A broad sample, to run while working
 test-fast: $(VENV)/.test
 	$(PYTEST) -m "not slow" tests
+
+# the compiled kernels as plain Python, which coverage sees
+test-kernels: $(VENV)/.test
+	NUMBA_DISABLE_JIT=1 $(PYTEST) -m "not slow" tests/_ot/test_simplex.py
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

@@ -1,17 +1,24 @@
 """The network simplex against POT, linear programs and assignments, warm and cold, on problems that are degenerate."""
 
 import itertools
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import ot
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numba import types
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 
 from gml._ot import Clouds
-from gml._ot._simplex import Solved, solve_pairs
+from gml._ot._simplex import Solved, _jit, solve_pairs
 from gml._ot._simplex._problem import bits_of, euclidean_cost, integer_weights
 
 MAX_ITER = 10**6
@@ -273,7 +280,72 @@ def test_too_few_pivots_are_told() -> None:
         solve_pairs(clouds, np.array([[0, 1]]), power=1, max_iter=1)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")  # uncompiled
 def test_costs_that_are_not_finite_are_told() -> None:
     clouds = clouds_of([np.array([[1e200]]), np.array([[-1e200]])], [np.ones(1)] * 2)
     with pytest.raises(ValueError, match=r"not finite.*sc\.pp\.scale"):
         solve_pairs(clouds, np.array([[0, 1]]), power=2, max_iter=MAX_ITER)
+
+
+# compilation
+
+CALL = """
+import logging
+logging.basicConfig(level=logging.INFO)
+import numpy as np
+from gml._ot import Clouds
+from gml._ot._simplex import solve_pairs
+clouds = Clouds(np.arange(4.0)[:, None], np.full(4, 0.5), np.array([0, 2, 4]))
+print(solve_pairs(clouds, np.array([[0, 1]]), max_iter=100).distances[0])
+"""
+
+
+def call(**environment: str) -> tuple[str, str]:
+    """What a new process prints and logs."""
+    run = subprocess.run(
+        [sys.executable, "-c", CALL], capture_output=True, text=True, check=True, env=os.environ | environment
+    )
+    return run.stdout.strip(), run.stderr
+
+
+@pytest.mark.slow
+def test_it_is_compiled_once_and_says_so(tmp_path: Path) -> None:
+    assert "INFO" not in call(NUMBA_CACHE_DIR="")[1]  # tests have filled the usual place
+    value, told = call(NUMBA_CACHE_DIR=str(tmp_path))
+    assert value == "2.0"
+    assert told.count("compiling the exact solver") == 1
+    value, told = call(NUMBA_CACHE_DIR=str(tmp_path))
+    assert value == "2.0"
+    assert "compiling" not in told
+
+
+def test_without_a_place_to_write_it_works_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In containers, package and home may be read-only."""
+
+    def nowhere(*args: object, **options: object) -> Callable[..., object]:
+        if options.pop("cache", False):
+            msg = "cannot cache function: no locator available"
+            raise RuntimeError(msg)
+        return original(*args, **options)
+
+    original = _jit.njit
+    monkeypatch.setattr(_jit, "njit", nowhere)
+    caplog.set_level(logging.INFO)
+    double = _jit.compile_cached(lambda x: 2 * x, types.int64(types.int64))
+    assert double(3) == 6
+    assert [record.message for record in caplog.records if "compiling" in record.message] == [
+        "compiling the exact solver, once on this machine; it takes about ten seconds"
+    ]
+
+
+def test_a_change_of_any_kernel_is_another_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """numba keeps what it compiled by the file of one kernel, and knows nothing of those that it calls."""
+    for name in ("_jit.py", "_pivot.py"):
+        (tmp_path / name).write_bytes((Path(_jit.__file__).parent / name).read_bytes())
+    monkeypatch.setattr(_jit, "__file__", str(tmp_path / "_jit.py"))
+    before = _jit.fingerprint()
+    assert _jit.fingerprint() == before != 0
+    (tmp_path / "_pivot.py").write_text("# another one")
+    assert _jit.fingerprint() != before

@@ -4,7 +4,7 @@ from ._baselines import BASELINES, DIRECT
 from ._calibration import Calibration, cross_fit, fit_calibration, reject_distance, smooth_votes, temper, without_self
 from ._fold import Result, Study, run_fold
 from ._permutation import STATISTICS, LabelTest, Statistic, check_testable, permute, permuted_designs
-from ._readouts import inner_products, knn_probabilities
+from ._readouts import READOUTS, inner_products, knn_probabilities
 from ._results import CrossValidation, PermutationTest, Report, Tuning
 from ._scores import Score
 from ._select import few_points, inner_folds, judge, learn_any, pick, search
@@ -14,6 +14,7 @@ from ._table import tabulate
 __all__ = [
     "BASELINES",
     "DIRECT",
+    "READOUTS",
     "STATISTICS",
     "Calibration",
     "CrossValidation",

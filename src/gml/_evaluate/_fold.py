@@ -18,7 +18,7 @@ from ._scores import balanced_accuracy, score, structure
 from ._select import learn_any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -42,6 +42,9 @@ class Study:
     """Share of each cell type in each patient, shape (p, t)."""
     fixed: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     """Distances that need no training, shape (p, p), by the name of the metric; those that miss are computed."""
+    readouts: Collection[str] = field(default_factory=lambda: READOUTS)
+    """Those of distances that are wanted, by name."""
+    baselines: Collection[str] = field(default_factory=lambda: BASELINES)
     few: Points | None = None
     """All patients as :func:`gml._evaluate.few_points` has them, each without a look at others."""
 
@@ -77,8 +80,8 @@ def run_fold(fold: Split, points: Points, study: Study) -> list[Result]:
             distances = split_distances(points, fold, components, ground=ground, work=study.work)
         results += read_out(name, distances, fold=fold, study=study, seconds=seconds)
     train, test = (study.side(points, means, patients) for patients in (fold.train, fold.test))
-    for name, baseline in BASELINES.items():
-        began = time.perf_counter()
+    for name in study.baselines:
+        baseline, began = BASELINES[name], time.perf_counter()
         outcome = baseline.fit(train, test, study.n_classes)
         seconds = time.perf_counter() - began
         if outcome is None:
@@ -117,7 +120,8 @@ def read_out(name: str, distances: NDArray[np.float64], *, fold: Split, study: S
     labels, truth = study.design.labels[train], study.design.labels[test]
     of_metric = {"fit_seconds": seconds} | structure(distances[np.ix_(test, test)], truth)
     results = []
-    for readout, function in READOUTS.items():
+    for readout in study.readouts:
+        function = READOUTS[readout]
         scores = function(to_train, among_train, labels, n_classes=study.n_classes)
         numbers = score(truth, scores) | of_metric
         if (batches := study.design.batches) is not None:

@@ -12,7 +12,7 @@ from gml._metric import Candidate, Displacements, random_pairs, relearn, scaling
 from gml._ot import Clouds, Ground, distances_among
 from gml.methods import Auto, Discriminant, Fixed, Triplet
 
-from ._select import inner_folds, judge
+from ._select import few_points, inner_folds, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -143,6 +143,8 @@ class LabelTest:
     def prepare(cls, points: Points, method: Method, statistic: Statistic, *, work: Work) -> Self:
         """Compute what is the same under all permutations: distances without learning, or the plans of learning."""
         fixed = displacements = None
+        if statistic == "held_out":
+            points = few_points(points, work)
         if isinstance(method, Fixed) and statistic != "held_out":
             clouds = Clouds.of(points, scaling(points, method))  # which knows no labels
             fixed = distances_among(clouds, ground=Ground(metric=method.ground), work=work)

@@ -15,14 +15,18 @@ from gml._evaluate import DIRECT
 from gml._metric import can_teach
 from gml._ot import Clouds, costs_if_types_stay
 
+from ._validation import validate
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from gml._cohort import Cohort, Points
+    from gml._anndata import Columns
+    from gml._cohort import Cohort, Points, Work
     from gml._evaluate import CrossValidation, Split
+    from gml.methods import AnyMethod, MethodName
     from gml.solvers import Exact
 
     from ._pairs import Compared
@@ -119,7 +123,7 @@ class ScoredType:
     patients: Cohort
     """Those that have the type, with their cells of it."""
     scores: CrossValidation | None
-    """`None` if too few splits can be used, or nothing can be learned."""
+    """Of :func:`score_type`; `None` if too few splits can be used, or nothing can be learned."""
 
     def row(self, metric: str) -> dict[str, str | float]:
         """The columns of the ranking, as far as they are known, for a metric by its name in the scores."""
@@ -162,6 +166,21 @@ def usable_splits(
             *(name, len(usable), len(folds), len(patients), len(cohort)),
         )
     return usable if is_enough else []
+
+
+def score_type(
+    cells: AnnData,
+    columns: Columns,
+    method: MethodName | AnyMethod,
+    *,
+    splits: Iterable[tuple[Iterable[str], Iterable[str]]],
+    work: Work,
+) -> CrossValidation:
+    """What the ranking reads of a cross-validation of the cells of one type."""
+    baselines = [name for name, readout in REFERENCES.values() if readout == DIRECT]
+    return validate(
+        cells, columns, ["euclidean", method], splits=splits, work=work, readouts=[READOUT], baselines=baselines
+    )
 
 
 def rank_types(rows: Sequence[dict[str, str | float]]) -> pd.DataFrame:

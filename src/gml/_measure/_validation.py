@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from gml._base import parallel
-from gml._evaluate import CrossValidation, Study, few_points, run_fold, tabulate
+from gml._evaluate import BASELINES, READOUTS, CrossValidation, Study, few_points, run_fold, tabulate
 from gml._metric import check_solver
 from gml._ot import Clouds, Ground, distances_among, engine_of, represent
 from gml.methods import AnyMethod, Auto, Fixed, resolve_method
@@ -17,7 +17,7 @@ from ._store import arguments_of, splits_of
 from ._study import check_genes, check_splits_fit, read_composition, read_splits, read_study, recompute_pca, rescale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import numpy as np
     from anndata import AnnData
@@ -36,6 +36,8 @@ def validate(
     splits: int | Iterable[tuple[Iterable[str], Iterable[str]]],
     work: Work,
     recompute: Literal["pca"] | None = None,
+    readouts: Collection[str] = READOUTS,
+    baselines: Collection[str] = BASELINES,
 ) -> CrossValidation:
     """Scores of metrics and baselines on held-out patients, see :func:`gml.tl.cross_validate`."""
     named = name_metrics(metrics)
@@ -43,7 +45,15 @@ def validate(
     cohort = read_study(adata, columns, work)
     folds = read_splits(splits, cohort, seed=work.seed)
     composition = None if columns.cell_type is None else read_composition(adata, cohort, columns.cell_type)
-    study = Study(cohort.design, len(cohort.classes), named, work.sequential(), composition=composition)
+    study = Study(
+        cohort.design,
+        len(cohort.classes),
+        named,
+        work.sequential(),
+        composition=composition,
+        readouts=readouts,
+        baselines=baselines,
+    )
     run: Callable[[Split], list[Result]]
     if recompute is not None:
         check_genes(cohort)

@@ -66,8 +66,9 @@ def permutation_test(
         :class:`gml.methods.Fixed` tests distances without learning, which is cheapest. Not ``"auto"``.
     statistic
         ``"held_out"``: how often a held-out patient is nearer to a patient of their own disease than to one of
-        another, mean over 5 splits; the metric is learned without them. ``"permanova"`` (pseudo-F
-        :cite:p:`Anderson2001`) and ``"anosim"`` (R :cite:p:`Clarke1993`): of the distances among all patients.
+        another, mean over 5 splits; the metric is learned without them. Patients have at most 32 points there, as more
+        take several times as long. ``"permanova"`` (pseudo-F :cite:p:`Anderson2001`) and ``"anosim"`` (R
+        :cite:p:`Clarke1993`): of the distances among all patients.
         ``"mantel"``: their correlation with the gaps in an ordered disease :cite:p:`Mantel1967`.
     n_permutations
         Permutations drawn, so the smallest p-value is 1 / (1 + n_permutations). Where few different ones exist, as for

@@ -13,9 +13,9 @@ from gml._measure import (
     rank_types,
     read_splits,
     read_study,
+    score_type,
     types_with_cells,
     usable_splits,
-    validate,
 )
 from gml._metric import check_solver
 from gml._mudata import takes_mudata
@@ -147,7 +147,7 @@ def rank_cell_types(
         cells = adata if is_type.all() else adata[is_type]
         try:
             if usable := usable_splits(folds, cohort, patients, name=name):
-                scores = validate(cells, columns, ["euclidean", method], splits=usable, work=work)
+                scores = score_type(cells, columns, method, splits=usable, work=work)
         except ValueError as error:
             if name == ALL_CELLS:
                 raise
