@@ -13,7 +13,7 @@ import ot
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import types
+from numba import config, types
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 
@@ -319,6 +319,7 @@ def test_it_is_compiled_once_and_says_so(tmp_path: Path) -> None:
     assert "compiling" not in told
 
 
+@pytest.mark.skipif(bool(config.DISABLE_JIT), reason="nothing is compiled")
 def test_without_a_place_to_write_it_works_all_the_same(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,7 +31,8 @@ def euclidean_cost(x: NDArray[np.float64], yt: NDArray[np.float64], power: Numbe
             row[j] = 0.0
         for d in range(odd):
             for j in range(m):
-                row[j] += (x[i, d] - yt[d, j]) ** 2
+                step = x[i, d] - yt[d, j]
+                row[j] += step * step
         for d in range(odd, k, 4):  # four at a time, so that the row is read and written less often
             x0, x1, x2, x3 = x[i, d], x[i, d + 1], x[i, d + 2], x[i, d + 3]
             y0, y1, y2, y3 = yt[d], yt[d + 1], yt[d + 2], yt[d + 3]
