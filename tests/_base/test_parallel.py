@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import joblib
 import pytest
+import scanpy
 from joblib._parallel_backends import ThreadingBackend
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -212,4 +213,34 @@ def test_one_bar_for_nested_work(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_bar_for_quick_work(capsys: pytest.CaptureFixture[str]) -> None:
     run(abs, range(3))
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("at_once")
+def test_one_bar_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is done with an item has none, what comes afterwards has its own."""
+    for _ in progress(range(2), total=2, description="outer loop"):
+        list(parallel(abs, range(3), n_jobs=2, description="inner work"))
+    shown = capsys.readouterr().err
+    assert "outer loop" in shown
+    assert "inner" not in shown
+    list(progress(range(2), total=2, description="another loop"))
+    assert "another loop" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_loop_that_breaks_off_takes_its_bar_along(capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in progress(range(2), total=2, description="broken loop"):
+        break
+    list(progress(range(2), total=2, description="next loop"))
+    assert "next loop" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_bar_where_scanpy_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    before, scanpy.settings.verbosity = scanpy.settings.verbosity, 0
+    try:
+        assert list(parallel(abs, range(3), n_jobs=1, description="counting")) == [0, 1, 2]
+    finally:
+        scanpy.settings.verbosity = before
     assert capsys.readouterr() == ("", "")

@@ -7,7 +7,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, kmeans_plusplus
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from gml._anndata import Columns
@@ -305,3 +305,14 @@ def test_coarser_clusters_weigh_points() -> None:
 def test_no_more_points_than_there_are(clouds: list[np.ndarray], cohort_of: CohortOf) -> None:
     fine = make(cohort_of(clouds), n_points=8)
     check_same(fine.coarser(8, seed=0), fine)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize(("n", "d", "n_points"), [(200, 50, 64), (100, 3, 16), (40, 1, 2), (20, 5, 19)])
+def test_starts_are_those_of_scikit_learn(n: int, d: int, n_points: int, weighted: bool) -> None:
+    rng = np.random.default_rng(n)
+    cells = rng.standard_normal((n, d))
+    weights = rng.dirichlet(np.ones(n)) if weighted else None
+    for seed in range(5):
+        _, expected = kmeans_plusplus(cells, n_points, sample_weight=weights, random_state=seed)
+        np.testing.assert_array_equal(_sketch._spread_out(cells, n_points, seed, weights=weights), expected)

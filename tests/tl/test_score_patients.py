@@ -302,7 +302,7 @@ def test_number_of_solves(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> No
     def counted(*args: Any, **kwargs: Any) -> Any:
         found = without(*args, **kwargs)
         warm.append(len(found.objective))
-        _, _, others, _ = args[0]
+        _, others, _ = args[0]
         start = kwargs["clouds"].z[:8]
         call: dict[str, Any] = {"solver": Exact(), "max_iter": 100, "tol": 1e-4, "n_jobs": 1}
         cold.append(len(free_support_barycenter(kwargs["clouds"], others, start, **call).objective))
@@ -313,6 +313,30 @@ def test_number_of_solves(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> No
     gml.tl.score_patients(cells, patients, **FAST)
     assert len(warm) == 12
     assert np.mean(warm) < 0.75 * np.mean(cold)
+
+
+def test_many_patients_are_left_out_in_groups(cells: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is compared with a typical patient of which they are a part, and the scores hardly change."""
+    patients = gml.tl.patient_distances(cells, **FAST)
+    one_by_one, in_groups = patients.copy(), patients.copy()
+    gml.tl.score_patients(cells, one_by_one, **FAST)
+    tasks, without = [], _score_patients._without
+
+    def noted(task: Any, **kwargs: Any) -> Any:
+        tasks.append(task)
+        return without(task, **kwargs)
+
+    monkeypatch.setattr(_score_patients, "_without", noted)
+    monkeypatch.setattr(_score_patients, "MOST_GROUPS", 4)
+    gml.tl.score_patients(cells, in_groups, **FAST)
+    assert len(tasks) == 12  # of three diseases in four groups
+    assert all(len(kept) == 3 and len(out) == 1 for _, kept, out in tasks)
+    monkeypatch.setattr(_score_patients, "MOST_GROUPS", 2)
+    gml.tl.score_patients(cells, in_groups, **FAST)
+    assert len(tasks) == 12 + 6
+    assert all(not set(kept) & set(out) and len(kept) == len(out) == 2 for _, kept, out in tasks[12:])
+    scores = [data.obs.filter(like="score").to_numpy() for data in (one_by_one, in_groups)]
+    assert np.corrcoef(*(part.ravel() for part in scores))[0, 1] > 0.95
 
 
 def test_warns_if_points_still_move(cells: AnnData, patients: AnnData) -> None:

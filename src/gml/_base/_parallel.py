@@ -18,11 +18,13 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from contextvars import ContextVar
 from functools import cache, partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import joblib
+import scanpy
 from joblib.parallel import ThreadingBackend, get_active_backend
 from threadpoolctl import ThreadpoolController
 from tqdm import tqdm
@@ -60,6 +62,7 @@ class _OneBlasThread:
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()
+_has_bar: ContextVar[bool] = ContextVar("gml_has_bar", default=False)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -162,8 +165,19 @@ def thread_pools() -> ThreadpoolController:
 
 
 def progress(items: Iterable[T], *, total: int | None, description: str) -> Iterator[T]:
-    """The items, with a bar once they take longer than a moment."""
-    yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False, disable=inside_parallel.get())
+    """The items, with a bar once they take longer than a moment.
+
+    There is one bar at a time: none for what is done with an item, none in parallel work, and none at all if scanpy
+    is to be silent (``sc.settings.verbosity = 0``).
+    """
+    if inside_parallel.get() or _has_bar.get() or scanpy.settings.verbosity == 0:
+        yield from items
+        return
+    _has_bar.set(True)
+    try:
+        yield from tqdm(items, total=total, desc=description, delay=BAR_AFTER, leave=False)
+    finally:
+        _has_bar.set(False)
 
 
 def _call(function: Callable[[S], T], task: S) -> T:

@@ -240,12 +240,42 @@ def _cluster(
         distinct, member = np.unique(cells, axis=0, return_inverse=True)
         if len(distinct) <= n_points:
             return member.reshape(-1)
+    cells = cells - cells.mean(axis=0)
+    first = _spread_out(cells, n_points, seed, weights=weights)
     # one thread: the order in which threads add up would show in the last digits
     with thread_pools().limit(limits=1, user_api="openmp"):
-        kmeans = KMeans(n_points, n_init=1, max_iter=MAX_ITER, random_state=seed, copy_x=False)
+        kmeans = KMeans(n_points, init=cells[first], n_init=1, max_iter=MAX_ITER, copy_x=False)
         weighted = {} if weights is None else {"sample_weight": weights}
-        labels: NDArray[np.intp] = kmeans.fit_predict(cells - cells.mean(axis=0), **weighted).astype(np.intp)
+        labels: NDArray[np.intp] = kmeans.fit_predict(cells, **weighted).astype(np.intp)
     return labels
+
+
+def _spread_out(
+    cells: NDArray[np.float64], n_points: int, seed: int, *, weights: NDArray[np.float64] | None
+) -> NDArray[np.intp]:
+    """Cells from which k-means starts, shape (n_points,): greedy k-means++ (Arthur and Vassilvitskii, 2007).
+
+    The draws and the result are those of :func:`sklearn.cluster.kmeans_plusplus`, most of whose time, and of that of
+    k-means with a few hundred cells, goes into checks of its own arguments.
+    """
+    rng = np.random.RandomState(seed)
+    n, n_trials = len(cells), 2 + int(np.log(n_points))
+    weights = np.ones(n) if weights is None else weights
+    norms = np.einsum("ij,ij->i", cells, cells)
+    chosen = np.empty(n_points, np.intp)
+    chosen[0] = rng.choice(n, p=weights / weights.sum())
+    nearest = np.full((1, n), np.inf)
+    candidates, best = chosen[:1], 0
+    for number in range(n_points):
+        if number:
+            draws = rng.uniform(size=n_trials) * (nearest[best] @ weights)
+            candidates = np.minimum(np.searchsorted(np.cumsum(weights * nearest[best]), draws), n - 1)
+        squares = norms[candidates, None] - 2 * (cells[candidates] @ cells.T) + norms
+        squares[np.arange(len(candidates)), candidates] = 0
+        nearest = np.minimum(np.maximum(squares, 0, out=squares), nearest[best], out=squares)
+        best = int((nearest @ weights).argmin())
+        chosen[number] = candidates[best]
+    return chosen
 
 
 def fit_centroids(cohort: Cohort) -> Points:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gml._base import parallel
-from gml._ot import edge_weights, laplacian_product, unpacked
+from gml._ot import edge_weights, laplacian_product, pair_moments, unpacked
 
 from ._comparison import compare, pair_weights
 from ._discriminant import closed_form, count_directions
@@ -186,27 +186,13 @@ def read_replicates(
 def pair_sums(displacements: Displacements, weights: NDArray[np.float64], *, n_jobs: int | None) -> NDArray[np.float64]:
     """Sums of the scatters of pairs, shapes (m, n_pairs) → (m, r (r + 1) / 2): their upper triangles."""
     r = len(displacements.basis)
-    starts = range(0, len(displacements.pairs), BLOCK)
-    edges = np.append(0, np.cumsum(displacements.plans.n_edges))
-    scatters = partial(_pair_scatters, displacements=displacements, edges=edges)
-    blocks = parallel(scatters, starts, n_jobs=n_jobs, description="adding up pairs")
+    blocks = [slice(start, start + BLOCK) for start in range(0, len(displacements.pairs), BLOCK)]
+    moments = partial(pair_moments, displacements.plans, displacements.x)
     sums = np.zeros((len(weights), r * (r + 1) // 2))
-    for start, block in zip(starts, blocks, strict=True):
-        sums += weights[:, start : start + BLOCK] @ block
+    parts = parallel(moments, blocks, n_jobs=n_jobs, description="adding up pairs")
+    for block, part in zip(blocks, parts, strict=True):
+        sums += weights[:, block] @ part
     return sums
-
-
-def _pair_scatters(start: int, *, displacements: Displacements, edges: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Second moments of the displacements of some pairs, shape (pairs, r (r + 1) / 2)."""
-    r, plans = len(displacements.basis), displacements.plans
-    upper = np.triu_indices(r)
-    stop = min(start + BLOCK, len(displacements.pairs))
-    scatters = np.empty((stop - start, len(upper[0])))
-    for number in range(start, stop):
-        edge = slice(*edges[number : number + 2])
-        steps = displacements.x[plans.source[edge]] - displacements.x[plans.target[edge]]
-        scatters[number - start] = ((plans.mass[edge, None] * steps).T @ steps)[upper]
-    return scatters
 
 
 def _read_replicate(

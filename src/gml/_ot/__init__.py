@@ -20,7 +20,7 @@ from ._gaussian import GaussianEngine
 from ._nearest import Nearest, nearest_patients
 from ._pairwise import Transport, edge_weights, laplacian_product, scatter, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
-from ._plans import CentroidEngine, EdgeSolution, PlanEngine
+from ._plans import CentroidEngine, EdgeSolution, PlanEngine, pair_moments
 from ._sinkhorn import SinkhornEngine
 from ._sliced import SlicedEngine
 from ._solution import Basis, Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
@@ -63,6 +63,7 @@ __all__ = [
     "nearest_patients",
     "on_support_of",
     "pair_distances",
+    "pair_moments",
     "pairs_between",
     "parts_of",
     "register",

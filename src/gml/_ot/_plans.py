@@ -82,12 +82,18 @@ class EdgeMoments:
         n_pairs, r = len(self.plans.distances), self.x.shape[1]
         if n_pairs * r * (r + 1) // 2 > MOST_NUMBERS:
             return self
-        triangles = np.empty((n_pairs, r * (r + 1) // 2))
-        end = np.cumsum(self.plans.n_edges)
-        for number, (first, last) in enumerate(zip(end - self.plans.n_edges, end, strict=True)):
-            step = self.x[self.plans.source[first:last]] - self.x[self.plans.target[first:last]]
-            triangles[number] = packed((self.plans.mass[first:last, None] * step).T @ step)
-        return PackedMoments(triangles, r)
+        return PackedMoments(pair_moments(self.plans, self.x, slice(None)), r)
+
+
+def pair_moments(plans: Transport, x: NDArray[np.float64], pairs: slice) -> NDArray[np.float64]:
+    """Second moments of the displacements of each of some pairs, as upper triangles, shape (pairs, r (r + 1) / 2)."""
+    end = np.cumsum(plans.n_edges)
+    first, end, r = (end - plans.n_edges)[pairs], end[pairs], x.shape[1]
+    triangles = np.empty((len(end), r * (r + 1) // 2))
+    for number, edge in enumerate(map(slice, first, end)):
+        step = x[plans.source[edge]] - x[plans.target[edge]]
+        triangles[number] = packed((plans.mass[edge, None] * step).T @ step)
+    return triangles
 
 
 class PlanEngine(Engine[S]):

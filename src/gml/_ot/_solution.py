@@ -131,8 +131,7 @@ class PackedMoments:
 
 def packed(moments: NDArray[np.float64]) -> NDArray[np.float64]:
     """Upper triangles of symmetric matrices, shapes (..., r, r) → (..., r (r + 1) / 2)."""
-    rows, columns = np.triu_indices(moments.shape[-1])
-    return np.asarray(moments[..., rows, columns])
+    return np.asarray(moments[..., *_upper_triangle(moments.shape[-1])])
 
 
 def unpacked(triangle: NDArray[np.float64], r: int) -> NDArray[np.float64]:
@@ -141,9 +140,14 @@ def unpacked(triangle: NDArray[np.float64], r: int) -> NDArray[np.float64]:
 
 
 @cache
+def _upper_triangle(r: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.triu_indices(r)
+
+
+@cache
 def _place_in_triangle(r: int) -> NDArray[np.intp]:
     """Where each entry of a symmetric matrix (r, r) is in its upper triangle."""
     place = np.zeros((r, r), np.intp)
-    rows, columns = np.triu_indices(r)
+    rows, columns = _upper_triangle(r)
     place[rows, columns] = place[columns, rows] = np.arange(len(rows))
     return place

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gml._anndata import DISEASE, PATIENT, Columns, check_anndata, check_no_sketch
-from gml._base import warn
+from gml._base import progress, warn
 from gml._cohort import Work
 from gml._measure import (
     ALL_CELLS,
@@ -142,7 +142,7 @@ def rank_cell_types(
     cohort = read_study(adata, columns, work)
     folds = read_splits(splits, cohort, seed=work.seed)
     rows = []
-    for name, is_type in types.items():
+    for name, is_type in progress(types.items(), total=len(types), description="ranking cell types"):
         patients, scores = cohort.within(is_type), None
         cells = adata if is_type.all() else adata[is_type]
         try:

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from gml.solvers import Exact, ExactName
 
 MISSING = -1
+MOST_GROUPS = 50  # of donors that are left out together; with a group for each, time would grow as their square
 
-# points of a typical patient without the samples of a donor, by patient and disease; `None` without other samples
+# points of a typical patient without a group of donors, by patient and disease; `None` without other samples
 LeftOut: TypeAlias = "dict[tuple[int, int], NDArray[np.float64] | None]"
 
 
@@ -58,9 +59,10 @@ def score_patients(
     :math:`W` is the distance of :func:`gml.tl.patient_distances` (for power 2 its root).
 
     A patient of `adata` that has a disease is compared with the typical patient of the *others* of that disease; if the
-    metric was learned with donors (`donor_key`), with typical patients without the samples of the same donor. Training
-    patients of the metric still score high for their own disease, even with random labels. For unbiased scores learn
-    the metric on other patients and pass their cells as `reference`; for a diagnosis see :func:`gml.tl.predict`.
+    metric was learned with donors (`donor_key`), with typical patients without the samples of the same donor. If there
+    are more than 50 patients (or donors), they are left out in 50 groups. Training patients of the metric still score
+    high for their own disease, even with random labels. For unbiased scores learn the metric on other patients and pass
+    their cells as `reference`; for a diagnosis see :func:`gml.tl.predict`.
 
     Parameters
     ----------
@@ -162,37 +164,36 @@ def _find(patients: AnnData, cohort: Cohort) -> NDArray[np.intp]:
 
 def _left_out(measured: Measured, scored: NDArray[np.intp], *, typical: list[Barycenter], steps: Steps) -> LeftOut:
     """Points of the typical patient of other donors, by patient and disease, for the diseases of the own donor."""
-    labels, donors = measured.cohort.labels, measured.cohort.design.groups
-    points: LeftOut = {}
-    tasks = []
+    labels, design = measured.cohort.labels, measured.cohort.design
+    groups = donors = design.groups
+    if len(np.unique(donors)) > MOST_GROUPS:
+        groups = design.shuffled(np.random.default_rng(0)) % MOST_GROUPS
+    group_of: dict[tuple[int, int], tuple[int, int]] = {}
+    tasks = {}
     for patient in scored[labels[scored] >= 0].tolist():
-        own = donors == donors[patient]
+        own, out = donors == donors[patient], groups == groups[patient]
         for disease in np.unique(labels[own & (labels >= 0)]).tolist():
-            points[patient, disease] = None
+            key = group_of[patient, disease] = int(groups[patient]), disease
             of_disease = labels == disease
-            if (of_disease & ~own).any():
-                tasks.append((patient, disease, np.flatnonzero(of_disease & ~own), np.flatnonzero(of_disease & own)))
+            if (of_disease & ~out).any():
+                tasks[key] = disease, np.flatnonzero(of_disease & ~out), np.flatnonzero(of_disease & out)
     without = partial(_without, clouds=measured.clouds, typical=typical, steps=steps)
-    moving = []
-    typical_of_others = parallel(without, tasks, n_jobs=steps.n_jobs, description="leaving patients out")
-    for (patient, disease, _, _), center in zip(tasks, typical_of_others, strict=True):
-        points[patient, disease] = center.z
-        if not center.converged:
-            moving.append(center.change)
-    if moving:
+    typical_of_others = parallel(without, list(tasks.values()), n_jobs=steps.n_jobs, description="leaving patients out")
+    centers = dict(zip(tasks, typical_of_others, strict=True))
+    if moving := [center.change for center in centers.values() if not center.converged]:
         steps.warn(f"The typical patients without {len(moving)} of {len(tasks)} patients", "one", max(moving))
-    return points
+    return {key: centers[group].z if group in centers else None for key, group in group_of.items()}
 
 
 def _without(
-    task: tuple[int, int, NDArray[np.intp], NDArray[np.intp]],
+    task: tuple[int, NDArray[np.intp], NDArray[np.intp]],
     *,
     clouds: Clouds,
     typical: list[Barycenter],
     steps: Steps,
 ) -> Barycenter:
-    """The typical patient of a disease without the samples of a donor, started from that with them; on one worker."""
-    _, disease, kept, own = task
+    """The typical patient of a disease without some patients, started from that with them; on one worker."""
+    disease, kept, own = task
     return steps.find(clouds, kept, typical[disease].without(clouds, own), n_jobs=1)
 
 
