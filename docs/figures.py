@@ -1,11 +1,13 @@
-"""Draw the figures of the page "User guide": ``python docs/figures.py`` writes them into docs/_static.
+"""Draw the figures of the pages "User guide" and "How exact transport is solved", into docs/_static.
 
-Every line and number in them is computed by gml from one small cohort that is simulated here.
+``python docs/figures.py`` does it. Every line and number in them is computed by gml from small cohorts that are
+simulated here.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -15,13 +17,19 @@ from matplotlib.collections import LineCollection
 from scanpy.plotting.palettes import default_20
 
 import gml
+from gml._ot._simplex._block import Flows, cost_of, make_basis
+from gml._ot._simplex._pivot import leaving_arc, pivot
+from gml._ot._simplex._problem import bits_of, euclidean_cost, integer_weights
+from gml._ot._simplex._search import cheapest_arc
+from gml._ot._simplex._tree import Arcs, Tree
 
 FOLDER = Path(__file__).parent / "_static"
 COLORS = dict(zip(["healthy", "ill"], default_20, strict=False))
+N_CELLS = 60  # of a patient
 RANGE_A, RANGE_B = (0, 8), (-1, 11)  # of the genes
 
 
-def simulate(n_patients: int, *, n_cells: int = 60, seed: int = 1) -> AnnData:
+def simulate(n_patients: int, *, n_cells: int = N_CELLS, seed: int = 1) -> AnnData:
     """Two genes and two cell types: illness moves one type along gene A, patients differ along gene B."""
     rng = np.random.default_rng(seed)
     patient = np.repeat(np.arange(n_patients), n_cells)
@@ -152,6 +160,112 @@ def draw_learning(adata: AnnData, everyone: AnnData) -> plt.Figure:
     return figure
 
 
+class Drawn(NamedTuple):
+    """A basis between the points of two patients, in preorder, with flows in cells."""
+
+    flow: dict[tuple[int, int], int]
+    """Of each arc, from a source to a sink."""
+    order: list[int]
+    moved: slice
+    """Of that order: the subtree that a pivot moves."""
+    cost: float
+    """Of a cell, in the mean."""
+
+
+class Pivot(NamedTuple):
+    """One step of the simplex."""
+
+    before: Drawn
+    after: Drawn
+    enters: tuple[int, int]
+    leaves: tuple[int, int]
+    reduced: float
+    """Cost of the arc that enters."""
+
+
+def first_pivot(x: np.ndarray, y: np.ndarray, cells: np.ndarray) -> Pivot:
+    """The first step from the greedy basis, by the kernels of gml: the arc of the lowest reduced cost enters."""
+    n, n_nodes, n_cells = len(x), len(cells), cells[: len(x)].sum()
+    cost, supply = np.empty((n, len(y))), np.empty(n_nodes, np.int64)
+    euclidean_cost(x, np.ascontiguousarray(y.T), 1, cost)
+    weights = cells / n_cells
+    total = integer_weights(weights[:n], weights[n:], bits_of(n), supply)
+    tree = Tree(*np.zeros((4, n_nodes), np.uint32), supply.copy(), np.empty(n_nodes), np.zeros(n_nodes, np.uint32))
+    arcs = Arcs(*np.zeros((3, n_nodes), np.uint32), np.zeros(2 * n_nodes, np.uint32))
+    make_basis(cost, supply, np.empty(0, np.uint32), tree, arcs)
+
+    def drawn(top: int) -> Drawn:
+        below = {int(v): int(tree.parent[v]) for v in tree.order[1:]}
+        flow = {(min(v, u), max(v, u)): round(n_cells * (int(tree.flow[v]) / total)) for v, u in below.items()}
+        moved = slice(int(tree.place[top]), int(tree.place[top] + tree.size[top]))
+        return Drawn(flow, tree.order.tolist(), moved, cost_of(cost, Flows(1 / total, 1), tree))
+
+    row, column, reduced = cheapest_arc(cost, tree.potential)
+    s, t, n_sources = np.array([row, n + column, n], np.uint32)
+    out, of_source, _, _ = leaving_arc(s, t, n_sources, tree)
+    before = drawn(out)
+    pivot(s, t, n_sources, reduced, tree)
+    after = drawn(s if of_source else t)
+    (leaves,) = before.flow.keys() - after.flow.keys()
+    return Pivot(before, after, (int(s), int(t)), leaves, reduced)
+
+
+def draw_pivot(*, seed: int) -> plt.Figure:
+    """The basis between two patients before a pivot and after it, above the array of its nodes."""
+    rng = np.random.default_rng(seed)
+    xy = rng.uniform(0, [1.5, 1], (10, 2))
+    cells = np.concatenate([rng.multinomial(N_CELLS, np.full(5, 1 / 5)) for _ in range(2)])
+    step, colors = first_pivot(xy[:5], xy[5:], cells), np.repeat(list(COLORS.values()), 5)
+    figure, axes = plt.subplots(2, 2, figsize=(10, 4.6), layout="constrained", height_ratios=[8, 1])
+    for (ax, strip), basis, name in zip(axes.T, [step.before, step.after], ["before", "after"], strict=True):
+        draw_arcs(ax, xy, basis, step=step)
+        edges = np.full(10, "white", dtype=object)
+        edges[basis.order[basis.moved]] = "black"
+        ax.scatter(*xy.T, s=100 + 20 * cells, c=colors, edgecolor=edges, linewidth=2, zorder=3)
+        for node, place in enumerate(xy):
+            ax.text(*place, str(node), color="white", ha="center", va="center", zorder=4)
+        ax.set_title(f"{name}: mean cost {basis.cost:.4f}")
+        genes_on_axes(ax)
+        ax.margins(0.1)
+        draw_order(strip, basis, colors)
+    return figure
+
+
+def draw_arcs(ax: plt.Axes, xy: np.ndarray, basis: Drawn, *, step: Pivot) -> None:
+    """Arcs as wide as their flows, which are written on them; before the pivot, with the change that is to come."""
+    is_before = basis is step.before
+    for arc, flow in basis.flow.items():
+        ends = xy[list(arc)]
+        color = "black" if arc == step.enters else "0.7"
+        ax.plot(*ends.T, color=color, linewidth=0.5 + 0.45 * flow, solid_capstyle="butt", zorder=1)
+        change = step.after.flow.get(arc, 0) - flow if is_before else 0
+        label(ax, ends, f"{flow} {'+' if change > 0 else '−'} {abs(change)}" if change else str(flow))
+    if is_before:
+        ends = xy[list(step.enters)]
+        ax.plot(*ends.T, "--", color="black", linewidth=1.5, zorder=1)
+        label(ax, ends, f"{step.reduced:.3f}".replace("-", "−"))
+        cross = 0.75 * xy[step.leaves[0]] + 0.25 * xy[step.leaves[1]]
+        ax.scatter(*cross, marker="x", s=120, color="black", linewidth=2, zorder=2)
+
+
+def label(ax: plt.Axes, ends: np.ndarray, text: str) -> None:
+    """Text on an arc."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    ax.text(*ends.mean(axis=0), text, fontsize="small", ha="center", va="center", bbox=box, zorder=2)
+
+
+def draw_order(ax: plt.Axes, basis: Drawn, colors: np.ndarray) -> None:
+    """Nodes in preorder, with a frame around the subtree that the pivot moves."""
+    places = np.arange(len(basis.order))
+    ax.scatter(places, 0 * places, marker="s", s=260, c=colors[basis.order])
+    for place, node in enumerate(basis.order):
+        ax.text(place, 0, str(node), color="white", ha="center", va="center")
+    begin, end = basis.moved.start, basis.moved.stop
+    ax.add_patch(plt.Rectangle((begin - 0.5, -0.5), end - begin, 1, facecolor="none", edgecolor="black", linewidth=2))
+    ax.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.6, 0.6), aspect="equal")
+    ax.axis("off")
+
+
 def main() -> None:
     """Learn from twenty patients, and keep ten others apart."""
     everyone = simulate(30)
@@ -159,13 +273,14 @@ def main() -> None:
     gml.tl.learn_metric(adata)
     patients = {"Euclidean": gml.tl.patient_distances(adata, metric=None), "learned": gml.tl.patient_distances(adata)}
     figures = {
-        "patients": draw_patients(adata),
-        "transport": draw_transport(adata, patients),
-        "triplets": draw_triplets(patients),
-        "learning": draw_learning(adata, everyone),
+        "guide_patients": draw_patients(adata),
+        "guide_transport": draw_transport(adata, patients),
+        "guide_triplets": draw_triplets(patients),
+        "guide_learning": draw_learning(adata, everyone),
+        "pivot": draw_pivot(seed=1463),
     }
     for name, figure in figures.items():
-        figure.savefig(FOLDER / f"guide_{name}.png", dpi=120, bbox_inches="tight")
+        figure.savefig(FOLDER / f"{name}.png", dpi=120, bbox_inches="tight")
 
 
 if __name__ == "__main__":
