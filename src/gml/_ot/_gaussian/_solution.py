@@ -185,8 +185,7 @@ def _plans(clouds: Clouds, pairs: NDArray[np.intp], costs: list[NDArray[np.float
     max_iter = Exact().max_iter
     for (p, q), cost in zip(pairs.tolist(), costs, strict=True):
         a, b = (clouds.weights[clouds.start[patient] : clouds.start[patient + 1]] for patient in (p, q))
-        relative = cost / (cost.max() or 1.0)  # the simplex takes costs far below 1 for zeros
-        _, plan = solve_exact(a, b, relative.reshape(len(a), len(b)), max_iter=max_iter)
+        _, plan = solve_exact(a, b, cost.reshape(len(a), len(b)), max_iter=max_iter)
         yield plan.ravel()
 
 
