@@ -26,7 +26,7 @@ class Solver:
 class Exact(Solver):
     """Exact optimal transport, by a network simplex :cite:p:`Ahuja1993,Bonneel2011` compiled for many small pairs.
 
-    The first call on a machine compiles it, which takes about ten seconds. The tests compare it with POT
+    The first call on a machine compiles it, which takes ten to thirty seconds. The tests compare it with POT
     :cite:p:`Flamary2021`. Time grows as :math:`n^3` in the points of a patient, memory of one pair as :math:`n^2`.
 
     Examples

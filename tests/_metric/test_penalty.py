@@ -269,7 +269,7 @@ def test_no_worse_than_with_a_subgradient(reference: ModuleType, name: PenaltyNa
         components, losses = torch.from_numpy(descent.maps[0].copy()), []
         adam = torch.optim.Adam([components], lr=settings.learning_rate)
         for _ in range(100):
-            loss, slope, _ = objective(components.numpy())
+            loss, slope, *_ = objective(components.numpy())
             lengths = np.abs(components.numpy()) if name == "l1" else np.linalg.norm(components.numpy(), axis=0)
             share = reg / np.sqrt(24 if name == "l1" else 12)
             components.grad = torch.from_numpy(slope + share * components.numpy() / lengths)

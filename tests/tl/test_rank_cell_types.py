@@ -55,14 +55,14 @@ def adata(simulated: AnnData) -> AnnData:
 def judged(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """The calls of cross-validation, with what came of them."""
     calls = []
-    run = _rank_cell_types.validate
+    run = _rank_cell_types.score_type
 
     def spy(adata: AnnData, *args: Any, **kwargs: Any) -> gml.CrossValidation:
         result = run(adata, *args, **kwargs)
         calls.append({"cells": set(adata.obs_names), "result": result, **kwargs})
         return result
 
-    monkeypatch.setattr(_rank_cell_types, "validate", spy)
+    monkeypatch.setattr(_rank_cell_types, "score_type", spy)
     return calls
 
 
@@ -188,8 +188,13 @@ def test_all_types_share_the_splits_of_all_cells(simulated: AnnData, judged: lis
     adata = without(simulated, "type_2", ["P01", "P04"])
     gml.tl.rank_cell_types(adata, rng=5, **FAST)
     whole = gml.tl.cross_validate(adata, metrics=["euclidean", "discriminant"], rng=5, **FAST)
-    tables = (result.table.drop(columns="fit_seconds") for result in (judged[0]["result"], whole))
-    pd.testing.assert_frame_equal(*tables, check_exact=True)
+    read, table = (
+        result.table.drop(columns="fit_seconds").set_index(["split", "metric", "readout"])
+        for result in (judged[0]["result"], whole)
+    )
+    pd.testing.assert_frame_equal(read, table.loc[read.index], check_exact=True)
+    judges = {("euclidean", "knn"), ("discriminant", "knn"), ("majority", "direct"), ("pseudobulk", "direct")}
+    assert set(read.index.droplevel("split")) == judges  # what the ranking shows, and nothing else
     assert [len(call["splits"]) for call in judged] == [2] * 4
     for split, (train, test) in enumerate(judged[0]["splits"]):
         assert sorted(train + test) == sorted(adata.obs["patient"].unique())

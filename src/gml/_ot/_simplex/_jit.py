@@ -56,7 +56,7 @@ class _Announcement(event.Listener):
         """Tell it."""
         del event
         if not self.is_told:
-            logger.info("compiling the exact solver, once on this machine; it takes about ten seconds")
+            logger.info("compiling the exact solver, which takes ten to thirty seconds, once if numba can keep it")
         self.is_told = True
 
     def on_end(self, event: event.Event) -> None:
