@@ -24,7 +24,7 @@ from gml.solvers import Centroids, Exact, Partial
 
 from ._clouds import ground_cost
 from ._exact import solve_cost
-from ._simplex import Solved, not_finite, solve_pairs
+from ._simplex import Solved, block_solver, not_finite, solve_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,6 +108,7 @@ def transport(
         (pairs[block], None if basis is None else basis[begin[block[0]] : begin[block[-1] + 1]]) for block in blocks
     ]
     solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals, table=table)
+    block_solver()  # compiled, if it is not yet, before a bar counts the time
     parts = list(parallel(solve, tasks, n_jobs=n_jobs, description="solving transport"))
     solved = Solved(*map(np.concatenate, zip(*parts, strict=True)))
     return Transport(
