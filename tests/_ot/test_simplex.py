@@ -17,8 +17,8 @@ from numba import config, types
 from scipy.optimize import linear_sum_assignment, linprog
 from scipy.spatial.distance import cdist
 
-from gml._ot import Clouds
-from gml._ot._simplex import Solved, _jit, solve_pairs
+from gml._ot import Clouds, Transport
+from gml._ot._simplex import _jit, solve_pairs
 from gml._ot._simplex._block import block_solver
 from gml._ot._simplex._problem import bits_of, euclidean_cost, integer_weights
 
@@ -65,13 +65,13 @@ def ordered_pairs(clouds: Clouds) -> np.ndarray:
     return np.array(list(itertools.permutations(range(len(clouds.start) - 1), 2)))
 
 
-def solved(clouds: Clouds, *, power: int = 1, basis: np.ndarray | None = None) -> Solved:
+def solved(clouds: Clouds, *, power: int = 1, basis: np.ndarray | None = None) -> Transport:
     return solve_pairs(
         clouds, ordered_pairs(clouds), power=power, max_iter=MAX_ITER, plans=True, duals=True, basis=basis
     )
 
 
-def check(clouds: Clouds, *, power: int = 1, basis: np.ndarray | None = None) -> Solved:
+def check(clouds: Clouds, *, power: int = 1, basis: np.ndarray | None = None) -> Transport:
     """Everything that makes a plan and its potentials optimal, and the value as POT has it."""
     result, pairs = solved(clouds, power=power, basis=basis), ordered_pairs(clouds)
     edge = np.append(0, np.cumsum(result.n_edges))
@@ -294,7 +294,7 @@ CALL = """
 import logging
 logging.basicConfig(level=logging.INFO)
 import numpy as np
-from gml._ot import Clouds
+from gml._ot import Clouds, Transport
 from gml._ot._simplex import solve_pairs
 clouds = Clouds(np.arange(4.0)[:, None], np.full(4, 0.5), np.array([0, 2, 4]))
 print(solve_pairs(clouds, np.array([[0, 1]]), max_iter=100).distances[0])

@@ -70,7 +70,8 @@ def fit_displacements(
     displacements, parts = euclidean, list[Part]()
     for _ in range(settings.rounds):
         if parts:
-            displacements = displacements.under(parts[-1].components, work=work)
+            packs = settings.shrinkage == "auto"
+            displacements = displacements.under(parts[-1].components, work=work, packs=packs)
         shrinkage = settings.shrinkage
         if shrinkage == "auto":
             shrinkage = displacements.shrinkage(design, patients, settings)

@@ -40,8 +40,6 @@ class Displacements:
     solution: Solution
     moments: Moments
     """Of the points on the axes."""
-    packs: bool = False
-    """Whether moments are kept pair by pair."""
 
     @property
     def x(self) -> NDArray[np.float64]:
@@ -73,12 +71,12 @@ class Displacements:
             )
         points = points.on(basis)
         solution = _solve(points, pairs, work=work)
-        return cls(basis, points, pairs, solution, _moments(solution, points, packs=packs), packs)
+        return cls(basis, points, pairs, solution, _moments(solution, points, packs=packs))
 
-    def under(self, components: NDArray[np.float64], *, work: Work) -> Displacements:
+    def under(self, components: NDArray[np.float64], *, work: Work, packs: bool = False) -> Displacements:
         """The same with the plans under a map of the axes, shape (k, r)."""
         solution = _solve(self.points, self.pairs, work=work, components=components, basis=self.solution.basis)
-        moments = _moments(solution, self.points, packs=self.packs, components=components)
+        moments = _moments(solution, self.points, packs=packs, components=components)
         return replace(self, solution=solution, moments=moments)
 
     def scatters(

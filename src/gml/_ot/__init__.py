@@ -18,12 +18,12 @@ from ._engine import (
 from ._exact import solve_cost, solve_exact
 from ._gaussian import GaussianEngine
 from ._nearest import Nearest, nearest_patients
-from ._pairwise import Transport, edge_weights, laplacian_product, scatter, transport
+from ._pairwise import edge_weights, laplacian_product, scatter, transport
 from ._parts import By, Oriented, Parts, parts_of, spread_rest
 from ._plans import CentroidEngine, EdgeSolution, PlanEngine, pair_moments
 from ._sinkhorn import SinkhornEngine
 from ._sliced import SlicedEngine
-from ._solution import Basis, Convergence, Distances, Moments, Slopes, Solution, unpacked, worst
+from ._solution import Basis, Convergence, Distances, Moments, Slopes, Solution, Transport, unpacked, worst
 from ._ties import costs_if_types_stay
 
 __all__ = [

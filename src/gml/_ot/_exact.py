@@ -8,11 +8,10 @@ import numpy as np
 
 from ._clouds import Clouds
 from ._simplex import not_finite, solve_pairs
+from ._solution import Transport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ._simplex import Solved
 
 
 def solve_cost(
@@ -24,7 +23,7 @@ def solve_cost(
     mass: float = 1.0,
     plans: bool = True,
     duals: bool = False,
-) -> Solved:
+) -> Transport:
     r"""As :func:`gml._ot._simplex.solve_pairs`, of one pair; edges go from rows to columns of `cost`, shape (n, m).
 
     With a `mass` below 1 only that share of both sides is moved, and values are means over it:
@@ -34,26 +33,33 @@ def solve_cost(
     A dummy point on each side takes what stays, for nothing; moving mass between the dummies costs more than any way,
     so they take exactly that :cite:p:`Chapel2020`. There are no potentials and no basis then.
     """
-    n, m = cost.shape
     if not np.isfinite(cost).all():
         raise not_finite()
-    if mass == 1:
-        return _solve(a, b, cost, max_iter=max_iter, plans=plans, duals=duals)
-    extended = np.zeros((n + 1, m + 1))
-    extended[:n, :m] = cost
-    extended[n, m] = 2 * cost.max() or 1.0
-    whole = _solve(np.append(a, 1 - mass), np.append(b, 1 - mass), extended, max_iter=max_iter, plans=plans)
-    kept = (whole.source < n) & (whole.target < m)
-    source, target, moved, paid = (part[kept] for part in (whole.source, whole.target, whole.mass, whole.cost))
+    shape = cost.shape
+    if mass < 1:
+        cost = np.pad(cost, (0, 1))
+        cost[-1, -1] = 2 * cost.max() or 1.0
+        a, b = np.append(a, 1 - mass), np.append(b, 1 - mass)
+    n, m = cost.shape
+    numbers = np.append(np.arange(n), np.arange(m))
+    clouds = Clouds(np.empty((n + m, 0)), np.append(a, b), np.array([0, n, n + m]), support=numbers)
+    pair = np.array([[0, 1]])
+    solved = solve_pairs(clouds, pair, table=cost, max_iter=max_iter, plans=plans, duals=duals and mass == 1)
+    solved = solved._replace(target=solved.target - n)
+    return solved if mass == 1 else _without_dummies(solved, shape, mass)
+
+
+def _without_dummies(solved: Transport, shape: tuple[int, ...], mass: float) -> Transport:
+    """Partial transport between n and m points, from that with a dummy point behind each."""
+    kept = (solved.source < shape[0]) & (solved.target < shape[1])
     share = (2 - mass) / mass  # of the mass with that of the dummies, which counts as 1
-    return whole._replace(
-        distances=whole.distances * share,
-        source=source,
-        target=target,
-        mass=moved * share,
-        cost=paid,
-        n_edges=np.array([len(moved)]),
-        basis=np.empty(0, np.uint16),
+    return Transport(
+        solved.distances * share,
+        solved.source[kept],
+        solved.target[kept],
+        solved.mass[kept] * share,
+        solved.cost[kept],
+        np.array([kept.sum()]),
     )
 
 
@@ -65,20 +71,3 @@ def solve_exact(
     plan = np.zeros(cost.shape)
     plan[solved.source, solved.target] = solved.mass
     return float(solved.distances[0]), plan
-
-
-def _solve(
-    a: NDArray[np.float64],
-    b: NDArray[np.float64],
-    cost: NDArray[np.float64],
-    *,
-    max_iter: int,
-    plans: bool,
-    duals: bool = False,
-) -> Solved:
-    n, m = cost.shape
-    numbers = np.append(np.arange(n), np.arange(m))
-    clouds = Clouds(np.empty((n + m, 0)), np.append(a, b), np.array([0, n, n + m]), support=numbers)
-    pair = np.array([[0, 1]])
-    solved = solve_pairs(clouds, pair, table=cost, max_iter=max_iter, plans=plans, duals=duals)
-    return solved._replace(target=solved.target - n)

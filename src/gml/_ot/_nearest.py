@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gml.solvers import Exact
 
     from ._clouds import Clouds
-    from ._pairwise import Transport
+    from ._solution import Transport
 
 N_ROWS = 256  # of the bounds that are searched at a time
 

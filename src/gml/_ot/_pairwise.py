@@ -12,7 +12,6 @@ one sparse product, without a loop over pairs and without a tensor of points × 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -24,7 +23,8 @@ from gml.solvers import Centroids, Exact, Partial
 
 from ._clouds import ground_cost
 from ._exact import solve_cost
-from ._simplex import Solved, block_solver, not_finite, solve_pairs
+from ._simplex import block_solver, not_finite, solve_pairs
+from ._solution import Transport
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,42 +36,6 @@ MOST_PAIRS = 1024  # of a block, which nothing can interrupt
 
 PlanSolver: TypeAlias = Exact | Partial | Centroids
 """Solvers whose plans are sparse, so that those of all pairs are kept as edges."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Transport:
-    """Optimal transport of many pairs; the plans as edges between points, one pair below the other."""
-
-    distances: NDArray[np.float64]
-    """OT distance of each pair, shape (n_pairs,)."""
-    source: NDArray[np.intp]
-    """Point that mass leaves, shape (n_edges,)."""
-    target: NDArray[np.intp]
-    """Point that it reaches, shape (n_edges,)."""
-    mass: NDArray[np.float64]
-    """How much, shape (n_edges,)."""
-    cost: NDArray[np.float64]
-    """Ground cost of the way, shape (n_edges,)."""
-    n_edges: NDArray[np.intp]
-    """Edges of each pair, shape (n_pairs,)."""
-    potential: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
-    """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
-    basis: Basis = field(default_factory=lambda: np.empty(0, np.uint16))
-    """Where the same pairs can be started again, an integer per such point; of plans of all the mass."""
-
-    def only(self, kept: NDArray[np.bool_]) -> Transport:
-        """The plans of some pairs, `kept` of shape (n_pairs,), without potentials and basis."""
-        if kept.all():
-            return self
-        edges = np.repeat(kept, self.n_edges)
-        return Transport(
-            self.distances[kept],
-            self.source[edges],
-            self.target[edges],
-            self.mass[edges],
-            self.cost[edges],
-            self.n_edges[kept],
-        )
 
 
 def transport(
@@ -110,17 +74,7 @@ def transport(
     solve = partial(_solve_block, clouds=clouds, ground=ground, solver=solver, plans=plans, duals=duals, table=table)
     block_solver()  # compiled, if it is not yet, before a bar counts the time
     parts = list(parallel(solve, tasks, n_jobs=n_jobs, description="solving transport"))
-    solved = Solved(*map(np.concatenate, zip(*parts, strict=True)))
-    return Transport(
-        solved.distances,
-        solved.source,
-        solved.target,
-        solved.mass,
-        solved.cost,
-        solved.n_edges,
-        solved.potential,
-        solved.basis,
-    )
+    return Transport(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _check_plans_fit(sizes: NDArray[np.intp], *, plans: bool) -> None:
@@ -144,7 +98,7 @@ def _solve_block(
     plans: bool,
     duals: bool,
     table: NDArray[np.float64] | None,
-) -> Solved:
+) -> Transport:
     """Some pairs, with the basis to start from; runs on one worker."""
     pairs, basis = block
     if solver.mass == 1 and (table is not None or ground.metric == "euclidean"):
@@ -168,7 +122,7 @@ def _solve_block(
         a, b = clouds.weights[of_p], clouds.weights[of_q]
         part = solve_cost(a, b, cost, max_iter=solver.max_iter, mass=solver.mass, plans=plans, duals=duals)
         parts.append(part._replace(source=part.source + of_p.start, target=part.target + of_q.start))
-    return Solved(*map(np.concatenate, zip(*parts, strict=True)))
+    return Transport(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def edge_weights(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ._pairwise import Transport
+    from ._solution import Transport
 
 By: TypeAlias = Literal["cell_type", "gene", "component"]
 

@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from gml._cohort import Cohort, Points, Work
 
     from ._clouds import Clouds, Ground
-    from ._pairwise import Transport
-    from ._solution import Basis, Moments
+    from ._solution import Basis, Moments, Transport
 
 MOST_NUMBERS = 2**25  # of moments that are kept, 256 MB
 

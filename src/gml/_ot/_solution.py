@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,43 @@ if TYPE_CHECKING:
 
 Basis: TypeAlias = NDArray[np.unsignedinteger[Any]]
 """Where exact transport of the same pairs can be started again: their optimal trees, an integer per point of a pair."""
+
+
+class Transport(NamedTuple):
+    """Optimal transport of many pairs; the plans as edges between points, one pair below the other."""
+
+    distances: NDArray[np.float64]
+    """OT distance of each pair, shape (n_pairs,)."""
+    source: NDArray[np.intp]
+    """Point that mass leaves, shape (n_edges,)."""
+    target: NDArray[np.intp]
+    """Point that it reaches, shape (n_edges,)."""
+    mass: NDArray[np.float64]
+    """How much, shape (n_edges,); the sum of a pair is 1."""
+    cost: NDArray[np.float64]
+    """Ground cost of the way, shape (n_edges,)."""
+    n_edges: NDArray[np.intp]
+    """Edges of each pair, shape (n_pairs,)."""
+    potential: NDArray[np.float64] = np.empty(0)
+    """Dual of each point of the first patient of a pair, then of the second, one pair below the other; if asked for."""
+    basis: Basis = np.empty(0, np.uint16)
+    """Where the same pairs can be started again, an integer per such point; of plans of all the mass."""
+    n_pivots: NDArray[np.int64] = np.empty(0, np.int64)
+    """Steps of the simplex, shape (n_pairs,)."""
+
+    def only(self, kept: NDArray[np.bool_]) -> Transport:
+        """The plans of some pairs, `kept` of shape (n_pairs,), without potentials and basis."""
+        if kept.all():
+            return self
+        edges = np.repeat(kept, self.n_edges)
+        return Transport(
+            self.distances[kept],
+            self.source[edges],
+            self.target[edges],
+            self.mass[edges],
+            self.cost[edges],
+            self.n_edges[kept],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

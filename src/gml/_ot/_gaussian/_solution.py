@@ -18,8 +18,8 @@ from gml._base import parallel
 from gml._cohort import fit_gaussians
 from gml._ot._engine import Engine, register
 from gml._ot._exact import solve_exact
-from gml._ot._pairwise import Transport, edge_weights, laplacian_product
-from gml._ot._solution import PackedMoments, Slopes, packed
+from gml._ot._pairwise import edge_weights, laplacian_product
+from gml._ot._solution import PackedMoments, Slopes, Transport, packed
 from gml.solvers import Exact, Gaussian
 
 from ._bures import Roots, dense

@@ -1,6 +1,6 @@
 """Exact transport of many small pairs of patients: a network simplex of our own, compiled by numba."""
 
 from ._block import block_solver
-from ._solve import Solved, not_finite, solve_pairs
+from ._solve import not_finite, solve_pairs
 
-__all__ = ["Solved", "block_solver", "not_finite", "solve_pairs"]
+__all__ = ["block_solver", "not_finite", "solve_pairs"]

@@ -158,10 +158,7 @@ def solve_pair(
         distance = cost_of(cost, flows, tree)
     result.distances[index], result.n_pivots[index] = distance, n_pivots
     if len(result.source):
-        result.n_edges[index] = write_edges(cost, flows, at, tree, result)
-        for edge in range(at, at + result.n_edges[index]):
-            result.source[edge] += first
-            result.target[edge] += second
+        result.n_edges[index] = write_edges(cost, flows, first, second, at, tree, result)
     for v in range(n + m):
         if len(result.potential):
             result.potential[begin + v] = potential[v] if v < n else -potential[v]
@@ -210,15 +207,17 @@ def cost_of(cost: NDArray[np.float64], flows: Flows, tree: Tree) -> float:
 
 
 @jit
-def write_edges(cost: NDArray[np.float64], flows: Flows, at: Number, tree: Tree, result: Result) -> Number:
-    """Write the plan as edges between points, both counted from 0, from number `at` on; how many there are."""
+def write_edges(
+    cost: NDArray[np.float64], flows: Flows, first: Number, second: Number, at: Number, tree: Tree, result: Result
+) -> Number:
+    """Write the plan as edges from number `at` on; how many there are. `first` and `second` are points of patients."""
     n, root = len(cost), tree.order[0]
     n_edges = 0
     for v in range(len(tree.parent)):
         if v != root and tree.flow[v] >= flows.least:
             u = np.int64(tree.parent[v])
             i, j = (v, u - n) if v < n else (u, v - n)
-            result.source[at + n_edges], result.target[at + n_edges] = i, j
+            result.source[at + n_edges], result.target[at + n_edges] = first + i, second + j
             result.mass[at + n_edges], result.cost[at + n_edges] = flows.unit * tree.flow[v], cost[i, j]
             n_edges += 1
     return n_edges

@@ -67,10 +67,11 @@ def polish(cost: NDArray[np.float64], supply: NDArray[np.int64], tree: Tree, arc
     after as many pivots as a round of the simplex, as rounding might let them go in a circle.
     """
     n, m = cost.shape
-    root = 0
+    root, least = 0, np.inf
     for i in range(n):
-        if cost[i].sum() < cost[root].sum():
-            root = i
+        total = cost[i].sum()
+        if total < least:
+            root, least = i, total
     saved_arcs(tree.parent, n, arcs)
     hang(arcs, np.uint32(root), tree)
     set_flows(supply, n, tree)

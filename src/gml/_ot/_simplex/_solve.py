@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from gml._ot._solution import Transport
 
 from ._block import NOT_FINITE, Result, Task, block_solver
 
@@ -13,29 +15,6 @@ if TYPE_CHECKING:
 
     from gml._ot._clouds import Clouds
     from gml._ot._solution import Basis
-
-
-class Solved(NamedTuple):
-    """Optimal transport of some pairs, one below the other."""
-
-    distances: NDArray[np.float64]
-    """Shape (n_pairs,)."""
-    source: NDArray[np.intp]
-    """Point that mass leaves, shape (n_edges,); no edges unless plans are asked for."""
-    target: NDArray[np.intp]
-    """Point that it reaches."""
-    mass: NDArray[np.float64]
-    """How much, with sum 1 in each pair."""
-    cost: NDArray[np.float64]
-    """Ground cost of the way."""
-    n_edges: NDArray[np.intp]
-    """Edges of each pair, shape (n_pairs,)."""
-    potential: NDArray[np.float64]
-    """Duals of the points of both patients, shape (n_nodes,), if asked for."""
-    n_pivots: NDArray[np.int64]
-    """Shape (n_pairs,)."""
-    basis: Basis
-    """The optimal tree, shape (n_nodes,), if plans are asked for: where the same pairs can be started again."""
 
 
 def solve_pairs(
@@ -48,7 +27,7 @@ def solve_pairs(
     plans: bool = False,
     duals: bool = False,
     basis: Basis | None = None,
-) -> Solved:
+) -> Transport:
     r"""Exact transport of `pairs`, shape (n_pairs, 2), by a network simplex; points and the table hold no NaN.
 
     .. math:: \min_\pi \langle \pi, C \rangle, \quad \pi 1 = a, \; \pi^\top 1 = b, \; \pi \ge 0
@@ -94,7 +73,7 @@ def solve_pairs(
         raise not_finite()
     if (failed := result.n_pivots < 0).any():
         raise out_of_pivots(np.diff(clouds.start)[pairs[failed][0]], max_iter)
-    return Solved(
+    return Transport(
         distances=result.distances,
         source=result.source[:used],
         target=result.target[:used],
